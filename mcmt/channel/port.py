@@ -1,0 +1,118 @@
+"""The contract between the engine and a channel.
+
+A channel is one file or folder that exports everything particular to one protocol, with the names of
+``Channel`` below at module level. It speaks; it does not queue, retry, suspend or log.
+
+The engine promises: ``send`` and ``aclose`` are called on the event loop, never again after
+``report.closed``; a delivery offered is not offered elsewhere until its outcome or ``closed``.
+The channel promises: every delivery that ``send`` took gets exactly one outcome before
+``report.closed``; nothing blocks the event loop; what the gateway refuses is an Outcome, not an exception.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from mcmt.clock import Clock
+from mcmt.message.model import Delivery, Part
+from mcmt.message.route import Route
+from mcmt.message.status import Outcome
+
+
+class LoggerDefaults(msgspec.Struct, frozen=True):
+    """A channel's own notification log: the stanza's name and Momentum's formats."""
+
+    stanza: str
+    """``apn_logger``"""
+    logfile: str
+    """Default path, relative to the configuration file."""
+    delivery: str
+    tempfail: str
+    permfail: str
+    heartbeat: str
+
+
+class Target(msgspec.Struct, frozen=True):
+    """One delivery that a part asks for."""
+
+    token: str
+    expires: float | None
+    """Seconds since the epoch at which the message itself says it ends; None when it does not say."""
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """What a channel made of a part at intake: the part as it is to be stored, and its deliveries."""
+
+    part: Part
+    targets: tuple[Target, ...]
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """What ``mcmt check`` found out about a domain's options."""
+
+    option: str
+    text: str
+    fault: bool = False
+    """True when the engine could not deliver with it."""
+
+
+class State(Protocol):
+    """A small durable key-value store that every connection and every worker of a channel shares."""
+
+    def get(self, key: str) -> bytes | None:
+        """The value put last, or None."""
+
+    def put(self, key: str, value: bytes) -> None:
+        """Keep *value*; on disk (mode 0600) when this returns."""
+
+
+class Report(Protocol):
+    """How a connection tells the engine what happened. Called on the event loop only."""
+
+    def outcomes(self, batch: Sequence[tuple[Delivery, Outcome]]) -> None:
+        """These deliveries are answered; as many at once as one read brought."""
+
+    def wake(self) -> None:
+        """There is room again: ask me to send."""
+
+    def closed(self, reason: str) -> None:
+        """The connection has ended; every delivery it took has been reported before. Called once."""
+
+
+class Connection(Protocol):
+    """One open connection to a route."""
+
+    @property
+    def remote_address(self) -> str:
+        """IP address of the gateway."""
+
+    def send(self, deliveries: Sequence[Delivery]) -> int:
+        """Take as many of *deliveries*, from the front, as there is room for now; return how many. Never blocks."""
+
+    async def aclose(self, drain: float) -> None:
+        """Take nothing more, wait up to *drain* seconds for answers, end. Reports outcomes and ``closed``."""
+
+
+class Channel(Protocol):
+    """What a channel's module exports."""
+
+    Options: type[Any]
+    """Pydantic model (mcmt.options.OptionsModel): its domain options, beside the engine's own."""
+    MEDIA_TYPES: frozenset[str]
+    """Media types of the parts that it renders; empty: it takes the whole message."""
+    SCHEMES: frozenset[str]
+    """Schemes of its routes."""
+    LOGGER: LoggerDefaults | None
+    """Its notification log, if it has one."""
+
+    def read(self, part: Part, recipient: str, context: Mapping[str, str], options: Any) -> Reading:
+        """A part's deliveries for *recipient*. Raises MessageError with what the client is told at DATA."""
+
+    def check(self, options: Any, routes: Sequence[Route]) -> Sequence[Finding]:
+        """Load what the options name (certificates, keys) and say what was found. Never raises."""
+
+    async def connect(self, route: Route, options: Any, report: Report, clock: Clock, state: State) -> Connection:
+        """Open a connection. Raises ConnectError or RouteFaultError; cancelled at connect_timeout."""

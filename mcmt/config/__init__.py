@@ -1,0 +1,1 @@
+"""The YAML file, read into frozen settings; every fault with its place."""

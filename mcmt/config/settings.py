@@ -1,0 +1,105 @@
+"""The settings as the engine holds them: frozen, complete, every default filled in.
+
+One class a stanza. The schema that reads them out of YAML is mcmt/config/schema.py; these classes are
+what the rest of the code knows. Durations are seconds, sizes are bytes, paths are absolute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from mcmt.message.route import Route
+
+
+class SpoolSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Where messages are kept."""
+
+    path: Path
+    min_free: int = 512 * 1024**2
+
+
+class ListenSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """One address of the SMTP listener."""
+
+    host: str | None
+    """None: every address, IPv4 and IPv6."""
+    port: int
+    """0: chosen by the system, for tests."""
+    mcmt_reception: Literal["passthru", "allow", "reject"] = "passthru"
+    relay_hosts: tuple[IPv4Network | IPv6Network, ...] = ()
+    max_message_size: int = 10 * 1024**2
+
+
+class DomainSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """One domain stanza, with the global defaults merged in."""
+
+    name: str
+    """The domain, lower case; ``*`` for every other one."""
+    delivery_method: str
+    routes: tuple[Route, ...]
+    options: Any
+    """The channel's own Options."""
+    max_outbound_connections: int = 32
+    max_deliveries_per_connection: int = 0
+    connect_timeout: float = 10.0
+    idle_timeout: float = 300.0
+    retry_interval: float = 30.0
+    max_retry_interval: float = 900.0
+    max_retries: int | None = None
+    """None: until expiry (``auto`` and ``none``)."""
+    message_expiration: float = 86400.0
+    max_resident_active_queue: int = 3000
+    ambiguous: Literal["retry", "fail"] = "retry"
+    generate_bounces: bool = True
+    suspend_delivery: bool = False
+
+
+class EventLogSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """One logger: a file, the events that it takes, and their formats."""
+
+    name: str
+    """Stanza and instance: ``apn_logger.apn_logger1``."""
+    channel: str | None
+    """Only this channel's events; None: the main log."""
+    logfile: Path
+    logmode: int = 0o644
+    heartbeat: float = 60.0
+    format: Literal["text", "json"] = "text"
+    token: Literal["full", "masked"] = "full"  # noqa: S105 - a word, not a secret
+    """How ``format: json`` shows device tokens."""
+    log_delivery: bool = True
+    log_tempfail: bool = True
+    log_permfail: bool = True
+    delivery_format: str = ""
+    tempfail_format: str = ""
+    permfail_format: str = ""
+    heartbeat_format: str = ""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole configuration."""
+
+    file: Path
+    hostname: str
+    workers: int
+    spool: SpoolSettings
+    listen: tuple[ListenSettings, ...]
+    domains: Mapping[str, DomainSettings]
+    """By name; ``*`` stands for every other domain."""
+    channel_loggers: tuple[EventLogSettings, ...]
+    mainlog: tuple[EventLogSettings, ...]
+    """At least one."""
+    rejectlog: tuple[EventLogSettings, ...]
+    control_socket: Path
+    max_deliveries_per_message: int = 10_000
+    max_resident_messages: int = 32_768
+    drain_timeout: float = 20.0
+
+    def domain(self, name: str) -> DomainSettings | None:
+        """The stanza that applies to a routing domain: its own, else ``*``."""
+        return self.domains.get(name) or self.domains.get("*")

@@ -1,0 +1,1 @@
+"""What is due, who may send, and what became of it."""

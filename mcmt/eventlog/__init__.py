@@ -1,0 +1,1 @@
+"""The lines written of every outcome: formats, files, loggers."""

@@ -1,0 +1,1 @@
+"""What a message is: values, and pure functions from bytes to values."""

@@ -1,0 +1,82 @@
+"""Events: what happened, as it is kept in the outbox and written to the logs.
+
+An event is made by whoever makes it true, stored in the same transaction, and formatted only by the
+event log. Rows must stay readable by later versions: fields are only added, at the end, with defaults.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+
+class Kind(StrEnum):
+    """What an event tells; the letter is the one in the log lines."""
+
+    RECEPTION = "R"
+    DELIVERY = "D"
+    TRANSIENT = "T"
+    PERMANENT = "P"
+    REJECTION = "J"
+    ROUTE = "N"
+    """A route's own news: down, up, suspended, probe, resumed."""
+    QUARANTINE = "Q"
+    HEARTBEAT = "M"
+
+
+class Event(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):
+    """One thing that happened. Unused fields keep their defaults."""
+
+    kind: Kind
+    time: float
+    """Seconds since the epoch."""
+    id: str = ""
+    """Delivery id; of a reception, the id of the recipient's first delivery."""
+    batch_id: str = ""
+    channel: str = ""
+    """The domain's delivery_method; chooses the loggers. For a heartbeat: the logger's name."""
+    domain: str = ""
+    sender: str = ""
+    """Reverse-path."""
+    recipient: str = ""
+    """Forward-path."""
+    token: str = ""
+    size: int = 0
+    """Reception: bytes of DATA. Otherwise bytes sent."""
+    remote_id: str = ""
+    remote_address: str = ""
+    """IP address of the gateway; of a reception or rejection, of the client."""
+    code: str = ""
+    text: str = ""
+    attempt: int = 0
+    """Attempts made before the one that this event is about."""
+    queued: float = 0.0
+    """Seconds since the reception."""
+    wire: float = 0.0
+    """Seconds from the request to the answer."""
+    deliveries: int = 0
+    """Reception: how many deliveries this recipient became."""
+    connection_id: str = ""
+    phase: str = ""
+    """Rejection: the SMTP command. Transient and permanent: how far it came. Route: the news in one word."""
+    protocol: str = ""
+    context: dict[str, str] | None = None
+    """The message's context variables, where it has any."""
+    gone_since: float = 0.0
+
+
+class LogPosition(msgspec.Struct, frozen=True, gc=False):
+    """How far a log file is known to be on disk: what stands past it may be torn or still owed."""
+
+    logger: str
+    """The logger's name with its kind: ``apn_logger.apn_logger1``."""
+    inode: int
+    offset: int
+
+
+class OutboxRow(msgspec.Struct, frozen=True, gc=False):
+    """The events of one transaction, in order."""
+
+    sequence: int
+    events: tuple[Event, ...]

@@ -1,0 +1,42 @@
+"""Where a domain's deliveries go: ``scheme://host[:port][?option=value]``."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl, urlsplit
+
+import msgspec
+
+
+class Route(msgspec.Struct, frozen=True):
+    """One next hop of a domain."""
+
+    scheme: str
+    host: str
+    port: int | None = None
+    """None: the channel's default."""
+    parameters: tuple[tuple[str, str], ...] = ()
+    """The query, but for ``port``."""
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        port = "" if self.port is None else f":{self.port}"
+        query = "&".join(f"{name}={value}" for name, value in self.parameters)
+        return f"{self.scheme}://{host}{port}{'?' + query if query else ''}"
+
+
+def parse_route(text: str) -> Route:
+    """Read ``apn://host:2197`` or Momentum's ``apn://host?port=2197``. Raises ValueError saying what is wrong."""
+    url = urlsplit(text)
+    if not url.scheme or not url.netloc or not url.hostname:
+        raise ValueError(f"expected scheme://host[:port], got {text!r}")
+    if url.path not in ("", "/") or url.fragment or url.username:
+        raise ValueError(f"a route has only a host, a port and options: {text!r}")
+    parameters = dict(parse_qsl(url.query, keep_blank_values=True))
+    query_port = parameters.pop("port", None)
+    try:
+        port = url.port if query_port is None else int(query_port)
+    except ValueError:
+        raise ValueError(f"the port of {text!r} is not a number from 1 to 65535") from None
+    if port is not None and not 1 <= port <= 65535:
+        raise ValueError(f"the port of {text!r} is not a number from 1 to 65535")
+    return Route(url.scheme, url.hostname, port, tuple(sorted(parameters.items())))

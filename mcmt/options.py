@@ -1,0 +1,78 @@
+"""Types of option values that the core and every channel share: durations, sizes, paths, words.
+
+Each is an annotated pydantic type. A duration is a number in the option's own unit or has a suffix
+(``ms s m h d``); a size is bytes or has ``KB MB GB`` (1024); a path is relative to the folder of the
+configuration file, given in the validation context as ``base``.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo
+
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_BYTES = {"": 1, "B": 1, "KB": 1024, "MB": 1024**2, "GB": 1024**3}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
+_SIZE = re.compile(r"(\d+)\s*(B|KB|MB|GB)?")
+
+
+class OptionsModel(BaseModel):
+    """Base of every stanza: unknown keys are faults, values are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+def parse_duration(value: object, unit: str) -> float:
+    """Seconds meant by *value*: a number counts in *unit* (``s`` or ``ms``), a string may carry a suffix.
+
+    Raises ValueError for anything else, and for a negative or endless duration.
+    """
+    if isinstance(value, bool):
+        raise ValueError("expected a duration such as 30, 30s or 500ms")
+    if isinstance(value, int | float):
+        if not 0 <= value < float("inf"):
+            raise ValueError("a duration cannot be negative or endless")
+        return value * _SECONDS[unit]
+    if isinstance(value, str):
+        if match := _DURATION.fullmatch(value.strip()):
+            return float(match[1]) * _SECONDS[match[2]]
+        if re.fullmatch(r"\d+(\.\d+)?", value.strip()):
+            return float(value) * _SECONDS[unit]
+    raise ValueError(f"expected a duration such as 30, 30s or 500ms (a bare number counts in {unit})")
+
+
+def parse_size(value: object) -> int:
+    """Bytes meant by *value*: a whole number, or a string with B, KB, MB or GB (1024). Raises ValueError."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    if isinstance(value, str) and (match := _SIZE.fullmatch(value.strip().upper())):
+        return int(match[1]) * _BYTES[match[2] or ""]
+    raise ValueError("expected a size such as 4096, 64KB, 10MB or 1GB")
+
+
+def _resolve(value: Any, info: ValidationInfo) -> Any:
+    if not isinstance(value, str | Path) or not str(value):
+        raise ValueError("expected a path")
+    base = (info.context or {}).get("base")
+    path = Path(value).expanduser()
+    return path if base is None else Path(base) / path
+
+
+def _as_word(value: object) -> object:
+    # YAML 1.1 reads no, off, yes and on as booleans; where a word is wanted the word was meant.
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
+
+
+Seconds = Annotated[float, BeforeValidator(lambda value: parse_duration(value, "s"))]
+"""A duration held in seconds; a bare number in the file counts seconds."""
+Milliseconds = Annotated[float, BeforeValidator(lambda value: parse_duration(value, "ms"))]
+"""A duration held in seconds; a bare number in the file counts milliseconds."""
+Size = Annotated[int, BeforeValidator(parse_size)]
+"""Bytes."""
+FilePath = Annotated[Path, BeforeValidator(_resolve)]
+"""A path, made absolute against the configuration file's folder."""
+WORD = BeforeValidator(_as_word)
+"""Put before a Literal whose words YAML may have read as booleans."""

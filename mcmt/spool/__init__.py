@@ -1,0 +1,1 @@
+"""What keeps messages, deliveries and events, and the guarantees about them."""

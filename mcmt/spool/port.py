@@ -1,0 +1,128 @@
+"""The contract of whatever keeps messages: narrow enough for a replicated log to stand behind it.
+
+Accept atomically over recipients, pull due deliveries by domain, settle in batches, deliver again at a
+time, count; and the outbox, whose rows are part of the transaction that makes them true. Nothing here
+needs a scan, and no operation touches rows in proportion to the backlog.
+
+A delivery that was pulled is out: no pull returns it again until it is settled, released, or the spool is
+opened anew. What is out is known in memory only, so after a crash everything unsettled is due again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Protocol
+
+import msgspec
+
+from mcmt.message.event import Event, LogPosition, OutboxRow
+from mcmt.message.model import Delivery, Message, NewDelivery
+
+
+class Pulled(msgspec.Struct, frozen=True):
+    """The answer to a pull."""
+
+    deliveries: tuple[Delivery, ...]
+    next_due: float | None
+    """When fewer than asked for were due: when the domain's next one is, seconds since the epoch, if there is one."""
+
+
+class Settlement(msgspec.Struct, frozen=True, gc=False):
+    """What an attempt did to a delivery: finished, or due again."""
+
+    row: int
+    retry_at: float | None = None
+    """Seconds since the epoch; None: finished, the delivery goes."""
+    attempts: int = 0
+    """Attempts made by now, where it is due again."""
+    last: str = ""
+    """Code and text of the last answer, for ``mcmt queue show``."""
+
+
+class Backlog(msgspec.Struct, frozen=True):
+    """How much a domain has in the spool."""
+
+    domain: str
+    deliveries: int
+    """All of them, those that are out included."""
+    oldest: float | None
+    """When the oldest of them was received, seconds since the epoch."""
+    next_due: float | None
+    """The earliest due time; 0 for a delivery never tried."""
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One delivery as ``mcmt queue show`` tells it."""
+
+    id: str
+    domain: str
+    recipient: str
+    token: str
+    sender: str
+    received: float
+    due: float
+    """0: now."""
+    expires: float
+    attempts: int
+    last: str
+    size: int
+    """Bytes of the part's content."""
+    active: bool
+    """It is out: offered to a connection or on the wire."""
+
+
+class Spool(Protocol):
+    """Every coroutine returns after the transaction is on disk, and raises SpoolError when nothing was done."""
+
+    async def accept(self, message: Message, deliveries: Sequence[NewDelivery], events: Sequence[Event]) -> None:
+        """Keep a message with all its deliveries, due at once; then tell the listener of due domains."""
+
+    async def pull(self, domain: str, now: float, limit: int, max_bytes: int) -> Pulled:
+        """Up to *limit* due deliveries of a domain, oldest first, with bodies of at most *max_bytes* together (but at
+        least one). Those never tried come by arrival, those tried before by due time. A row that cannot be read goes
+        to quarantine with an event, and the rest are returned."""
+
+    async def settle(self, settlements: Sequence[Settlement], events: Sequence[Event]) -> None:
+        """Finish or reschedule deliveries that are out, and keep the events, in one transaction."""
+
+    def release(self, rows: Collection[int]) -> None:
+        """These are not out any more, and as due as they were: no attempt was made."""
+
+    async def pull_expired(self, now: float, limit: int) -> tuple[Delivery, ...]:
+        """Up to *limit* deliveries of any domain whose life has ended and that are not out; then they are."""
+
+    async def record(self, events: Sequence[Event]) -> None:
+        """Keep events that change nothing else."""
+
+    async def domains(self) -> Sequence[str]:
+        """The domains that have deliveries. Cheap: in proportion to the domains."""
+
+    async def backlog(self, domain: str | None = None) -> Sequence[Backlog]:
+        """How much there is, by domain or of one."""
+
+    async def browse(self, domain: str | None, after: int, limit: int) -> Sequence[tuple[int, Entry]]:
+        """Entries by row, beginning past row *after*: for listings in pages."""
+
+    async def find(self, id: str) -> Sequence[Entry]:  # noqa: A002 - the word of the log lines
+        """The delivery of that id, or all deliveries of that batch id."""
+
+    async def read_outbox(self, after: int, limit: int) -> Sequence[OutboxRow]:
+        """Up to *limit* rows with a sequence past *after*, in order."""
+
+    async def acknowledge(self, through: int, positions: Sequence[LogPosition]) -> None:
+        """The lines of all rows up to *through* are on disk: remember the files' positions and let the rows go."""
+
+    async def log_positions(self) -> Sequence[LogPosition]:
+        """The positions remembered last."""
+
+    async def quarantined(self) -> int:
+        """How many rows are in quarantine."""
+
+    def on_due(self, listener: Callable[[Collection[str]], None]) -> None:
+        """Call *listener* on the event loop with the domains for which a commit brought deliveries due at once."""
+
+    def on_events(self, listener: Callable[[], None]) -> None:
+        """Call *listener* on the event loop when a commit brought rows into the outbox."""
+
+    async def close(self) -> None:
+        """Finish what was begun and let go of the lock."""
