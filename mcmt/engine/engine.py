@@ -1,0 +1,138 @@
+"""The engine: one queue a domain, one settler, one tick a second.
+
+It learns of due deliveries from the spool, gives each to its domain's queue, ends the lives of those
+whose time is up wherever they lie, and drains within a limit. A whole engine runs on one spool shard;
+several of them share nothing but what is behind their ports.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Mapping
+
+from mcmt.channel.port import Channel, State
+from mcmt.clock import Clock, Timer
+from mcmt.config.settings import DomainSettings, Settings
+from mcmt.engine.queue import DomainQueue, Shared
+from mcmt.engine.residency import Residency
+from mcmt.engine.settler import Settler
+from mcmt.engine.steady_time import SteadyTime
+from mcmt.engine.verdict import EXPIRED
+from mcmt.errors import SpoolError
+from mcmt.spool.port import Spool
+
+log = logging.getLogger(__name__)
+
+TICK = 1.0
+EXPIRY_LIMIT = 500
+"""Deliveries failed as expired a transaction."""
+
+
+class Engine:
+    """What is due, who may send, and what became of it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        spool: Spool,
+        channels: Mapping[str, Channel],
+        state: Callable[[str], State],
+        clock: Clock,
+        random: Callable[[], float],
+    ) -> None:
+        self._settings = settings
+        self._channels = channels
+        self._states = {name: state(name) for name in channels}
+        self._clock = clock
+        self._shared = Shared(
+            spool,
+            Settler(spool),
+            Residency(settings.max_resident_messages),
+            clock,
+            SteadyTime(clock),
+            random,
+        )
+        self._queues: dict[str, DomainQueue] = {}
+        self._homeless: set[str] = set()
+        self._timer: Timer | None = None
+        self._expiring: asyncio.Task[None] | None = None
+        self._draining = False
+
+    async def start(self) -> None:
+        """Begin with what the spool holds."""
+        self._shared.spool.on_due(self._due)
+        self._due(await self._shared.spool.domains())
+        self._timer = self._clock.call_later(TICK, self._tick)
+
+    async def drain(self, limit: float) -> None:
+        """Send nothing more, wait up to *limit* seconds for answers, write what became of them."""
+        self._draining = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._expiring is not None:
+            await asyncio.wait([self._expiring])
+        await asyncio.gather(*(queue.drain(limit) for queue in self._queues.values()))
+        await self._shared.settler.flush()
+
+    def snapshot(self) -> list[dict[str, object]]:
+        """What ``mcmt status`` says of every domain that has something to do."""
+        return [self._queues[domain].snapshot() for domain in sorted(self._queues)]
+
+    @property
+    def resident(self) -> int:
+        """Deliveries in memory, over all domains."""
+        return self._shared.residency.count
+
+    def _due(self, domains: Collection[str]) -> None:
+        if self._draining:
+            return
+        for domain in domains:
+            queue = self._queues.get(domain) or self._queue_for(domain)
+            if queue is not None:
+                queue.due()
+
+    def _queue_for(self, domain: str) -> DomainQueue | None:
+        settings = self._settings.domain(domain)
+        if settings is None:
+            if domain not in self._homeless:
+                self._homeless.add(domain)
+                log.warning(
+                    "the spool holds deliveries for %s, which has no stanza under domain: any more; "
+                    "they stay until they expire, or the stanza is put back and mcmt restarted",
+                    domain,
+                )
+            return None
+        method = settings.delivery_method
+        queue = DomainQueue(domain, settings, self._channels[method], self._states[method], self._shared)
+        self._queues[domain] = queue
+        return queue
+
+    def _settings_of(self, domain: str) -> DomainSettings:
+        """The domain's stanza; for one that lost it, what suffices to end its deliveries."""
+        return self._settings.domain(domain) or DomainSettings(name=domain, delivery_method="", routes=(), options=None)
+
+    def _tick(self) -> None:
+        self._timer = self._clock.call_later(TICK, self._tick)
+        for domain, queue in list(self._queues.items()):
+            queue.tick()
+            if queue.idle:
+                del self._queues[domain]
+        if self._expiring is None:
+            self._expiring = asyncio.get_running_loop().create_task(self._expire(), name="expire")
+
+    async def _expire(self) -> None:
+        """Fail what lies in the spool past its end, a bounded number at a time."""
+        try:
+            while not self._draining:
+                dead = await self._shared.spool.pull_expired(self._shared.steady.now(), EXPIRY_LIMIT)
+                for domain in {delivery.domain for delivery in dead}:
+                    mine = [delivery for delivery in dead if delivery.domain == domain]
+                    self._shared.settler.fail(mine, EXPIRED, self._settings_of(domain), self._clock.time())
+                if len(dead) < EXPIRY_LIMIT:
+                    return
+                await self._shared.settler.flush()
+        except SpoolError as error:
+            log.error("nothing can be expired: %s", error)
+        finally:
+            self._expiring = None

@@ -1,0 +1,101 @@
+"""A connection as its queue knows it: what it took, what it owes, and whether it is worth another one.
+
+The link is the Report that a channel's connection speaks to; it counts and passes on, and decides nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol
+
+from mcmt.channel.port import Connection
+from mcmt.clock import Clock
+from mcmt.engine.route_health import RouteHealth
+from mcmt.message.model import Delivery
+from mcmt.message.status import Disposition, Outcome
+
+_UNANSWERED = frozenset({Disposition.REFUSED, Disposition.AMBIGUOUS})
+
+
+class LinkOwner(Protocol):
+    """What a link tells, and whom."""
+
+    def answered(self, link: Link, batch: Sequence[tuple[Delivery, Outcome]]) -> None:
+        """Outcomes came."""
+
+    def has_room(self, link: Link) -> None:
+        """The connection asks for more."""
+
+    def ended(self, link: Link, reason: str) -> None:
+        """The connection is closed; nothing is owed on it any more."""
+
+
+class Link:
+    """One connection of a domain, from the attempt to open it to its end."""
+
+    def __init__(self, owner: LinkOwner, health: RouteHealth, clock: Clock, quota: int) -> None:
+        self._owner = owner
+        self._clock = clock
+        self._quota = quota  # max_deliveries_per_connection; 0: no limit
+        self._taken = 0
+        self.health = health
+        self.connection: Connection | None = None
+        self.has_ended = False
+        self.closing: asyncio.Task[None] | None = None
+        self.in_flight = 0
+        self.warm = False
+        """The gateway has answered on it."""
+        self.full = False
+        """It took less than was offered, the last time."""
+        self.idle_since = clock.monotonic()
+
+    @property
+    def usable(self) -> bool:
+        """Deliveries may be offered to it."""
+        return self.connection is not None and self.closing is None and not self.has_ended
+
+    @property
+    def spent(self) -> bool:
+        """It has taken as many deliveries as one connection may."""
+        return bool(self._quota) and self._taken >= self._quota
+
+    def send(self, deliveries: Sequence[Delivery]) -> int:
+        """Offer deliveries; how many were taken."""
+        assert self.connection is not None  # noqa: S101 - usable was asked before
+        offered = len(deliveries)
+        if self._quota:
+            deliveries = deliveries[: self._quota - self._taken]
+        # Counted before the offer: a channel may answer from within send.
+        self.in_flight += len(deliveries)
+        taken = self.connection.send(deliveries) if deliveries else 0
+        self.in_flight -= len(deliveries) - taken
+        self._taken += taken
+        self.full = taken < offered
+        return taken
+
+    def close(self, drain: float) -> None:
+        """Let it answer what it owes for up to *drain* seconds, then end it."""
+        if self.usable and self.connection is not None:
+            self.closing = asyncio.get_running_loop().create_task(self.connection.aclose(drain), name="close")
+
+    # -- the Report (mcmt.channel.port) -------------------------------------------------------------------------
+
+    def outcomes(self, batch: Sequence[tuple[Delivery, Outcome]]) -> None:
+        """Deliveries were answered."""
+        self.in_flight -= len(batch)
+        if not self.in_flight:
+            self.idle_since = self._clock.monotonic()
+        if not self.warm:
+            self.warm = any(outcome.disposition not in _UNANSWERED for _, outcome in batch)
+        self._owner.answered(self, batch)
+
+    def wake(self) -> None:
+        """There is room again."""
+        self._owner.has_room(self)
+
+    def closed(self, reason: str) -> None:
+        """The connection has ended."""
+        if not self.has_ended:
+            self.has_ended = True
+            self._owner.ended(self, reason)

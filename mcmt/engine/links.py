@@ -1,0 +1,165 @@
+"""The connections of one domain: when the next one opens, to which route, and when one closes.
+
+The next connection opens when all open ones are warm and full, one after another, at most one a second;
+never more than ``max_outbound_connections``, those that are opening or closing counted. Several routes
+are failover: the first that may be tried is used, and another one only when no connection is open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from mcmt.channel.port import Channel, State
+from mcmt.clock import Clock
+from mcmt.config.settings import DomainSettings
+from mcmt.engine.link import Link, LinkOwner
+from mcmt.engine.route_health import RouteHealth
+from mcmt.errors import ChannelError, RouteFaultError
+
+log = logging.getLogger(__name__)
+
+SPACING = 1.0
+"""Seconds between two connections of a domain being opened: many at once look like an attack to Apple."""
+UNTIL_ANSWERED = 3600.0
+"""Drain of a connection that is given up in good order: its own deadlines end it long before."""
+
+RouteNews = Callable[[str, str, str], None]
+"""Called with the route, the news in one word, and the reason."""
+
+
+class Links:
+    """A domain's connections and what is known of its routes."""
+
+    def __init__(
+        self,
+        settings: DomainSettings,
+        channel: Channel,
+        state: State,
+        owner: LinkOwner,
+        clock: Clock,
+        random: Callable[[], float],
+        news: RouteNews,
+    ) -> None:
+        self._settings = settings
+        self._channel = channel
+        self._state = state
+        self._owner = owner
+        self._clock = clock
+        self._routes = [
+            (route, RouteHealth(clock, random, settings.max_retry_interval, _about(str(route), news)))
+            for route in settings.routes
+        ]
+        self._current = 0
+        self._opening: asyncio.Task[None] | None = None
+        self._last_opened = -SPACING
+        self._draining = False
+        self.all: list[Link] = []
+
+    @property
+    def route(self) -> str:
+        """The route that connections are opened to now."""
+        return str(self._routes[self._current][0])
+
+    @property
+    def health(self) -> RouteHealth:
+        """What is known of that route."""
+        return self._routes[self._current][1]
+
+    @property
+    def warm(self) -> bool:
+        """There is a connection on which the gateway has answered and that takes more."""
+        return any(link.warm and link.usable for link in self.all)
+
+    @property
+    def in_flight(self) -> int:
+        """Deliveries on the wire."""
+        return sum(link.in_flight for link in self.all)
+
+    def open_if_wanted(self) -> float | None:
+        """Open the next connection if it is time, given that deliveries are ready.
+
+        Returns the seconds after which to ask again, or None when an event will tell.
+        """
+        if self._opening or self._draining or len(self.all) >= self._settings.max_outbound_connections:
+            return None
+        usable = [link for link in self.all if link.usable]
+        if not all(link.warm and link.full for link in usable):
+            return None
+        if not usable:
+            self._choose_route()
+        health = self.health
+        if health.probing and usable:
+            return None
+        delay = max(health.connect_delay(), health.send_delay())
+        if self.all:
+            delay = max(delay, self._last_opened + SPACING - self._clock.monotonic())
+        if delay > 0:
+            return delay
+        self._last_opened = self._clock.monotonic()
+        link = Link(self._owner, health, self._clock, self._settings.max_deliveries_per_connection)
+        self.all.append(link)
+        self._opening = asyncio.get_running_loop().create_task(self._open(link), name="connect")
+        return None
+
+    def close_idle(self) -> None:
+        """Close the connections that have had nothing to do for ``idle_timeout``."""
+        now = self._clock.monotonic()
+        for link in self.all:
+            if link.usable and not link.in_flight and now - link.idle_since >= self._settings.idle_timeout:
+                link.close(0.0)
+
+    def forget(self, link: Link, reason: str) -> None:
+        """A link has ended; one that ended by itself without an answer speaks against its route."""
+        if link in self.all:
+            self.all.remove(link)
+        if link.connection is not None and not link.warm and link.closing is None:
+            link.health.failed(reason)
+
+    async def drain(self, limit: float) -> None:
+        """Open nothing more, let connections answer for up to *limit* seconds, close them."""
+        self._draining = True
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.gather(self._opening, return_exceptions=True)
+        for link in self.all:
+            link.close(limit)
+        closing = [link.closing for link in self.all if link.closing is not None]
+        if closing:
+            await asyncio.wait(closing, timeout=limit + 1.0)
+
+    def _choose_route(self) -> None:
+        delays = [max(health.connect_delay(), health.send_delay()) for _, health in self._routes]
+        self._current = delays.index(min(delays))
+
+    async def _open(self, link: Link) -> None:
+        route = self._routes[self._current][0]
+        reason = ""
+        try:
+            async with asyncio.timeout(self._settings.connect_timeout):
+                link.connection = await self._channel.connect(
+                    route, self._settings.options, link, self._clock, self._state
+                )
+        except TimeoutError:
+            reason = f"no connection within connect_timeout ({self._settings.connect_timeout:g} s)"
+        except RouteFaultError as error:
+            link.health.faulted(str(error))
+        except ChannelError as error:
+            reason = str(error)
+        except Exception as error:
+            log.exception("channel %s failed to connect to %s", self._settings.delivery_method, route)
+            reason = f"internal error: {error!r}"
+        finally:
+            self._opening = None
+            if link.connection is None:
+                self.all.remove(link)
+        if reason:
+            link.health.failed(reason)
+        elif link.has_ended:
+            self.forget(link, "closed while it was being opened")
+        self._owner.has_room(link)
+
+
+def _about(route: str, news: RouteNews) -> Callable[[str, str], None]:
+    return lambda word, reason: news(route, word, reason)

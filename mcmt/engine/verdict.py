@@ -1,0 +1,102 @@
+"""From an outcome to what is written: the settlement of the delivery and the event for the log.
+
+Pure. One table says which dispositions end a delivery, which count as an attempt, and which leave it as
+it was. The texts of our own making carry ``[internal]``, so that a reader of the log can tell them from
+the gateway's (Momentum's convention).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from mcmt.config.settings import DomainSettings
+from mcmt.engine.retry import retry_delay
+from mcmt.message.event import Event, Kind
+from mcmt.message.model import Delivery
+from mcmt.message.status import Disposition, Outcome
+from mcmt.spool.port import Settlement
+
+FINAL = {
+    Disposition.DELIVERED: Kind.DELIVERY,
+    Disposition.PERMANENT: Kind.PERMANENT,
+    Disposition.RECIPIENT_GONE: Kind.PERMANENT,
+}
+"""The dispositions that end a delivery, and the event that tells it."""
+COUNTED = frozenset({Disposition.TRANSIENT, Disposition.AMBIGUOUS})
+"""An attempt was made; the schedule says when the next one is."""
+KEPT = frozenset({Disposition.REFUSED, Disposition.ROUTE_FAULT})
+"""No attempt was made: the delivery stays due, and writes no line of its own."""
+
+EXPIRED = Outcome(
+    disposition=Disposition.PERMANENT, code="554", text="5.4.7 [internal] exceeded max time without delivery"
+)
+_RETRIES_USED_UP = "5.4.7 [internal] exceeded max retries without delivery"
+_UNANSWERED = "5.4.7 [internal] no answer, and ambiguous is set to fail: it may have been delivered"
+
+
+class Verdict(NamedTuple):
+    """What is to be written of one outcome."""
+
+    settlement: Settlement
+    events: tuple[Event, ...]
+
+
+def judge(
+    delivery: Delivery, outcome: Outcome, settings: DomainSettings, now: float, random: Callable[[], float]
+) -> Verdict:
+    """The verdict on an attempt whose disposition is FINAL or COUNTED, at *now* (seconds since the epoch)."""
+    kind = FINAL.get(outcome.disposition)
+    if kind is not None:
+        return Verdict(Settlement(delivery.row), (event_of(kind, delivery, outcome, settings.delivery_method, now),))
+
+    attempts = delivery.attempts + 1
+    tried = event_of(Kind.TRANSIENT, delivery, outcome, settings.delivery_method, now)
+    give_up = ""
+    if settings.max_retries is not None and attempts > settings.max_retries:
+        give_up = _RETRIES_USED_UP
+    elif outcome.disposition is Disposition.AMBIGUOUS and settings.ambiguous == "fail":
+        give_up = _UNANSWERED
+    if give_up:
+        failure = Outcome(
+            disposition=Disposition.PERMANENT,
+            code="554",
+            text=give_up,
+            remote_id=outcome.remote_id,
+            remote_address=outcome.remote_address,
+            size=outcome.size,
+            duration=outcome.duration,
+        )
+        failed = event_of(Kind.PERMANENT, delivery, failure, settings.delivery_method, now)
+        return Verdict(Settlement(delivery.row), (tried, failed))
+
+    delay = retry_delay(attempts, settings.retry_interval, settings.max_retry_interval, random)
+    retry_at = now + max(delay, outcome.retry_after)
+    last = f"{outcome.code} {outcome.text}".strip()
+    return Verdict(Settlement(delivery.row, retry_at, attempts, last), (tried,))
+
+
+def event_of(kind: Kind, delivery: Delivery, outcome: Outcome, channel: str, now: float) -> Event:
+    """The event that tells *outcome* of *delivery*."""
+    sender = delivery.sender
+    return Event(
+        kind=kind,
+        time=now,
+        id=delivery.id,
+        batch_id=sender.batch_id,
+        channel=channel,
+        domain=delivery.domain,
+        sender=sender.reverse_path,
+        recipient=delivery.recipient,
+        token=delivery.token,
+        size=outcome.size,
+        remote_id=outcome.remote_id,
+        remote_address=outcome.remote_address,
+        code=outcome.code,
+        text=outcome.text,
+        attempt=delivery.attempts,
+        queued=max(0.0, now - sender.received),
+        wire=outcome.duration,
+        context=sender.context or None,
+        gone_since=outcome.gone_since,
+    )
