@@ -48,6 +48,8 @@ class Reading(msgspec.Struct, frozen=True):
 
     part: Part
     targets: tuple[Target, ...]
+    sole: bool = False
+    """The part names its one delivery itself (a given ``apns-id``): a second recipient is a fault, 554 5.6.0."""
 
 
 class Finding(msgspec.Struct, frozen=True):
