@@ -1,0 +1,388 @@
+"""One connection to APNs: many streams in flight, one write a burst, a deadline for every stream.
+
+Rules:
+* Streams are matched by their id; the apns-id that comes back is data.
+* With a provider token, one stream until the first request was answered (Apple raises the limit only
+  then); after that whatever SETTINGS say at the moment.
+* Every request ends in exactly one outcome: its answer, or
+    refused    not processed for sure: REFUSED_STREAM, past GOAWAY's last stream, or never written in full
+    ambiguous  written, and no answer before the deadline, a reset or the end of the connection.
+* No timer, future or object a request but its entry in the table of streams: one timer watches the oldest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from mcmt.channel.port import Report
+from mcmt.clock import Clock, Timer
+from mcmt.errors import ConnectError, McmtError, ProtocolError, RouteFaultError
+from mcmt.message.model import Delivery, header
+from mcmt.message.status import Disposition, Outcome
+from mcmt.wire.header_block import decode_headers
+from mcmt.wire.http2 import ClientConnection, Event, GoAway, Response, SettingsChanged, StreamReset
+
+from .answers import RULES, After, Answer, reason_of, retry_after, understand
+from .provider_token import ProviderToken
+from .request import RequestBuilder
+from .transport import refused_certificate
+
+PING_AFTER = 60.0
+"""Seconds of silence after which the connection is asked for a sign of life."""
+PING_TIMEOUT = 15.0
+"""Seconds that the sign of life may take."""
+
+CLOSE_TIMEOUT = 5.0
+"""Seconds that closing TLS in good order may take."""
+
+_REFUSED_STREAM = 0x7  # RFC 9113 section 7
+_CANCEL = 0x8
+
+Pending = tuple[Delivery, str, float, int]
+"""A request on its way: the delivery, its apns-id, when it was sent (monotonic), its size."""
+
+
+class ApnsConnection(asyncio.Protocol):
+    """See mcmt.channel.port.Connection."""
+
+    def __init__(
+        self,
+        builder: RequestBuilder,
+        provider_token: ProviderToken | None,
+        response_timeout: float,
+        report: Report,
+        clock: Clock,
+    ) -> None:
+        self._builder = builder
+        self._provider_token = provider_token
+        self._token = ""
+        self._timeout = response_timeout
+        self._report = report
+        self._clock = clock
+        self._http2 = ClientConnection()
+        self._streams: dict[int, Pending] = {}  # in order of their ids, hence of their deadlines
+        self._warm = provider_token is None
+        self._writable = True
+        self._leaving = ""
+        self._last_received = clock.monotonic()
+        self._pinged_at: float | None = None
+        self._timer: Timer | None = None
+        self._transport: asyncio.Transport | None = None
+        self._ready = asyncio.get_running_loop().create_future()
+        self._closed = asyncio.get_running_loop().create_future()
+        self.remote_address = ""
+
+    # -- the Connection -------------------------------------------------------------------------------------------
+
+    async def greeted(self) -> None:
+        """Return when SETTINGS have come. Raises ConnectError; RouteFaultError, also for a key that cannot sign."""
+        try:
+            if self._provider_token is not None:
+                self._authorize(self._provider_token)
+            await self._ready
+        except BaseException:
+            if self._transport is not None:
+                self._transport.abort()
+            raise
+
+    def send(self, deliveries: Sequence[Delivery]) -> int:
+        """See mcmt.channel.port.Connection."""
+        room = min(self._room(), len(deliveries))
+        if room <= 0:
+            return 0
+        if self._provider_token is not None:
+            self._authorize(self._provider_token)
+        now = self._clock.monotonic()
+        http2, streams, builder = self._http2, self._streams, self._builder
+        taken = 0
+        for delivery in deliveries[:room]:
+            block, apns_id = builder.block(delivery)
+            content = delivery.part.content
+            streams[http2.request(block, content)] = (delivery, apns_id, now, len(block) + len(content))
+            taken += 1
+            if not http2.room:  # the send window may end before the streams do
+                break
+        self._flush()
+        if self._timer is None:
+            self._watch()
+        return taken
+
+    async def aclose(self, drain: float) -> None:
+        """See mcmt.channel.port.Connection."""
+        self._leave("closed by us")
+        if not self._closed.done():
+            await asyncio.wait([self._closed], timeout=drain)
+        if not self._closed.done():
+            self._end("closed by us", abort=True)
+            await self._closed
+
+    # -- asyncio.Protocol -----------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """TLS is up: send the preface and wait for SETTINGS."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - create_connection makes no other
+        self._transport = transport
+        peer = transport.get_extra_info("peername")
+        self.remote_address = peer[0] if peer else ""
+        protocol = transport.get_extra_info("ssl_object").selected_alpn_protocol()
+        if protocol not in ("h2", None):
+            self._fail(ConnectError(f"the gateway speaks {protocol}, not h2"))
+            return
+        self._flush()
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came apart, report it in one batch, write once."""
+        self._last_received = self._clock.monotonic()
+        self._pinged_at = None
+        error: ProtocolError | None = None
+        try:
+            events: Sequence[Event] = self._http2.receive(data)
+        except ProtocolError as caught:
+            events, error = caught.events, caught
+        outcomes: list[tuple[Delivery, Outcome]] = []
+        for event in events:
+            if type(event) is Response:
+                self._answered(event, outcomes)
+            else:
+                handler = self._others.get(type(event))
+                if handler is not None:
+                    handler(self, event, outcomes)
+        if outcomes:
+            self._report.outcomes(outcomes)
+        if error is not None:
+            self._end(f"protocol error: {error}")
+            return
+        if not self._leaving:
+            self._report.wake()
+        self._flush()
+        if self._leaving and not self._streams:
+            self._end(self._leaving)
+
+    def pause_writing(self) -> None:
+        """The socket does not take more for now."""
+        self._writable = False
+
+    def resume_writing(self) -> None:
+        """It takes more again."""
+        self._writable = True
+        self._flush()
+        self._report.wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The end: whatever was not answered gets its outcome now."""
+        reason = self._leaving or (f"connection lost: {exc}" if exc else "closed by the gateway")
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if not self._ready.done():
+            refusal = refused_certificate(exc)
+            self._fail(
+                RouteFaultError(f"the gateway refuses the client certificate: {refusal}")
+                if refusal
+                else ConnectError(f"{reason} before its SETTINGS came")
+            )
+        elif self._streams:
+            self._give_up(list(self._streams), f"4.4.2 [internal] {reason} before the answer")
+        if not self._closed.done():
+            self._closed.set_result(None)
+            self._report.closed(reason)
+
+    # -- what the gateway said ------------------------------------------------------------------------------------
+
+    def _answered(self, response: Response, outcomes: list[tuple[Delivery, Outcome]]) -> None:
+        pending = self._streams.pop(response.stream_id, None)
+        if pending is None:
+            return
+        delivery, apns_id, sent_at, size = pending
+        answer = understand(response.status, response.body)
+        rule = answer.rule
+        disposition = rule.disposition
+        wait = rule.wait
+        if disposition is not Disposition.DELIVERED:
+            disposition, wait = self._refusal(answer, response, delivery)
+        if not self._warm and disposition is not Disposition.REFUSED and response.status != 403:
+            self._warm = True
+        outcomes.append(
+            (
+                delivery,
+                Outcome(
+                    disposition=disposition,
+                    code=answer.status,
+                    text=answer.reason,
+                    remote_id=apns_id,
+                    remote_address=self.remote_address,
+                    size=size,
+                    duration=self._last_received - sent_at,
+                    retry_after=wait,
+                    gone_since=answer.gone_since,
+                ),
+            )
+        )
+
+    def _refusal(self, answer: Answer, response: Response, delivery: Delivery) -> tuple[Disposition, float]:
+        """What to make of an error: the table's word, and what it asks of this connection."""
+        rule = answer.rule
+        disposition = rule.disposition
+        if After.LEAVE in rule.after:
+            self._leave(f"{answer.status} {answer.reason}")
+        if After.RENEW_TOKEN in rule.after:
+            renewed = self._provider_token is not None and self._provider_token.replace(self._token)
+            disposition = Disposition.REFUSED if renewed else Disposition.ROUTE_FAULT
+        if After.TOPIC in rule.after and header(delivery.part.headers, "apns-topic") is not None:
+            disposition = Disposition.PERMANENT
+        named = dict(decode_headers(response.block)).get("retry-after")
+        return disposition, retry_after(named, self._clock.time()) or rule.wait
+
+    def _reset(self, event: StreamReset, outcomes: list[tuple[Delivery, Outcome]]) -> None:
+        pending = self._streams.pop(event.stream_id, None)
+        if pending is None:
+            return
+        # RFC 9113 8.7: REFUSED_STREAM says that nothing was processed; any other code says nothing of the sort.
+        refused = event.code == _REFUSED_STREAM
+        text = event.reason or f"stream reset by the gateway, code {event.code}"
+        outcomes.append((pending[0], self._unanswered(pending, f"4.4.2 [internal] {text}", refused=refused)))
+
+    def _going_away(self, event: GoAway, outcomes: list[tuple[Delivery, Outcome]]) -> None:
+        """RFC 9113 6.8: streams past the last one were not processed; the others may still be answered."""
+        reason, _ = reason_of(event.debug)
+        self._leave(f"GOAWAY code {event.code} {reason}".strip())
+        # A reason that is the route's own fault (a revoked certificate) meets the next connection as well.
+        rule = RULES.get(reason)
+        fault = rule is not None and rule.disposition is Disposition.ROUTE_FAULT
+        for stream_id in [stream_id for stream_id in self._streams if stream_id > event.last_stream_id]:
+            pending = self._streams.pop(stream_id)
+            outcome = self._unanswered(pending, f"4.4.2 [internal] {self._leaving}", refused=True)
+            if fault:
+                outcome = Outcome(disposition=Disposition.ROUTE_FAULT, code="403", text=reason)
+            outcomes.append((pending[0], outcome))
+
+    def _settings(self, event: SettingsChanged, outcomes: list[tuple[Delivery, Outcome]]) -> None:  # noqa: ARG002 - table
+        if not self._ready.done():
+            self._ready.set_result(None)
+
+    _others: dict[type, Callable[..., None]] = {  # noqa: RUF012 - a constant table of this class's own methods
+        StreamReset: _reset,
+        GoAway: _going_away,
+        SettingsChanged: _settings,
+    }
+
+    # -- deadlines ------------------------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        """One look at the clock serves every stream: the oldest has the earliest deadline."""
+        self._timer = None
+        if self._closed.done() or self._transport is None:
+            return
+        now = self._clock.monotonic()
+        self._drop_overdue(now)
+        if self._pinged_at is not None and now - self._pinged_at >= PING_TIMEOUT:
+            self._end("no sign of life")
+            return
+        if self._pinged_at is None and now - self._last_received >= PING_AFTER:
+            self._pinged_at = now
+            self._http2.ping(b"mcmtmcmt")
+            self._flush()
+        next_look = PING_TIMEOUT if self._pinged_at is not None else PING_AFTER - (now - self._last_received)
+        if self._streams:
+            oldest = next(iter(self._streams.values()))
+            next_look = min(next_look, oldest[2] + self._timeout - now)
+        self._timer = self._clock.call_later(max(0.001, next_look), self._watch)
+
+    def _drop_overdue(self, now: float) -> None:
+        overdue = []
+        for stream_id, (_, _, sent_at, _) in self._streams.items():
+            if now - sent_at < self._timeout:
+                break
+            overdue.append(stream_id)
+        if not overdue:
+            return
+        silent = self._last_received < self._streams[overdue[-1]][2]
+        if silent:
+            # Nothing at all came since the last of them was sent: the connection is to blame.
+            self._leave("no answer to anything")
+        self._give_up(overdue, f"4.4.2 [internal] no answer within {self._timeout * 1000:.0f} ms")
+        if self._leaving and not self._streams:
+            self._end(self._leaving)
+        elif not self._leaving:
+            self._report.wake()
+
+    def _give_up(self, stream_ids: Sequence[int], text: str) -> None:
+        """These will not be answered any more: free their streams and report them."""
+        outcomes = []
+        for stream_id in stream_ids:
+            unsent = self._http2.unsent(stream_id)
+            pending = self._streams.pop(stream_id)
+            self._http2.reset(stream_id, _CANCEL)
+            outcomes.append((pending[0], self._unanswered(pending, text, refused=unsent)))
+        self._flush()
+        self._report.outcomes(outcomes)
+
+    def _unanswered(self, pending: Pending, text: str, *, refused: bool) -> Outcome:
+        _, apns_id, sent_at, size = pending
+        return Outcome(
+            disposition=Disposition.REFUSED if refused else Disposition.AMBIGUOUS,
+            code="451",
+            text=text,
+            remote_id=apns_id,
+            remote_address=self.remote_address,
+            size=size,
+            duration=self._clock.monotonic() - sent_at,
+        )
+
+    # -- state ----------------------------------------------------------------------------------------------------
+
+    def _room(self) -> int:
+        if self._leaving or not self._writable or self._closed.done():
+            return 0
+        if not self._warm:
+            return 1 - len(self._streams)
+        return self._http2.room
+
+    def _authorize(self, provider_token: ProviderToken) -> None:
+        try:
+            token = provider_token.current()
+        except RouteFaultError as error:
+            # The token in use is good until Apple says otherwise.
+            if not self._token:
+                raise
+            self._leave(str(error))
+            return
+        if token != self._token:
+            self._token = token
+            self._builder.authorize(token)
+
+    def _flush(self) -> None:
+        if self._transport is not None and not self._closed.done():
+            data = self._http2.data_to_send()
+            if data:
+                self._transport.write(data)
+
+    def _leave(self, reason: str) -> None:
+        """Take nothing more; end when the last stream is answered."""
+        if not self._leaving:
+            self._leaving = reason
+            if not self._streams:
+                self._clock.call_later(0, lambda: self._end(reason))
+
+    def _end(self, reason: str, *, abort: bool = False) -> None:
+        """Say goodbye and close; connection_lost does the rest. *abort*: without waiting for the peer to read it."""
+        if self._transport is None or self._closed.done():
+            return
+        self._leaving = self._leaving or reason
+        if abort:
+            self._transport.abort()
+        elif not self._transport.is_closing():
+            self._http2.close()
+            self._flush()
+            self._transport.close()
+            # A peer that does not read would keep us for ever.
+            self._clock.call_later(CLOSE_TIMEOUT, self._transport.abort)
+
+    def _fail(self, error: McmtError) -> None:
+        """The connection does not come to be: tell the one who waits for it."""
+        if not self._ready.done():
+            self._ready.set_exception(error)
+        if self._transport is not None:
+            self._transport.abort()

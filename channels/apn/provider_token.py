@@ -1,0 +1,102 @@
+"""Provider tokens: made once a key, shared by every connection, kept over restarts.
+
+Apple (Establishing a token-based connection to APNs): a JWT signed with ES256, header ``alg`` and
+``kid``, claims ``iss`` and ``iat``; refused when older than an hour (ExpiredProviderToken); renewed more
+often than every 20 minutes it is refused too (TooManyProviderTokenUpdates). ECDSA signatures differ
+each time, so one token has to be kept and handed to everybody byte for byte.
+"""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import msgspec
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+
+from mcmt.channel.port import State
+from mcmt.clock import Clock
+from mcmt.errors import RouteFaultError
+
+RENEW_AFTER = 45 * 60.0
+"""Seconds; Apple refuses after 60 minutes."""
+NOT_BEFORE = 20 * 60.0
+"""Seconds; Apple refuses a newer token that comes sooner."""
+
+
+class _Kept(msgspec.Struct):
+    issued_at: float
+    token: str
+
+
+class ProviderToken:
+    """The current token of one key."""
+
+    def __init__(self, key_file: Path, key_id: str, team_id: str, state: State, clock: Clock) -> None:
+        self._key_file = key_file
+        self._key_id = key_id
+        self._team_id = team_id
+        self._state = state
+        self._clock = clock
+        self._name = f"provider_token/{team_id}/{key_id}"
+        self._kept: _Kept | None = None
+
+    def current(self) -> str:
+        """The token to send now. Raises RouteFaultError when the key cannot be read or cannot sign."""
+        now = self._clock.time()
+        if self._kept is None or not _fresh(self._kept, now):
+            # Another connection may have renewed it already.
+            self._kept = self._load()
+            if self._kept is None or not _fresh(self._kept, now):
+                self._kept = self._make(now)
+        return self._kept.token
+
+    def replace(self, refused: str) -> bool:
+        """Apple refused the token *refused*: whether there is, or may be made, another one."""
+        self._kept = self._load()
+        if self._kept is not None and self._kept.token == refused:
+            if 0 <= self._clock.time() - self._kept.issued_at < NOT_BEFORE:
+                return False
+            self._kept = self._make(self._clock.time())
+        return True
+
+    def _load(self) -> _Kept | None:
+        data = self._state.get(self._name)
+        if data is None:
+            return None
+        try:
+            return msgspec.json.decode(data, type=_Kept)
+        except (msgspec.DecodeError, msgspec.ValidationError):
+            return None
+
+    def _make(self, now: float) -> _Kept:
+        kept = _Kept(float(int(now)), sign(self._key_file, self._key_id, self._team_id, int(now)))
+        self._state.put(self._name, msgspec.json.encode(kept))
+        return kept
+
+
+def sign(key_file: Path, key_id: str, team_id: str, issued_at: int) -> str:
+    """A JWS in compact form (RFC 7515) over Apple's claims; *issued_at* in seconds since the epoch."""
+    try:
+        key = serialization.load_pem_private_key(key_file.read_bytes(), password=None)
+    except (OSError, ValueError, TypeError) as error:
+        raise RouteFaultError(f"apn_auth_key {key_file} cannot be read as a private key: {error}") from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise RouteFaultError(f"apn_auth_key {key_file} is not a P-256 key, as Apple's .p8 files are")
+    head = _base64url(msgspec.json.encode({"alg": "ES256", "kid": key_id}))
+    claims = _base64url(msgspec.json.encode({"iss": team_id, "iat": issued_at}))
+    signed = f"{head}.{claims}"
+    # RFC 7518 3.4: the signature is R and S side by side, 32 bytes each, not the DER form.
+    r, s = decode_dss_signature(key.sign(signed.encode(), ec.ECDSA(hashes.SHA256())))
+    return f"{signed}.{_base64url(r.to_bytes(32, 'big') + s.to_bytes(32, 'big'))}"
+
+
+def _fresh(kept: _Kept, now: float) -> bool:
+    # A token from the future was made before the clock was set back: Apple would refuse it.
+    return 0 <= now - kept.issued_at < RENEW_AFTER
+
+
+def _base64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()

@@ -1,0 +1,105 @@
+"""TCP and TLS to a gateway, with a fresh look-up each time and both address families.
+
+Every failure leaves here as ConnectError, or as RouteFaultError where another try cannot help: a client
+certificate that cannot be loaded, or one that the gateway refuses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import ssl
+from collections.abc import Callable
+from typing import TypeVar
+
+from mcmt.errors import ConnectError, RouteFaultError
+
+from .options import Options
+
+P = TypeVar("P", bound=asyncio.Protocol)
+
+_REFUSED_CERTIFICATE = (
+    "CERTIFICATE_REVOKED",
+    "CERTIFICATE_EXPIRED",
+    "CERTIFICATE_UNKNOWN",
+    "CERTIFICATE_REQUIRED",
+    "BAD_CERTIFICATE",
+    "UNSUPPORTED_CERTIFICATE",
+    "UNKNOWN_CA",
+    "ACCESS_DENIED",
+)
+"""TLS alerts (RFC 8446 6.2) by which a gateway refuses our certificate, as OpenSSL names them."""
+
+
+async def open_transport(
+    host: str, port: int, options: Options, factory: Callable[[], P]
+) -> tuple[asyncio.Transport, P]:
+    """A TLS transport to *host*. Raises ConnectError or RouteFaultError."""
+    # Reading certificates and the system's authorities takes tens of milliseconds: not on the event loop.
+    context = await asyncio.to_thread(tls_context, options)
+    failures: list[str] = []
+    for family, address in await _look_up(host, port):
+        raw = socket.socket(family, socket.SOCK_STREAM)
+        raw.setblocking(False)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.sock_connect(raw, address)
+            return await loop.create_connection(factory, sock=raw, ssl=context, server_hostname=host)
+        except (ssl.SSLError, OSError) as error:
+            raw.close()
+            if refusal := refused_certificate(error):
+                raise RouteFaultError(f"{host} refuses the client certificate: {refusal}") from error
+            failures.append(f"{address[0]}: {_words(error)}")
+        except BaseException:
+            raw.close()
+            raise
+    raise ConnectError(f"{host}:{port}: " + "; ".join(failures))
+
+
+def tls_context(options: Options) -> ssl.SSLContext:
+    """TLS 1.2 or later, ALPN h2, the client certificate if there is one. Raises RouteFaultError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # Absence of ALPN in the answer is accepted later: Apple's gateways have been seen without.
+    context.set_alpn_protocols(["h2"])
+    context.check_hostname = options.tls_verify == "host"
+    context.verify_mode = ssl.CERT_NONE if options.tls_verify == "no" else ssl.CERT_REQUIRED
+    try:
+        if options.tls_verify != "no":
+            if options.tls_ca is not None:
+                context.load_verify_locations(options.tls_ca)
+            else:
+                context.load_default_certs()
+        if options.tls_certificate is not None:
+            context.load_cert_chain(options.tls_certificate, options.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        files = ", ".join(str(file) for file in (options.tls_ca, options.tls_certificate, options.tls_key) if file)
+        raise RouteFaultError(f"cannot load {files}: {_words(error)}") from error
+    return context
+
+
+def refused_certificate(error: BaseException | None) -> str:
+    """The alert's name when *error* is the gateway refusing our certificate; empty otherwise."""
+    reason = str(getattr(error, "reason", "") or "")
+    # OpenSSL marks alerts that were received with ALERT; the same words without it are our own verdict on the peer.
+    if isinstance(error, ssl.SSLError) and "ALERT" in reason and any(name in reason for name in _REFUSED_CERTIFICATE):
+        return reason
+    return ""
+
+
+async def _look_up(host: str, port: int) -> list[tuple[int, tuple[str, int]]]:
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise ConnectError(f"{host} cannot be looked up: {_words(error)}") from error
+    addresses = [(family, address) for family, _, _, _, address in found]
+    # Several connections to one name spread over its addresses.
+    random.shuffle(addresses)
+    return addresses  # type: ignore[return-value]  # sockaddr of the two families that TCP has
+
+
+def _words(error: BaseException) -> str:
+    return str(error) or type(error).__name__
