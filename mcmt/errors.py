@@ -6,6 +6,8 @@
     ├── SpoolError             the spool cannot do what was asked; nothing was changed
     │   ├── SpoolLocked            another engine holds it; names its pid
     │   └── SpoolUnusable          wrong schema version, unwritable folder, damaged file
+    ├── ListenError            an address of a listener cannot be bound; names it and the reason
+    ├── EventLogError          a log file cannot be had; names the file and what to do
     ├── ProtocolError          the peer broke the protocol, or we were about to
     ├── ChannelError           a connection to a route cannot be had
     │   ├── ConnectError           temporary: look-up, TCP, TLS or greeting failed
@@ -67,6 +69,14 @@ class SpoolLocked(SpoolError):  # noqa: N818 - a state, named as the operator me
 
 class SpoolUnusable(SpoolError):  # noqa: N818 - a state, named as the operator meets it
     """The spool cannot be opened: schema version, rights or damage; the text says which and what to do."""
+
+
+class ListenError(McmtError):
+    """A listener cannot be had on an address; the text names it, the reason, and what to do."""
+
+
+class EventLogError(McmtError):
+    """The event log cannot be opened, or was stopped before all lines were written; the text names the file."""
 
 
 class ProtocolError(McmtError):

@@ -1,0 +1,248 @@
+"""Envelope and content in; message, deliveries and events out: everything that one accepted message is.
+
+Pure, and independent of the door through which the message came. Every refusal is a MessageError with the reply.
+
+Rules: deliveries are numbered from 1 over the message, recipient by recipient; nobody is dropped: a recipient either
+has deliveries, or a failure in the same transaction, or the whole message is refused.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+from mcmt.channel.port import Channel, Reading, Target
+from mcmt.config.settings import DomainSettings, Settings
+from mcmt.errors import MessageError
+from mcmt.message.address import domain_of
+from mcmt.message.event import Event, Kind
+from mcmt.message.header_fields import find_end, read_fields
+from mcmt.message.mime import MEDIA_TYPE, ParsedMessage, parse
+from mcmt.message.model import Envelope, Message, NewDelivery, Part, header
+
+McmtReception = Literal["passthru", "allow", "reject"]
+
+WHOLE = "message/rfc822"
+"""The media type of a whole message, for channels that take no part of their own."""
+NOW_OR_NEVER = 60.0
+"""Seconds that a delivery lives whose message says that it ends at once (``apns-expiration: 0``)."""
+NO_PART = "[internal] the message has no part for this channel"
+
+
+def open_message(data: bytes, mcmt_reception: McmtReception) -> ParsedMessage:
+    """Take *data* apart where the listener takes MCMT messages apart; else read its header fields alone.
+
+    So a message that is only passed through is never refused for what its parts are like. Raises MessageError.
+    """
+    if mcmt_reception == "allow":
+        return parse(data)
+    end, _ = find_end(data, 0, len(data))
+    headers = read_fields(data[:end])
+    media_type = (header(headers, "content-type") or "").partition(";")[0].partition("(")[0]
+    return ParsedMessage(data[:end], headers, media_type.strip().lower() == MEDIA_TYPE, ())
+
+
+class Composed(NamedTuple):
+    """What the spool is asked to keep, in the order of ``Spool.accept``."""
+
+    message: Message
+    deliveries: Sequence[NewDelivery]
+    events: Sequence[Event]
+
+
+class _Recipient(NamedTuple):
+    address: str
+    domain: str
+    stanza: DomainSettings
+    channel: Channel
+    readings: tuple[Reading, ...]
+    """Of every part that the channel renders; none: the message lacks one."""
+
+
+def stanza_of(settings: Settings, recipient: str) -> DomainSettings:
+    """The stanza that routes *recipient*. Raises MessageError: 550 5.1.2 (RFC 3463: bad destination system)."""
+    domain = domain_of(recipient)
+    stanza = settings.domain(domain)
+    if stanza is None:
+        raise MessageError(550, "5.1.2", f"no route to {domain or 'an address without a domain'}: no stanza names it")
+    return stanza
+
+
+def compose(
+    settings: Settings,
+    channels: Mapping[str, Channel],
+    envelope: Envelope,
+    data: bytes,
+    parsed: ParsedMessage,
+    context: dict[str, str],
+    mcmt_reception: McmtReception,
+    batch_id: str,
+    received: float,
+) -> Composed:
+    """Make *data*, received for *envelope* at *received* (seconds since the epoch), into spool content."""
+    if parsed.is_mcmt and mcmt_reception == "reject":
+        raise MessageError(550, "5.7.1", "MCMT messages are not taken here (mcmt_reception: reject)")
+    apart = parsed.is_mcmt and mcmt_reception == "allow"
+    recipients = _read(settings, channels, envelope, data, parsed, context, apart)
+    if not any(recipient.readings for recipient in recipients):
+        raise MessageError(554, "5.6.1", _what_lacks(recipients, closed=parsed.is_mcmt and not apart))
+    _refuse_crowds(recipients)
+    _refuse_too_many(recipients, settings.max_deliveries_per_message)
+    parts: dict[Part, int] = {}
+    deliveries: list[NewDelivery] = []
+    events: list[Event] = []
+    number = 0
+    for recipient in recipients:
+        before = number
+        for reading in recipient.readings:
+            index = parts.setdefault(reading.part, len(parts))
+            # Equal tokens of one part are one delivery.
+            for target in {target.token: target for target in reading.targets}.values():
+                number += 1
+                expires = _expires(target, received, recipient.stanza.message_expiration)
+                delivery = NewDelivery(number, recipient.domain, recipient.address, target.token, index, expires)
+                deliveries.append(delivery)
+        if number == before:
+            number += 1
+            events.append(_failure(recipient, envelope, context, f"{batch_id}-{number}", batch_id, received))
+        first, count = f"{batch_id}-{before + 1}", number - before
+        reception = _reception(recipient, envelope, context, first, batch_id, received, len(data), count)
+        events.insert(len(events) - (not recipient.readings), reception)
+    stored = tuple(parts)
+    message = Message(batch_id, received, envelope, parsed.header_block, context, stored, len(data))
+    return Composed(message, deliveries, events)
+
+
+def _read(
+    settings: Settings,
+    channels: Mapping[str, Channel],
+    envelope: Envelope,
+    data: bytes,
+    parsed: ParsedMessage,
+    context: dict[str, str],
+    apart: bool,
+) -> list[_Recipient]:
+    renderings: dict[str, tuple[Part, ...]] = {}
+    recipients: list[_Recipient] = []
+    for address in dict.fromkeys(envelope.forward_paths):
+        stanza = stanza_of(settings, address)
+        channel = channels[stanza.delivery_method]
+        found = renderings.get(stanza.delivery_method)
+        if found is None:
+            found = renderings[stanza.delivery_method] = _renderings(channel, data, parsed, apart)
+        readings = tuple([channel.read(part, address, context, stanza.options) for part in found])
+        if not all(reading.targets for reading in readings):
+            raise MessageError(554, "5.1.1", f"the message has no address for {address}")
+        recipients.append(_Recipient(address, domain_of(address), stanza, channel, readings))
+    return recipients
+
+
+def _renderings(channel: Channel, data: bytes, parsed: ParsedMessage, apart: bool) -> tuple[Part, ...]:
+    if channel.MEDIA_TYPES:
+        if parsed.is_mcmt and not apart:
+            return ()
+        return tuple([part for part in parsed.parts if part.media_type in channel.MEDIA_TYPES])
+    mails = [part for part in parsed.parts if part.media_type == WHOLE] if apart else []
+    return (mails[0] if mails else Part(WHOLE, (), data),)
+
+
+def _what_lacks(recipients: Sequence[_Recipient], closed: bool) -> str:
+    recipient = recipients[0]
+    if closed:
+        return (
+            f"{recipient.domain} needs a part of the MCMT message, and this listener takes none apart "
+            "(mcmt_reception: passthru; allow is needed)"
+        )
+    wanted = " or ".join(sorted(recipient.channel.MEDIA_TYPES))
+    return f"the message has no {wanted} part, which {recipient.domain} needs"
+
+
+def _refuse_crowds(recipients: Sequence[_Recipient]) -> None:
+    """Recipients times tokens would multiply a message: n recipients with one token, or one recipient with T tokens."""
+    if len(recipients) == 1:
+        return
+    crowds = Counter(recipient.stanza.delivery_method for recipient in recipients)
+    for recipient in recipients:
+        crowd = crowds[recipient.stanza.delivery_method]
+        for reading in recipient.readings:
+            if crowd > 1 and len(reading.targets) > 1 and len({target.token for target in reading.targets}) > 1:
+                text = (
+                    f"{crowd} recipients and {len(reading.targets)} tokens in one part: "
+                    "send several recipients with one token, or one recipient with several tokens"
+                )
+                raise MessageError(554, "5.6.0", text)
+
+
+def _refuse_too_many(recipients: Sequence[_Recipient], limit: int) -> None:
+    if sum([len(reading.targets) for recipient in recipients for reading in recipient.readings]) <= limit:
+        return
+    count = sum(
+        [
+            len({target.token for target in reading.targets})
+            for recipient in recipients
+            for reading in recipient.readings
+        ]
+    )
+    if count > limit:
+        text = f"the message asks for {count} deliveries, {limit} are allowed (max_deliveries_per_message); divide it"
+        raise MessageError(554, "5.5.3", text)
+
+
+def _expires(target: Target, received: float, lifetime: float) -> float:
+    end = received + lifetime
+    if target.expires is None:
+        return end
+    return min(end, target.expires or received + NOW_OR_NEVER)
+
+
+def _reception(
+    recipient: _Recipient,
+    envelope: Envelope,
+    context: dict[str, str],
+    first: str,
+    batch_id: str,
+    received: float,
+    size: int,
+    count: int,
+) -> Event:
+    return Event(
+        kind=Kind.RECEPTION,
+        time=received,
+        id=first,
+        batch_id=batch_id,
+        channel=recipient.stanza.delivery_method,
+        domain=recipient.domain,
+        sender=envelope.reverse_path,
+        recipient=recipient.address,
+        size=size,
+        remote_address=envelope.peer,
+        deliveries=count,
+        connection_id=envelope.connection_id,
+        protocol=envelope.protocol,
+        context=context or None,
+    )
+
+
+def _failure(
+    recipient: _Recipient,
+    envelope: Envelope,
+    context: dict[str, str],
+    delivery_id: str,
+    batch_id: str,
+    received: float,
+) -> Event:
+    return Event(
+        kind=Kind.PERMANENT,
+        time=received,
+        id=delivery_id,
+        batch_id=batch_id,
+        channel=recipient.stanza.delivery_method,
+        domain=recipient.domain,
+        sender=envelope.reverse_path,
+        recipient=recipient.address,
+        code="554",
+        text=f"5.6.1 {NO_PART}",
+        protocol=envelope.protocol,
+        context=context or None,
+    )

@@ -1,0 +1,100 @@
+"""The SMTP listener: every address of ``esmtp_listener.listen``, on the running event loop.
+
+Rules: sockets are made by ``bind_sockets`` or handed in by whoever bound them; a stop lets a message that is being
+received come to its end. It must not know the commands (smtp.py) nor what is kept (reception.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Sequence
+
+from mcmt.clock import Clock
+from mcmt.config.settings import ListenSettings
+from mcmt.intake import limits
+from mcmt.intake.door import Door, Sessions
+from mcmt.intake.reception import Reception
+from mcmt.intake.smtp import SmtpSession
+from mcmt.intake.sockets import bind_sockets
+
+
+class SmtpListener:
+    """All listening addresses and their sessions."""
+
+    def __init__(
+        self,
+        hostname: str,
+        listen: Sequence[ListenSettings],
+        reception: Reception,
+        clock: Clock,
+        random_bits: Callable[[int], int],
+        bound: Sequence[Sequence[socket.socket]] | None = None,
+    ) -> None:
+        """*bound*: sockets that listen already, as many sequences as *listen* has addresses; None: bind at start."""
+        self._hostname = hostname
+        self._listen = tuple(listen)
+        self._reception = reception
+        self._clock = clock
+        self._random_bits = random_bits
+        self._bound = bound
+        self._servers: list[asyncio.Server] = []
+        self._sessions = Sessions()
+        self.addresses: tuple[tuple[str, int], ...] = ()
+        """Host and port of every socket, once started."""
+
+    @property
+    def sessions(self) -> int:
+        """How many clients are connected."""
+        return len(self._sessions)
+
+    async def start(self) -> None:
+        """Begin to accept connections. Raises ListenError: then nothing listens."""
+        # aiosmtpd writes a line of INFO a connection, with what clients sent in it.
+        logging.getLogger("mail.log").setLevel(logging.WARNING)
+        bound: list[Sequence[socket.socket]] = list(self._bound or ())
+        if self._bound is None:
+            try:
+                for listen in self._listen:
+                    bound.append(bind_sockets(listen))  # noqa: PERF401 - what was bound is closed when one fails
+            except BaseException:
+                for sockets in bound:
+                    for listening in sockets:
+                        listening.close()
+                raise
+        loop = asyncio.get_running_loop()
+        addresses = []
+        for listen, sockets in zip(self._listen, bound, strict=True):
+            door = Door(self._hostname, listen, self._reception, self._clock, self._random_bits, self._sessions)
+            for listening in sockets:
+                addresses.append(listening.getsockname()[:2])
+                server = await loop.create_server(
+                    lambda door=door: SmtpSession(door, loop),  # type: ignore[misc]
+                    sock=listening,
+                    backlog=limits.BACKLOG,
+                )
+                self._servers.append(server)
+        self.addresses = tuple(addresses)
+
+    async def drain(self, limit: float) -> None:
+        """Stop accepting; let messages that are being received come to their end, for up to *limit* seconds."""
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+        for session in self._sessions:
+            session.drain()
+        await self._emptied(limit)
+        for session in self._sessions:
+            session.abort()
+        # What abort leaves open is ended by its own timer.
+        await self._emptied(2 * limits.LINGER)
+
+    async def _emptied(self, limit: float) -> None:
+        if not self._sessions:
+            return
+        done = asyncio.Event()
+        self._sessions.on_empty = done.set
+        timer = self._clock.call_later(limit, done.set)
+        await done.wait()
+        timer.cancel()

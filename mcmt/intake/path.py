@@ -1,0 +1,81 @@
+"""Reverse-paths, forward-paths and parameters of MAIL and RCPT (RFC 5321 4.1.1.2, 4.1.1.3, 4.1.2).
+
+Rules: a plain path is read by one regular expression; everything else goes to aiosmtpd, which asks the standard
+library's address parser. Values in, values out; what is wrong is a MessageError with the reply.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from mcmt.errors import MessageError
+from mcmt.intake import limits
+from mcmt.message.address import domain_of
+
+# RFC 5321 4.1.2: Dot-string = Atom *("."  Atom); Atom = 1*atext (RFC 5322 3.2.3).
+_ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+# Domain = sub-domain *("." sub-domain); sub-domain = Let-dig [Ldh-str]; Ldh-str ends in a letter or digit.
+_SUB_DOMAIN = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
+_MAILBOX = rf"{_ATEXT}(?:\.{_ATEXT})*@{_SUB_DOMAIN}(?:\.{_SUB_DOMAIN})*"
+# Path = "<" [ A-d-l ":" ] Mailbox ">"; Reverse-path = Path / "<>". Some clients put spaces after the colon.
+# This one expression answers in 1 us; aiosmtpd's parser takes 75 us for the same path, 40 % of all its time.
+_PLAIN = re.compile(rf"(FROM|TO): *<({_MAILBOX}|)>(?: +(.*))?", re.IGNORECASE)
+# Where any other path ends: at the ">" that is not inside a quoted string, and before a space or the end.
+_ANY = re.compile(r'(FROM|TO): *(<(?:[^<>"]|"(?:[^"\\]|\\.)*")*>|[^<>" ]+)(?: +(.*))?', re.IGNORECASE)
+# esmtp-param = esmtp-keyword ["=" esmtp-value]; esmtp-keyword = (ALPHA / DIGIT) *(ALPHA / DIGIT / "-").
+_PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([^\x00-\x20=\x7f]+))?")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+SlowParser = Callable[[str], tuple[str | None, str | None]]
+"""``SMTP._getaddr``: the address and what follows it; None where it cannot be read."""
+
+_SYNTAX = {
+    "FROM": "Syntax: MAIL FROM:<address> [SIZE=n] [BODY=7BIT|8BITMIME] [SMTPUTF8]",
+    "TO": "Syntax: RCPT TO:<address>",
+}
+# RFC 3463 3.2: X.1.7 bad sender's mailbox address syntax, X.1.3 bad destination mailbox address syntax.
+_BAD_MAILBOX = {"FROM": "5.1.7", "TO": "5.1.3"}
+
+
+def read_path(argument: str, keyword: str, parse: SlowParser) -> tuple[str, str]:
+    """The address and the parameters in *argument* of MAIL (*keyword* FROM) or RCPT (TO).
+
+    The null reverse-path is ``""``. A source route is dropped (RFC 5321 appendix C). Raises MessageError.
+    """
+    plain = _PLAIN.fullmatch(argument)
+    if plain is not None and plain[1].upper() == keyword:
+        address, parameters = plain[2], plain[3]
+    else:
+        match = _ANY.fullmatch(argument)
+        if match is None or match[1].upper() != keyword:
+            raise MessageError(501, "5.5.4", _SYNTAX[keyword])
+        address, parameters = _parse_slowly(match[2], keyword, parse), match[3]
+    if len(address) > limits.PATH or len(domain_of(address)) > limits.DOMAIN:
+        text = f"the address is longer than {limits.PATH} octets, or its domain than {limits.DOMAIN}"
+        raise MessageError(501, _BAD_MAILBOX[keyword], text)
+    if not address and keyword == "TO":
+        raise MessageError(553, "5.1.3", "a recipient cannot be empty")
+    return address, parameters or ""
+
+
+def _parse_slowly(path: str, keyword: str, parse: SlowParser) -> str:
+    address, rest = (None, None) if _CONTROL.search(path) else parse(path)
+    if address is None or rest:
+        raise MessageError(553, _BAD_MAILBOX[keyword], f"{path} is not an address")
+    # RFC 5321 4.5.1: RCPT TO:<postmaster> stands without a domain; whoever asked for TO completes it.
+    if "@" not in address and not (keyword == "TO" and address.lower() == "postmaster"):
+        raise MessageError(553, _BAD_MAILBOX[keyword], f"{path} has no domain")
+    return address
+
+
+def read_parameters(text: str) -> dict[str, str]:
+    """The parameters by name in upper case; one without a value is ``""``. Raises MessageError."""
+    found: dict[str, str] = {}
+    for word in text.split():
+        match = _PARAMETER.fullmatch(word)
+        name = match[1].upper() if match else ""
+        if match is None or name in found:
+            raise MessageError(501, "5.5.4", f"{word} is not a parameter, or is given twice")
+        found[name] = match[2] or ""
+    return found

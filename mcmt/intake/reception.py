@@ -1,0 +1,86 @@
+"""The way from a door to the spool, the same for every door: compose the message, keep it, then say its batch id.
+
+Rules: ``receive`` returns only when the message and all its deliveries are on disk; it holds nothing itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from mcmt.channel.port import Channel
+from mcmt.clock import Clock
+from mcmt.config.settings import DomainSettings, Settings
+from mcmt.errors import MessageError
+from mcmt.intake.compose import McmtReception, compose, open_message, stanza_of
+from mcmt.intake.rejections import Rejections
+from mcmt.message.address import domain_of
+from mcmt.message.event import Event, Kind
+from mcmt.message.identity import new_batch_id
+from mcmt.message.mime import context_variables
+from mcmt.message.model import Envelope
+from mcmt.spool.port import Spool
+
+
+class Reception:
+    """What every door shares: the settings, the channels, the spool, and the ids."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        channels: Mapping[str, Channel],
+        spool: Spool,
+        clock: Clock,
+        random_bits: Callable[[int], int],
+    ) -> None:
+        self._settings = settings
+        self._channels = channels
+        self._spool = spool
+        self._clock = clock
+        self._random_bits = random_bits
+        self._rejections = Rejections(spool.record, clock)
+
+    def stanza_of(self, recipient: str) -> DomainSettings:
+        """The stanza that routes *recipient*. Raises MessageError 550 5.1.2 where there is none."""
+        return stanza_of(self._settings, recipient)
+
+    async def receive(self, envelope: Envelope, data: bytes, mcmt_reception: McmtReception) -> str:
+        """Keep the message; return its batch id when it is on disk. Raises MessageError, SpoolError: nothing kept."""
+        now = self._clock.time()
+        parsed = open_message(data, mcmt_reception)
+        composed = compose(
+            self._settings,
+            self._channels,
+            envelope,
+            data,
+            parsed,
+            context_variables(parsed.headers),
+            mcmt_reception,
+            new_batch_id(now, self._random_bits),
+            now,
+        )
+        await self._spool.accept(*composed)
+        return composed.message.batch_id
+
+    def reject(self, envelope: Envelope, phase: str, reason: MessageError) -> None:
+        """Have a refusal written into the ledger, without waiting. *phase*: the SMTP command, or the door's word."""
+        recipients = envelope.forward_paths
+        recipient = recipients[0] if len(recipients) == 1 else ""
+        self._rejections.add(
+            Event(
+                kind=Kind.REJECTION,
+                time=self._clock.time(),
+                domain=domain_of(recipient) if recipient else "",
+                sender=envelope.reverse_path,
+                recipient=recipient,
+                remote_address=envelope.peer,
+                code=str(reason.code),
+                text=f"{reason.enhanced} {reason.text}",
+                connection_id=envelope.connection_id,
+                phase=phase,
+                protocol=envelope.protocol,
+            )
+        )
+
+    async def aclose(self) -> None:
+        """Write the refusals that are still waiting. Call it when the doors are closed and the spool is not."""
+        await self._rejections.aclose()
