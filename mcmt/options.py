@@ -8,14 +8,16 @@ configuration file, given in the validation context as ``base``.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"": 1, "B": 1, "KB": 1024, "MB": 1024**2, "GB": 1024**3}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
+_LONGEST = 36525 * 86400.0
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
 _SIZE = re.compile(r"(\d+)\s*(B|KB|MB|GB)?")
 
 
@@ -23,6 +25,13 @@ class OptionsModel(BaseModel):
     """Base of every stanza: unknown keys are faults, values are frozen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    IGNORED: ClassVar[Mapping[str, str]] = {}
+    """Options of older configurations that are accepted and do nothing, each with the reason: a warning."""
+    NOT_AVAILABLE: ClassVar[frozenset[str]] = frozenset()
+    """Options that a later version has: a fault that says so."""
+    RETIRED_HOSTS: ClassVar[Mapping[str, str]] = {}
+    """Of a channel: hosts that are no more, each with the ``host:port`` that its routes go to instead: a warning."""
 
 
 def parse_duration(value: object, unit: str) -> float:
@@ -33,14 +42,14 @@ def parse_duration(value: object, unit: str) -> float:
     if isinstance(value, bool):
         raise ValueError("expected a duration such as 30, 30s or 500ms")
     if isinstance(value, int | float):
-        if not 0 <= value < float("inf"):
-            raise ValueError("a duration cannot be negative or endless")
+        if not 0 <= value <= _LONGEST / _SECONDS[unit]:
+            raise ValueError("a duration cannot be negative or longer than 100 years")
         return value * _SECONDS[unit]
-    if isinstance(value, str):
-        if match := _DURATION.fullmatch(value.strip()):
-            return float(match[1]) * _SECONDS[match[2]]
-        if re.fullmatch(r"\d+(\.\d+)?", value.strip()):
-            return float(value) * _SECONDS[unit]
+    if isinstance(value, str) and (match := _DURATION.fullmatch(value.strip())):
+        seconds = float(match[1]) * _SECONDS[match[2] or unit]
+        if seconds > _LONGEST:
+            raise ValueError("a duration cannot be longer than 100 years")
+        return seconds
     raise ValueError(f"expected a duration such as 30, 30s or 500ms (a bare number counts in {unit})")
 
 
@@ -57,7 +66,10 @@ def _resolve(value: Any, info: ValidationInfo) -> Any:
     if not isinstance(value, str | Path) or not str(value):
         raise ValueError("expected a path")
     base = (info.context or {}).get("base")
-    path = Path(value).expanduser()
+    try:
+        path = Path(value).expanduser()
+    except RuntimeError as error:  # ~name of nobody
+        raise ValueError(f"expected a path: {error}") from None
     return path if base is None else Path(base) / path
 
 

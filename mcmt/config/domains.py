@@ -1,0 +1,176 @@
+"""The domain stanzas, with the defaults at top level, read into DomainSettings.
+
+An option is legal in a stanza when the engine or the domain's channel has it. At top level any option of the engine
+or of any channel may stand, as the default of every domain whose channel has it; ``null`` in a stanza takes such a
+default back.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from mcmt.config.channel_schema import Channels, ChannelSchema
+from mcmt.config.document import Path
+from mcmt.config.faults import Checker, Locate
+from mcmt.config.schema import ELSEWHERE, DomainStanza
+from mcmt.config.settings import DomainSettings
+from mcmt.message.route import Route, parse_route
+from mcmt.options import OptionsModel
+
+_NAME = re.compile(r"[\w-]+(\.[\w-]+)*")
+_ENGINE = frozenset(DomainStanza.model_fields)
+
+
+def default_names(channels: Channels) -> frozenset[str]:
+    """The options that may stand at top level as defaults of the domains."""
+    return _ENGINE.union(*(_options(channel) for channel in channels.values()))
+
+
+def read_domains(checker: Checker, channels: Channels, open_files: bool) -> dict[str, DomainSettings]:
+    """Every domain that is right enough to be used, by name; what is wrong is noted in *checker*.
+
+    With *open_files* each channel also looks into the files that its options name.
+    """
+    reader = _Reader(checker, channels, open_files)
+    stanzas = checker.mapping(("domain",), checker.data.get("domain"))
+    if not stanzas:
+        checker.fault(
+            ("domain",), "there is no domain, so no mail would be accepted; add one, as in the sample", key=True
+        )
+    domains: dict[str, DomainSettings] = {}
+    for written, stanza in stanzas.items():
+        path: Path = ("domain", written)
+        name = written.lower().rstrip(".")
+        if name != "*" and not _NAME.fullmatch(name):
+            checker.fault(path, 'expected a domain name, or "*" for every other domain', key=True)
+        domain = reader.read(path, name, checker.mapping(path, stanza))
+        if name in domains:
+            checker.fault(path, f"the domain {name} has two stanzas; keep one of them", key=True)
+        if domain is not None:
+            domains[name] = domain
+    reader.check_defaults()
+    return domains
+
+
+def _options(channel: ChannelSchema) -> frozenset[str]:
+    return frozenset(channel.Options.model_fields) | frozenset(channel.Options.IGNORED)
+
+
+class _Reader:
+    def __init__(self, checker: Checker, channels: Channels, open_files: bool) -> None:
+        self._checker = checker
+        self._channels = channels
+        self._open_files = open_files
+        self._defaults = {name: value for name, value in checker.data.items() if name in default_names(channels)}
+        self._used: set[str] = set()
+
+    def read(self, path: Path, name: str, own: Mapping[str, Any]) -> DomainSettings | None:
+        """One stanza; None when it lacks what it needs."""
+        inherited = {option: value for option, value in self._defaults.items() if option not in own}
+        given = {option: value for option, value in inherited.items() if value is not None}
+        given |= {option: value for option, value in own.items() if value is not None or option not in self._defaults}
+
+        def locate(loc: Path) -> Path:
+            return loc if loc and loc[0] in inherited else path + loc
+
+        channel = self._channel(given.get("delivery_method"), locate)
+        self._check_names(path, own, given.get("delivery_method"), channel)
+        engine, _ = self._checker.validate(
+            DomainStanza,
+            {option: value for option, value in given.items() if option in _ENGINE},
+            locate,
+            schemes=channel.SCHEMES if channel else None,
+        )
+        if channel is None:
+            return None
+        fields = channel.Options.model_fields
+        options, wrong = self._checker.validate(
+            channel.Options, {option: value for option, value in given.items() if option in fields}, locate
+        )
+        if engine is None or options is None:
+            return None
+        routes = self._routes(engine.routes, channel.Options, locate)
+        # A wrong option is absent here: that misleads the channel, but for one that has a default.
+        if self._open_files and all(fields[option].default is not None for option in wrong if option in fields):
+            for finding in channel.check(options, routes):
+                note = self._checker.fault if finding.fault else self._checker.find
+                note(locate((finding.option,)) if finding.option else path, finding.text)
+        values = {option: getattr(engine, option) for option in _ENGINE}
+        values["routes"] = routes
+        values["max_retry_interval"] = self._max_retry_interval(engine, own, locate)
+        return DomainSettings(name=name, options=options, **values)
+
+    def _channel(self, method: object, locate: Locate) -> ChannelSchema | None:
+        if not isinstance(method, str):
+            return None  # the schema says so
+        self._used.add(method)
+        channel = self._channels.get(method)
+        if channel is None:
+            there = ", ".join(sorted(self._channels))
+            self._checker.fault(
+                locate(("delivery_method",)), f"there is no channel {method!r} in this version; there are: {there}"
+            )
+        return channel
+
+    def _check_names(self, path: Path, own: Mapping[str, Any], method: object, channel: ChannelSchema | None) -> None:
+        for option in own:
+            having = [kind for kind, each in sorted(self._channels.items()) if option in _options(each)]
+            if option in _ENGINE or (channel is None and having):
+                continue
+            if channel is None:
+                self._checker.unknown((*path, option), (), default_names(self._channels), ELSEWHERE)
+            elif option in channel.Options.IGNORED:
+                self._checker.warn((*path, option), f"has no effect: {channel.Options.IGNORED[option]}", key=True)
+            elif option not in channel.Options.model_fields:
+                elsewhere = f"it is one of the channel {having[0]}, and delivery_method is {method}" if having else ""
+                self._checker.unknown(
+                    (*path, option),
+                    channel.Options.NOT_AVAILABLE,
+                    _ENGINE | _options(channel),
+                    {option: elsewhere} if having else ELSEWHERE,
+                )
+
+    def _routes(self, written: list[Route], options: type[OptionsModel], locate: Locate) -> tuple[Route, ...]:
+        routes: dict[Route, None] = {}
+        for index, route in enumerate(written):
+            place = locate(("routes", index))
+            successor = options.RETIRED_HOSTS.get(route.host)
+            # A route that names its protocol insists on the place as well.
+            if successor and "protocol" not in dict(route.parameters):
+                self._checker.warn(place, f"{route.host} has been switched off; its deliveries go to {successor}")
+                route = parse_route(f"{route.scheme}://{successor}")
+            if route in routes:
+                self._checker.warn(place, f"{route} is given twice")
+            routes[route] = None
+        return tuple(routes)
+
+    def _max_retry_interval(self, engine: DomainStanza, own: Mapping[str, Any], locate: Locate) -> float:
+        if "max_retry_interval" not in engine.model_fields_set:
+            return max(engine.max_retry_interval, engine.retry_interval)
+        if engine.max_retry_interval < engine.retry_interval:
+            blamed = "retry_interval" if "max_retry_interval" not in own and "retry_interval" in own else ""
+            self._checker.fault(
+                locate((blamed or "max_retry_interval",)),
+                f"max_retry_interval ({engine.max_retry_interval:g} s) is less than "
+                f"retry_interval ({engine.retry_interval:g} s)",
+            )
+        return engine.max_retry_interval
+
+    def check_defaults(self) -> None:
+        """Defaults that no domain has looked at: the engine's, and those of channels that no domain uses."""
+        engine = {option: value for option, value in self._defaults.items() if option in _ENGINE}
+        self._checker.validate(DomainStanza, engine, lambda loc: loc, required=False)
+        looked_at = set(_ENGINE)
+        for kind in sorted(self._channels, key=lambda kind: (kind not in self._used, kind)):
+            options = self._channels[kind].Options
+            mine = {
+                option: value
+                for option, value in self._defaults.items()
+                if option in options.model_fields and (kind in self._used or option not in looked_at)
+            }
+            self._checker.validate(options, mine, lambda loc: loc, required=False)
+            looked_at |= mine.keys()
+            for option in self._defaults.keys() & options.IGNORED.keys():
+                self._checker.warn((option,), f"has no effect on {kind} domains: {options.IGNORED[option]}", key=True)

@@ -1,0 +1,166 @@
+"""A configuration file read into Settings: everything that is wrong with it, in one run.
+
+Rules: nothing but what is named in the file is read or opened, and nothing is written. What a channel knows about its
+own options comes from the channel (mcmt/config/channel_schema.py).
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from mcmt.config.channel_schema import Channels, ChannelSchema
+from mcmt.config.document import Mark, read
+from mcmt.config.domains import default_names, read_domains
+from mcmt.config.faults import Checker
+from mcmt.config.listeners import read_listeners
+from mcmt.config.loggers import MAIN, read_loggers, tidy
+from mcmt.config.schema import ELSEWHERE, ControlStanza, RootStanza, SpoolStanza
+from mcmt.config.settings import Settings, SpoolSettings
+from mcmt.errors import ConfigError, Fault
+
+__all__ = ["ChannelSchema", "Loaded", "find_config", "load"]
+
+PLACES = ("config/mcmt.yaml", "/etc/mcmt/mcmt.yaml")
+"""Where the configuration is looked for when nothing names it."""
+
+_STANZAS = frozenset({"spool", "control", "esmtp_listener", "domain", MAIN})
+_SOCKET_PATH = 107
+"""Bytes of a UNIX socket's path (unix(7): 108 with the final zero)."""
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """What a file without faults says."""
+
+    settings: Settings
+    warnings: tuple[Fault, ...]
+    """What works and is probably not meant."""
+    findings: tuple[Fault, ...] = ()
+    """What the channels found out about their options: certificates with subject, topics, days left."""
+
+
+def find_config(explicit: Path | None, environ: Mapping[str, str]) -> Path:
+    """The configuration file: *explicit*, else ``$MCMT_CONFIG``, else the first of PLACES that exists.
+
+    Raises ConfigError naming the places that were looked at.
+    """
+    named = explicit or (Path(environ["MCMT_CONFIG"]) if environ.get("MCMT_CONFIG") else None)
+    places = [named] if named else [Path(place) for place in PLACES]
+    for place in places:
+        if place.exists():
+            return place
+    if named:
+        by = "--config" if explicit else "$MCMT_CONFIG"
+        raise ConfigError((Fault(str(named), "", f"there is no such file; {by} names it"),))
+    looked = " nor ".join(PLACES)
+    raise ConfigError((Fault(looked, "", "there is no such file; name one with --config FILE or $MCMT_CONFIG"),))
+
+
+def load(
+    file: Path,
+    channels: Mapping[str, ChannelSchema],
+    *,
+    check_format: Callable[[str], None] | None = None,
+    open_files: bool = True,
+    full_hostname: Callable[[], str] = socket.getfqdn,
+) -> Loaded:
+    """Read *file*. Raises ConfigError with all its faults, in the order of their places.
+
+    *check_format* raises ValueError for a log format that cannot be used. *full_hostname* is asked when the file has no
+    ``hostname``. Without *open_files* the channels do not look into certificates and keys: for commands that only want
+    to know where things are.
+    """
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise ConfigError((Fault(str(file), "", f"cannot be read: {error.strerror}"),)) from error
+    if faults := _collisions(channels):
+        raise ConfigError(faults)
+    document = read(content, str(file))
+    faults_found: dict[Fault, Mark] = {fault: mark for mark, fault in document.faults}
+    base = file.absolute().parent.resolve()
+    loaded: Loaded | None = None
+    for reading in document.readings:
+        checker = Checker(reading, str(file), base)
+        settings = _settings(checker, file, channels, check_format, open_files, full_hostname)
+        if settings is not None:
+            loaded = Loaded(settings, _in_order(checker.warnings), _in_order(checker.findings))
+        faults_found |= checker.faults
+    if loaded is None or faults_found:
+        raise ConfigError(_in_order(faults_found))
+    return loaded
+
+
+def _settings(
+    checker: Checker,
+    file: Path,
+    channels: Channels,
+    check_format: Callable[[str], None] | None,
+    open_files: bool,
+    full_hostname: Callable[[], str],
+) -> Settings | None:
+    data = checker.data
+    _check_names(checker, channels)
+    root, _ = checker.validate(
+        RootStanza, {name: value for name, value in data.items() if name in RootStanza.model_fields}, lambda loc: loc
+    )
+    spool, _ = checker.stanza(SpoolStanza, ("spool",), data.get("spool"))
+    control, _ = checker.stanza(ControlStanza, ("control",), data.get("control"))
+    domains = read_domains(checker, channels, open_files)
+    listen = read_listeners(checker, channels, domains)
+    spool_path = tidy(spool.path if spool else checker.base)
+    loggers = read_loggers(checker, channels, domains, spool_path, check_format)
+    control_socket = tidy((control and control.socket) or spool_path / "control.sock")
+    if len(bytes(control_socket)) > _SOCKET_PATH:
+        checker.warn(
+            ("control", "socket"),
+            f"{control_socket} is longer than the {_SOCKET_PATH} bytes a socket's path may have; set a shorter one",
+        )
+    if checker.faults or root is None:
+        return None
+    return Settings(
+        file=file,
+        hostname=root.hostname or full_hostname(),
+        workers=root.workers,
+        spool=SpoolSettings(path=spool_path),
+        listen=listen,
+        domains=domains,
+        channel_loggers=loggers.channel_loggers,
+        mainlog=loggers.mainlog,
+        rejectlog=loggers.rejectlog,
+        control_socket=control_socket,
+        max_deliveries_per_message=root.max_deliveries_per_message,
+        max_resident_messages=root.max_resident_messages,
+        drain_timeout=root.drain_timeout,
+    )
+
+
+def _check_names(checker: Checker, channels: Channels) -> None:
+    """Every name at top level is an option, a default of the domains, or a stanza."""
+    loggers = {channel.LOGGER.stanza for channel in channels.values() if channel.LOGGER}
+    known = _STANZAS | RootStanza.model_fields.keys() | default_names(channels) | channels.keys() | loggers
+    for name, value in checker.data.items():
+        if name not in known:
+            checker.unknown((name,), (), known, ELSEWHERE)
+        elif name in channels:
+            for option in checker.mapping((name,), value):
+                checker.fault(
+                    (name, option), "this stanza has no options; a channel's options belong to its domains", key=True
+                )
+
+
+def _collisions(channels: Channels) -> tuple[Fault, ...]:
+    """Options of a channel that would hide one of ours: its author's fault."""
+    ours = _STANZAS | RootStanza.model_fields.keys() | default_names({}) | channels.keys()
+    return tuple(
+        Fault(f"channel {kind}", option, "mcmt has an option or a stanza of this name; give the channel's another one")
+        for kind, channel in sorted(channels.items())
+        for option in sorted(channel.Options.model_fields.keys() & ours)
+    )
+
+
+def _in_order(notes: Mapping[Fault, Mark]) -> tuple[Fault, ...]:
+    return tuple(sorted(notes, key=lambda fault: (notes[fault], fault)))

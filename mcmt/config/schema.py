@@ -1,0 +1,179 @@
+"""The stanzas of the configuration file, one class each: names, types, bounds and defaults of their options.
+
+Defaults that mcmt/config/settings.py has are taken from there. A domain's stanza is ``DomainStanza`` and its channel's
+own Options together; mcmt/config/domains.py puts them together. Nothing here looks at a second option or opens a file.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Annotated, Any, ClassVar, Literal
+
+import msgspec
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
+
+from mcmt.config.settings import DomainSettings, EventLogSettings, ListenSettings, Settings
+from mcmt.message.route import parse_route
+from mcmt.options import FilePath, OptionsModel, Seconds, Size
+
+LOOPBACK = ("127.0.0.0/8", "::1/128")
+"""Who may submit mail when ``relay_hosts`` is not given."""
+
+
+def _default(settings: type[msgspec.Struct], option: str) -> Any:
+    return next(field.default for field in msgspec.structs.fields(settings) if field.name == option)
+
+
+def _host_name(value: str) -> str:
+    # RFC 1123 2.1, and underscores, which machines have in practice.
+    if len(value) > 253 or not re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9_-]*)(\.[A-Za-z0-9_]([A-Za-z0-9_-]*))*", value):
+        raise ValueError("expected a host name such as mx.example.com")
+    return value
+
+
+def _workers(value: object) -> object:
+    if value == "auto":
+        return 1
+    if isinstance(value, int) and not isinstance(value, bool) and value > 1:
+        raise ValueError("more than one worker is not available in this version; give 1 or auto")
+    return value
+
+
+def _retries(value: object) -> object:
+    if value in ("auto", "none"):
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    raise ValueError("expected auto (until the message expires), none (the same) or a whole number")
+
+
+def _network(value: object) -> object:
+    if not isinstance(value, str):
+        raise ValueError("expected an address or a network such as 192.0.2.0/24, in quotes")
+    try:
+        return ip_network(value)
+    except ValueError as error:
+        raise ValueError(f"expected an address or a network such as 192.0.2.0/24: {error}") from None
+
+
+def _octal(value: object) -> object:
+    # 0644 is text by our YAML rules; 644 and 0o644 can mean nothing else, as for chmod.
+    text = str(value) if isinstance(value, int | str) and not isinstance(value, bool) else ""
+    if not re.fullmatch(r"(0o?)?[0-7]{3}", text):
+        raise ValueError("expected a file mode in octal such as 0644")
+    mode = int(text, 8)
+    if not mode & 0o200:
+        raise ValueError("the file's owner could not write it; expected a mode in octal such as 0644")
+    return mode
+
+
+def _route(value: object, info: ValidationInfo) -> object:
+    if not isinstance(value, str):
+        raise ValueError("expected a route such as apn://api.push.apple.com")
+    route = parse_route(value)
+    schemes = (info.context or {}).get("schemes")
+    if schemes is not None and route.scheme not in schemes:
+        raise ValueError(f"this domain's channel has routes with {', '.join(f'{each}://' for each in sorted(schemes))}")
+    return route
+
+
+HostName = Annotated[str, AfterValidator(_host_name)]
+Count = Annotated[int, Field(ge=1)]
+Span = Annotated[Seconds, Field(gt=0)]
+Mode = Annotated[int, BeforeValidator(_octal)]
+Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
+RouteText = Annotated[Any, BeforeValidator(_route)]
+
+
+class RootStanza(OptionsModel):
+    """Options at top level that are not defaults of domains."""
+
+    hostname: HostName | None = None
+    """None: the machine's full name."""
+    workers: Annotated[int, BeforeValidator(_workers), Field(ge=1)] = 1
+    max_deliveries_per_message: Count = _default(Settings, "max_deliveries_per_message")
+    max_resident_messages: Count = _default(Settings, "max_resident_messages")
+    drain_timeout: Seconds = _default(Settings, "drain_timeout")
+
+
+class SpoolStanza(OptionsModel):
+    """``spool``"""
+
+    NOT_AVAILABLE: ClassVar[frozenset[str]] = frozenset({"min_free"})
+
+    path: FilePath
+
+
+class ControlStanza(OptionsModel):
+    """``control``"""
+
+    socket: FilePath | None = None
+    """None: ``control.sock`` in the spool's folder."""
+
+
+class ListenStanza(OptionsModel):
+    """``esmtp_listener.listen``, one address"""
+
+    NOT_AVAILABLE: ClassVar[frozenset[str]] = frozenset({"tls_certificate", "tls_key", "users_file"})
+
+    mcmt_reception: Literal["passthru", "allow", "reject"] = _default(ListenSettings, "mcmt_reception")
+    relay_hosts: list[Network] = Field(default_factory=lambda: [ip_network(each) for each in LOOPBACK])
+    max_message_size: Annotated[Size, Field(ge=1)] = _default(ListenSettings, "max_message_size")
+
+
+ELSEWHERE = dict.fromkeys(ListenStanza.model_fields, "it belongs to an address below esmtp_listener.listen")
+"""Options that are looked for in the wrong stanza, and where they belong."""
+
+
+class DomainStanza(OptionsModel):
+    """``domain``, one domain: the engine's options, whatever the channel. All may stand at top level as defaults."""
+
+    delivery_method: str
+    routes: Annotated[list[RouteText], Field(min_length=1)]
+    max_outbound_connections: Count = _default(DomainSettings, "max_outbound_connections")
+    max_deliveries_per_connection: Annotated[int, Field(ge=0)] = _default(
+        DomainSettings, "max_deliveries_per_connection"
+    )
+    connect_timeout: Span = _default(DomainSettings, "connect_timeout")
+    idle_timeout: Span = _default(DomainSettings, "idle_timeout")
+    retry_interval: Span = _default(DomainSettings, "retry_interval")
+    max_retry_interval: Span = _default(DomainSettings, "max_retry_interval")
+    max_retries: Annotated[int | None, BeforeValidator(_retries)] = _default(DomainSettings, "max_retries")
+    message_expiration: Span = _default(DomainSettings, "message_expiration")
+    max_resident_active_queue: Count = _default(DomainSettings, "max_resident_active_queue")
+    ambiguous: Literal["retry", "fail"] = _default(DomainSettings, "ambiguous")
+    generate_bounces: bool = _default(DomainSettings, "generate_bounces")
+    suspend_delivery: bool = _default(DomainSettings, "suspend_delivery")
+
+
+class ChannelLoggerStanza(OptionsModel):
+    """``<channel>_logger``, one logger. What is None comes from the channel."""
+
+    NOT_AVAILABLE: ClassVar[frozenset[str]] = frozenset({"rotate"})
+
+    logfile: FilePath | None = None
+    logmode: Mode = _default(EventLogSettings, "logmode")
+    heartbeat: Seconds = _default(EventLogSettings, "heartbeat")
+    format: Literal["text", "json"] = _default(EventLogSettings, "format")
+    token: Literal["full", "masked"] = _default(EventLogSettings, "token")
+    log_delivery: bool = _default(EventLogSettings, "log_delivery")
+    log_tempfail: bool = _default(EventLogSettings, "log_tempfail")
+    log_permfail: bool = _default(EventLogSettings, "log_permfail")
+    log_delivery_format: str | None = None
+    log_tempfail_format: str | None = None
+    log_permfail_format: str | None = None
+    log_heartbeat_format: str | None = None
+
+
+class MainLoggerStanza(OptionsModel):
+    """``ec_logger``, one logger: the main log, the reject log, or both. They have no switches: they are the ledger."""
+
+    NOT_AVAILABLE: ClassVar[frozenset[str]] = frozenset({"rotate"})
+
+    mainlog: FilePath | None = None
+    rejectlog: FilePath | None = None
+    logmode: Mode = _default(EventLogSettings, "logmode")
+    heartbeat: Seconds = _default(EventLogSettings, "heartbeat")
+    format: Literal["text", "json"] = _default(EventLogSettings, "format")
+    token: Literal["full", "masked"] = _default(EventLogSettings, "token")
