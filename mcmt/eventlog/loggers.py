@@ -1,0 +1,101 @@
+"""The loggers: which events go into which file, and how they are rendered.
+
+| logger | takes |
+|---|---|
+| a channel's | D, T, P of its channel, as its switches say |
+| main log | everything: it is the ledger, and has no switches |
+| reject log | J |
+
+and each its own heartbeat (M): the event's ``channel`` is the logger's name.
+
+Rules: a logger renders and holds no file. Rendering depends on the event and the settings alone, because
+after a crash the writer renders again and compares with what stands in the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from mcmt.config.settings import EventLogSettings, Settings
+from mcmt.errors import EventLogError
+from mcmt.eventlog.escape import escape
+from mcmt.eventlog.format import compile_format
+from mcmt.eventlog.jsonline import compile_json
+from mcmt.eventlog.mainlog import MAINLOG, REJECTLOG
+from mcmt.message.event import Event, Kind
+
+Renderers = Mapping[Kind, Callable[[Event], str]]
+
+
+class EventLogger:
+    """One log file's name, its place, and what it makes of each event."""
+
+    def __init__(self, name: str, settings: EventLogSettings, renderers: Renderers) -> None:
+        self.name = name
+        """Unique among the loggers: the key of its position, and the ``channel`` of its heartbeats."""
+        self.path: Path = settings.logfile
+        self.mode: int = settings.logmode
+        self.heartbeat: float = settings.heartbeat
+        """Seconds between heartbeats; 0: none."""
+        self._channel = settings.channel
+        self._renderers = renderers
+
+    def render(self, event: Event) -> str | None:
+        """The event's line without its newline, or None when it is not for this logger. Never raises."""
+        kind = event.kind
+        render = self._renderers.get(kind)
+        if render is None:
+            return None
+        if kind is Kind.HEARTBEAT:
+            if event.channel != self.name:
+                return None
+        elif self._channel is not None and event.channel != self._channel:
+            return None
+        try:
+            return render(event)
+        except Exception as error:  # one event that cannot be rendered must not stop the log
+            return f"{event.time}@{kind.value}@{escape(event.id)}@[internal] cannot be rendered: {type(error).__name__}"
+
+
+def build_loggers(settings: Settings) -> Sequence[EventLogger]:
+    """Every logger that the settings name. Raises EventLogError for a bad format or a file that two of them share."""
+    loggers = [EventLogger(entry.name, entry, _channel_renderers(entry)) for entry in settings.channel_loggers]
+    loggers += [EventLogger(entry.name, entry, _all_or_json(entry, MAINLOG)) for entry in settings.mainlog]
+    # A main log and a reject log come from one stanza; a position needs a name that is one file's own.
+    loggers += [
+        EventLogger(entry.name.removesuffix(".rejectlog") + ".rejectlog", entry, _all_or_json(entry, REJECTLOG))
+        for entry in settings.rejectlog
+    ]
+    owners: dict[str | Path, EventLogger] = {}
+    for logger in loggers:
+        for key, what in ((logger.path.resolve(), f"the file {logger.path}"), (logger.name, "a name")):
+            other = owners.setdefault(key, logger)
+            if other is not logger:
+                raise EventLogError(f"the loggers {other.name} and {logger.name} share {what}: give each its own")
+    return loggers
+
+
+def _all_or_json(settings: EventLogSettings, text: Renderers) -> Renderers:
+    if settings.format == "text":
+        return text
+    return dict.fromkeys(text, compile_json(settings.token == "masked"))  # noqa: S105 - a word, not a secret
+
+
+def _channel_renderers(settings: EventLogSettings) -> Renderers:
+    taken = {
+        Kind.DELIVERY: ("log_delivery_format", settings.log_delivery, settings.delivery_format),
+        Kind.TRANSIENT: ("log_tempfail_format", settings.log_tempfail, settings.tempfail_format),
+        Kind.PERMANENT: ("log_permfail_format", settings.log_permfail, settings.permfail_format),
+        Kind.HEARTBEAT: ("log_heartbeat_format", True, settings.heartbeat_format),
+    }
+    json = compile_json(settings.token == "masked") if settings.format == "json" else None  # noqa: S105 - a word
+    renderers: dict[Kind, Callable[[Event], str]] = {}
+    for kind, (option, wanted, text) in taken.items():
+        if not wanted:
+            continue
+        try:
+            renderers[kind] = json or compile_format(text)
+        except ValueError as error:
+            raise EventLogError(f"{settings.name}.{option}: {error}") from None
+    return renderers
