@@ -130,7 +130,7 @@ def _too_deep() -> _JsonFault:
 
 def _is_deep(value: Any) -> bool:
     level = [value]
-    for _ in range(MAX_DEPTH + 1):
+    for _ in range(MAX_DEPTH):
         level = [child for container in level for child in _children(container)]
         if not level:
             return False
@@ -138,8 +138,8 @@ def _is_deep(value: Any) -> bool:
 
 
 def _children(value: Any) -> Iterator[Any]:
-    """The objects and arrays that stand directly in one."""
-    values = value.values() if isinstance(value, dict) else value
+    """The objects and arrays that stand directly in *value*."""
+    values = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return (child for child in values if isinstance(child, dict | list))
 
 
