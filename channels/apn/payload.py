@@ -90,7 +90,8 @@ def _read_json(payload: bytes) -> tuple[bytes, Any]:
     where = ""
     if fault.at is not None:
         before = payload[: fault.at]
-        where = f", line {before.count(10) + 1} column {fault.at - before.rfind(10)}"
+        # Near, since the decoder sometimes names the byte after the one at fault.
+        where = f" near line {before.count(10) + 1} column {fault.at - before.rfind(10)}"
     raise MessageError(554, "5.6.0", f"payload: not JSON{where}: {fault.reason}")
 
 
