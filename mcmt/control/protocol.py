@@ -1,0 +1,161 @@
+"""What is said over the control socket: JSON lines, one request a line, its answers streamed.
+
+    server   {"type":"hello","protocol":1,"version":"0.1.0","pid":4711}       once, when a client connects
+    client   {"do":"queue","domain":"apn.example.com","limit":100}
+    server   {"type":"item","item":{...}}                                     none or more
+    server   {"type":"end"}                                                   or {"type":"failed",...}
+
+``follow`` is answered by ``begun`` and then by an item for every log line; another ``follow`` on the same connection
+takes the first one's place. It ends when the client hangs up. Every other request is answered in full before the next
+one is read. Fields are only added, with defaults; whoever reads skips what it does not know.
+
+Rules: values only; no I/O.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+PROTOCOL = 1
+"""Raised when an older client could misread an answer."""
+MAX_LINE = 64 * 1024
+"""Bytes of a request with its newline. Answers are as long as they must be."""
+
+FailureCode = Literal["bad_request", "not_found", "busy", "too_slow", "spool", "stopping"]
+
+
+# -- requests ---------------------------------------------------------------------------------------------------------
+
+
+class Status(msgspec.Struct, frozen=True, tag_field="do", tag="status"):
+    """Answered by one EngineStatus, then a DomainStatus for every domain that has something to do."""
+
+
+class Queue(msgspec.Struct, frozen=True, tag_field="do", tag="queue"):
+    """Answered by an Entry (mcmt/spool/port.py) for every delivery in the spool, oldest first."""
+
+    domain: str | None = None
+    """None: every domain."""
+    limit: int | None = None
+    """None: all of them."""
+
+
+class Show(msgspec.Struct, frozen=True, tag_field="do", tag="show"):
+    """Answered by the Entry of that delivery, or of every delivery of that batch; by ``not_found`` if there is none."""
+
+    id: str
+
+
+class Follow(msgspec.Struct, frozen=True, tag_field="do", tag="follow"):
+    """Answered by ``begun``, then a LogLine for every line that reached its log file from now on."""
+
+    recipient: str = ""
+    """Only events of this forward-path; empty: of any."""
+    batch_id: str = ""
+    """Only events of this message; empty: of any."""
+
+
+Request = Status | Queue | Show | Follow
+
+
+# -- answers ----------------------------------------------------------------------------------------------------------
+
+
+class Hello(msgspec.Struct, frozen=True, tag_field="type", tag="hello"):
+    """Who answers."""
+
+    protocol: int
+    version: str
+    pid: int
+
+
+class Item(msgspec.Struct, frozen=True, tag_field="type", tag="item"):
+    """One of the request's items, still in JSON."""
+
+    item: msgspec.Raw
+
+
+class Begun(msgspec.Struct, frozen=True, tag_field="type", tag="begun"):
+    """From here on nothing is missed."""
+
+
+class End(msgspec.Struct, frozen=True, tag_field="type", tag="end"):
+    """All items have been sent."""
+
+
+class Failed(msgspec.Struct, frozen=True, tag_field="type", tag="failed"):
+    """The request could not be carried out, or not to its end."""
+
+    code: FailureCode
+    text: str
+    """What happened and what to do, for a person."""
+
+
+Answer = Hello | Item | Begun | End | Failed
+
+
+# -- items ------------------------------------------------------------------------------------------------------------
+
+
+class EngineStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The engine as a whole."""
+
+    version: str
+    pid: int
+    uptime: float
+    """Seconds since the start."""
+    config: str
+    addresses: tuple[tuple[str, int], ...]
+    """Where SMTP is listened for."""
+    sessions: int
+    """SMTP clients connected."""
+    spool: str
+    queued: int
+    """Deliveries in the spool, those that are out included."""
+    resident: int
+    """Deliveries in memory."""
+    quarantined: int
+    """Spool rows that could not be read."""
+    outbox_lag: float
+    """Seconds that the oldest event has waited for its line in the logs; 0: none waits."""
+
+
+class DomainStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One domain that has deliveries in the spool, or connections."""
+
+    domain: str
+    channel: str = ""
+    route: str = ""
+    state: str = "idle"
+    """``up``, ``down``, ``idle`` (nothing has been due lately), or why it is suspended."""
+    reason: str = ""
+    """What the gateway or the network said, where the state is not ``up``."""
+    connections: int = 0
+    in_flight: int = 0
+    """On the wire, without an answer yet."""
+    ready: int = 0
+    """In memory, waiting for room on a connection."""
+    queued: int = 0
+    """In the spool, those that are out included."""
+    oldest: float | None = None
+    """Seconds since the oldest of them was received."""
+    next_due: float | None = None
+    """Seconds until the earliest due time; 0: now. None: nothing is queued."""
+
+
+class LogLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One line as it stands in a log file, and what it tells."""
+
+    logger: str
+    ledger: bool
+    """It is the main log's: of every event exactly one line is. A channel's own line of the event comes before it."""
+    kind: str
+    """The letter of mcmt/message/event.py."""
+    id: str
+    batch_id: str
+    attempt: int
+    deliveries: int
+    """Reception: how many deliveries the recipient became."""
+    line: str

@@ -1,0 +1,186 @@
+"""One client of the control socket: reads its requests, writes the answers, lets it follow the logs.
+
+Whoever does not read its answers is waited for up to WRITE_TIMEOUT; a follower that leaves FOLLOWER_BUFFER unread is
+dropped, so that the logs never wait for anyone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol, cast
+
+import msgspec
+
+from mcmt.control.answers import Answers
+from mcmt.control.protocol import (
+    MAX_LINE,
+    Begun,
+    End,
+    Failed,
+    FailureCode,
+    Follow,
+    Hello,
+    Item,
+    LogLine,
+    Queue,
+    Request,
+    Show,
+    Status,
+)
+from mcmt.errors import SpoolError
+from mcmt.message.event import Event
+
+REQUEST_TIMEOUT = 60.0
+"""Seconds that a client may take for its next request."""
+WRITE_TIMEOUT = 60.0
+"""Seconds that a client may leave its answers unread."""
+FOLLOWER_BUFFER = 4 * 1024**2
+"""Bytes that a follower may leave unread."""
+LINGER = 1.0
+"""Seconds for the last words to a client that is let go."""
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Request).decode
+
+
+class EventLog(Protocol):
+    """What is asked of the event log."""
+
+    def follow(self, listener: Callable[[str, str, Event], None]) -> Callable[[], object]:
+        """Call *listener* with logger's name, line and event once a line is on disk; returns what ends it."""
+
+
+class Refused(Exception):  # noqa: N818 - an answer, raised where it is found out and sent where the client is known
+    """The client is told why, and let go."""
+
+    def __init__(self, code: FailureCode, text: str) -> None:
+        super().__init__(text)
+        self.failed = Failed(code, text)
+
+
+class Session:
+    """A client that has connected."""
+
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        answers: Answers,
+        eventlog: EventLog,
+        ledger: str,
+    ) -> None:
+        """*ledger*: the name of the main log's logger."""
+        self._reader = reader
+        self._writer = writer
+        self._answers = answers
+        self._eventlog = eventlog
+        self._ledger = ledger
+
+    async def converse(self) -> None:
+        """Answer requests until the client hangs up. Raises Refused, TimeoutError, ConnectionError."""
+        while True:
+            async with asyncio.timeout(REQUEST_TIMEOUT):
+                request = await self._next_request()
+            if request is None:
+                return
+            if isinstance(request, Follow):
+                await self._follow(request)
+                return
+            self.send(await self._answer(request))
+            await self._drain()
+
+    def send(self, answer: Hello | Begun | End | Failed) -> None:
+        """Write one line."""
+        self._writer.write(_encode(answer) + b"\n")
+
+    async def hang_up(self) -> None:
+        """Close; what the client does not read soon is thrown away."""
+        self._writer.close()
+        try:
+            async with asyncio.timeout(LINGER):
+                await self._writer.wait_closed()
+        except (TimeoutError, OSError):
+            self._writer.transport.abort()
+
+    async def _answer(self, request: Status | Queue | Show) -> End | Failed:
+        sent = 0
+        try:
+            async for item in self._answers.items(request):
+                self._send_item(item)
+                sent += 1
+                await self._drain()
+        except SpoolError as error:
+            return Failed("spool", str(error))
+        if isinstance(request, Show) and not sent:
+            return Failed(
+                "not_found", f"the spool has no delivery {request.id}: it has ended, or was never accepted here"
+            )
+        return End()
+
+    async def _follow(self, follow: Follow) -> None:
+        wanted = follow
+        task = cast("asyncio.Task[None]", asyncio.current_task())
+        dropped = False
+
+        def tell(logger: str, line: str, event: Event) -> None:
+            nonlocal dropped
+            if dropped or (wanted.batch_id and event.batch_id != wanted.batch_id):
+                return
+            if wanted.recipient and event.recipient != wanted.recipient:
+                return
+            if self._writer.transport.get_write_buffer_size() > FOLLOWER_BUFFER:
+                dropped = True
+                task.cancel()
+                return
+            self._send_item(_log_line(logger, line, event, ledger=logger == self._ledger))
+
+        end = self._eventlog.follow(tell)
+        try:
+            request: Request | None = follow
+            while isinstance(request, Follow):
+                wanted = request
+                self.send(Begun())
+                request = await self._next_request()
+        except asyncio.CancelledError:
+            if not dropped:
+                raise
+            raise Refused("too_slow", "log lines came faster than they were read; follow fewer of them") from None
+        finally:
+            end()
+        if request is not None:
+            raise Refused("bad_request", "a connection that follows can only be asked to follow something else")
+
+    async def _next_request(self) -> Request | None:
+        """The next request; None when the client has hung up. Raises Refused for a line that is none."""
+        try:
+            line = await self._reader.readline()
+        except ValueError:
+            raise Refused("bad_request", f"a request is one line of at most {MAX_LINE} bytes") from None
+        if not line.endswith(b"\n"):
+            return None
+        try:
+            request: Request = _decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise Refused("bad_request", f"not a request that this version knows: {error}") from None
+        return request
+
+    def _send_item(self, item: msgspec.Struct) -> None:
+        self._writer.write(_encode(Item(msgspec.Raw(_encode(item)))) + b"\n")
+
+    async def _drain(self) -> None:
+        async with asyncio.timeout(WRITE_TIMEOUT):
+            await self._writer.drain()
+
+
+def _log_line(logger: str, line: str, event: Event, *, ledger: bool) -> LogLine:
+    return LogLine(
+        logger=logger,
+        ledger=ledger,
+        kind=event.kind.value,
+        id=event.id,
+        batch_id=event.batch_id,
+        attempt=event.attempt,
+        deliveries=event.deliveries,
+        line=line,
+    )
