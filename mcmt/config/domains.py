@@ -40,14 +40,15 @@ def read_domains(checker: Checker, channels: Channels, open_files: bool) -> dict
             ("domain",), "there is no domain, so no mail would be accepted; add one, as in the sample", key=True
         )
     domains: dict[str, DomainSettings] = {}
+    seen: dict[str, str] = {}
     for written, stanza in stanzas.items():
         path: Path = ("domain", written)
         name = written.lower().rstrip(".")
         if name != "*" and not _NAME.fullmatch(name):
             checker.fault(path, 'expected a domain name, or "*" for every other domain', key=True)
+        if seen.setdefault(name, written) != written:
+            checker.fault(path, f"is the same domain as {seen[name]}; keep one of the two", key=True)
         domain = reader.read(path, name, checker.mapping(path, stanza))
-        if name in domains:
-            checker.fault(path, f"the domain {name} has two stanzas; keep one of them", key=True)
         if domain is not None:
             domains[name] = domain
     reader.check_defaults()
@@ -115,19 +116,20 @@ class _Reader:
         return channel
 
     def _check_names(self, path: Path, own: Mapping[str, Any], method: object, channel: ChannelSchema | None) -> None:
+        not_available = DomainStanza.NOT_AVAILABLE
         for option in own:
             having = [kind for kind, each in sorted(self._channels.items()) if option in _options(each)]
             if option in _ENGINE or (channel is None and having):
                 continue
             if channel is None:
-                self._checker.unknown((*path, option), (), default_names(self._channels), ELSEWHERE)
+                self._checker.unknown((*path, option), not_available, default_names(self._channels), ELSEWHERE)
             elif option in channel.Options.IGNORED:
                 self._checker.warn((*path, option), f"has no effect: {channel.Options.IGNORED[option]}", key=True)
             elif option not in channel.Options.model_fields:
                 elsewhere = f"it is one of the channel {having[0]}, and delivery_method is {method}" if having else ""
                 self._checker.unknown(
                     (*path, option),
-                    channel.Options.NOT_AVAILABLE,
+                    not_available | channel.Options.NOT_AVAILABLE,
                     _ENGINE | _options(channel),
                     {option: elsewhere} if having else ELSEWHERE,
                 )

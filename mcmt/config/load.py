@@ -18,7 +18,7 @@ from mcmt.config.domains import default_names, read_domains
 from mcmt.config.faults import Checker
 from mcmt.config.listeners import read_listeners
 from mcmt.config.loggers import MAIN, read_loggers, tidy
-from mcmt.config.schema import ELSEWHERE, ControlStanza, RootStanza, SpoolStanza
+from mcmt.config.schema import ELSEWHERE, ControlStanza, DomainStanza, RootStanza, SpoolStanza
 from mcmt.config.settings import Settings, SpoolSettings
 from mcmt.errors import ConfigError, Fault
 
@@ -144,7 +144,7 @@ def _check_names(checker: Checker, channels: Channels) -> None:
     known = _STANZAS | RootStanza.model_fields.keys() | default_names(channels) | channels.keys() | loggers
     for name, value in checker.data.items():
         if name not in known:
-            checker.unknown((name,), (), known, ELSEWHERE)
+            checker.unknown((name,), DomainStanza.NOT_AVAILABLE, known, ELSEWHERE)
         elif name in channels:
             for option in checker.mapping((name,), value):
                 checker.fault(

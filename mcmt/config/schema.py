@@ -129,6 +129,8 @@ ELSEWHERE = dict.fromkeys(ListenStanza.model_fields, "it belongs to an address b
 class DomainStanza(OptionsModel):
     """``domain``, one domain: the engine's options, whatever the channel. All may stand at top level as defaults."""
 
+    NOT_AVAILABLE: ClassVar[frozenset[str]] = frozenset({"generate_bounces"})
+
     delivery_method: str
     routes: Annotated[list[RouteText], Field(min_length=1)]
     max_outbound_connections: Count = _default(DomainSettings, "max_outbound_connections")
@@ -143,7 +145,6 @@ class DomainStanza(OptionsModel):
     message_expiration: Span = _default(DomainSettings, "message_expiration")
     max_resident_active_queue: Count = _default(DomainSettings, "max_resident_active_queue")
     ambiguous: Literal["retry", "fail"] = _default(DomainSettings, "ambiguous")
-    generate_bounces: bool = _default(DomainSettings, "generate_bounces")
     suspend_delivery: bool = _default(DomainSettings, "suspend_delivery")
 
 

@@ -1,0 +1,188 @@
+"""Certificates and keys as they lie on disk: what they say, and why one cannot be used.
+
+Only for ``mcmt check`` and the start: pushing loads them on its own (transport.py, provider_token.py).
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.x509.oid import NameOID
+
+from mcmt.errors import McmtError
+
+_TOPICS = x509.ObjectIdentifier("1.2.840.113635.100.6.3.6")
+_ENVIRONMENTS = (
+    (x509.ObjectIdentifier("1.2.840.113635.100.6.3.1"), "sandbox"),
+    (x509.ObjectIdentifier("1.2.840.113635.100.6.3.2"), "production"),
+)
+_SEQUENCE = 0x30
+_UTF8_STRING = 0x0C
+_TO_PEM = (
+    "convert it with: openssl x509 -inform der -in FILE -out cert.pem, or openssl pkcs12 -in FILE -out cert.pem -nodes"
+)
+
+
+class CredentialError(McmtError):
+    """A credential cannot be used; the text says why and what to do."""
+
+    def __init__(self, text: str, *, about_key: bool = False) -> None:
+        super().__init__(text)
+        self.about_key = about_key
+
+
+class Credential(msgspec.Struct, frozen=True):
+    """A client certificate with its key."""
+
+    subject: str
+    topics: tuple[str, ...]
+    environments: tuple[str, ...]
+    not_before: float
+    """Seconds since the epoch, as ``not_after``."""
+    not_after: float
+    key_file: Path
+    world_readable: bool
+
+    def days_left(self, now: float) -> float:
+        """Negative when it has expired."""
+        return (self.not_after - now) / 86400
+
+    def summary(self, now: float) -> str:
+        """One line for ``mcmt check``."""
+        until = datetime.fromtimestamp(self.not_after, UTC).strftime("%Y-%m-%d")
+        topics = f"topics {', '.join(self.topics)}" if self.topics else "no topics"
+        environments = f"; {' and '.join(self.environments)}" if self.environments else ""
+        days = self.days_left(now)
+        left = f"{days:.0f} days left" if days >= 0 else f"expired {-days:.0f} days ago"
+        return f"certificate of {self.subject}; {topics}{environments}; valid until {until}, {left}"
+
+
+class SigningKey(msgspec.Struct, frozen=True):
+    """The key of a provider token."""
+
+    file: Path
+    world_readable: bool
+
+
+def read_certificate(certificate_file: Path, key_file: Path | None) -> Credential:
+    """The first certificate of a PEM file and its key, from *key_file* or the same file. Raises CredentialError."""
+    content = _read(certificate_file)
+    try:
+        certificate = x509.load_pem_x509_certificates(content)[0]
+    except ValueError:
+        raise CredentialError(f"{certificate_file} is not a certificate in PEM; {_TO_PEM}") from None
+    if key_file is None and b"PRIVATE KEY-----" not in content:
+        raise CredentialError(f"has no key: set tls_key ({certificate_file} has none in it)")
+    holder = key_file or certificate_file
+    key = _private_key(holder)
+    try:
+        fits = _public(key.public_key()) == _public(certificate.public_key())
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise CredentialError(f"{certificate_file} has a key that cannot be used: {error}") from None
+    if not fits:
+        raise CredentialError(f"the key in {holder} is not that of the certificate {certificate_file}", about_key=True)
+    return Credential(
+        subject=_subject(certificate),
+        topics=certificate_topics(certificate),
+        environments=tuple(name for oid, name in _ENVIRONMENTS if _extension(certificate, oid) is not None),
+        not_before=certificate.not_valid_before_utc.timestamp(),
+        not_after=certificate.not_valid_after_utc.timestamp(),
+        key_file=holder,
+        world_readable=_world_readable(holder),
+    )
+
+
+def read_signing_key(file: Path) -> SigningKey:
+    """Apple's .p8: a P-256 key in PEM. Raises CredentialError."""
+    key = _private_key(file)
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise CredentialError(f"{file} is not a P-256 key, as Apple's .p8 files are")
+    return SigningKey(file, _world_readable(file))
+
+
+def read_authorities(file: Path) -> int:
+    """How many certificates a PEM file of authorities has. Raises CredentialError."""
+    try:
+        return len(x509.load_pem_x509_certificates(_read(file)))
+    except ValueError:
+        raise CredentialError(f"{file} has no certificates in PEM") from None
+
+
+def certificate_topics(certificate: x509.Certificate) -> tuple[str, ...]:
+    """What a certificate may push to: the topics of Apple's extension, else the UID of its subject, else nothing.
+
+    The extension is a DER SEQUENCE of pairs: UTF8String topic, SEQUENCE of the topic's kinds.
+    """
+    value = _extension(certificate, _TOPICS)
+    if value is not None:
+        try:
+            ((tag, content),) = _elements(value)
+            if tag == _SEQUENCE:
+                return tuple(item.decode() for tag, item in _elements(content) if tag == _UTF8_STRING)
+        except ValueError:
+            pass
+    return tuple(str(uid.value) for uid in certificate.subject.get_attributes_for_oid(NameOID.USER_ID))
+
+
+def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The elements of DER *data* on its first level. Raises ValueError where it is cut."""
+    at = 0
+    while at < len(data):
+        tag, length = data[at], int.from_bytes(data[at + 1 : at + 2], "big")
+        at += 2
+        if length >= 0x80:
+            octets = length & 0x7F
+            length = int.from_bytes(data[at : at + octets], "big")
+            at += octets
+        if at + length > len(data):
+            raise ValueError("cut DER")
+        yield tag, data[at : at + length]
+        at += length
+
+
+def _extension(certificate: x509.Certificate, oid: x509.ObjectIdentifier) -> bytes | None:
+    try:
+        value = certificate.extensions.get_extension_for_oid(oid).value
+    except (x509.ExtensionNotFound, ValueError):
+        return None
+    return value.value if isinstance(value, x509.UnrecognizedExtension) else None
+
+
+def _subject(certificate: x509.Certificate) -> str:
+    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(names[0].value) if names else certificate.subject.rfc4514_string() or "nobody"
+
+
+def _read(file: Path, *, about_key: bool = False) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise CredentialError(f"{file} cannot be read: {error.strerror}", about_key=about_key) from None
+
+
+def _private_key(file: Path) -> PrivateKeyTypes:
+    content = _read(file, about_key=True)
+    try:
+        return load_pem_private_key(content, password=None)
+    except TypeError:
+        text = f"{file} is protected by a passphrase; remove it with: openssl pkey -in {file} -out key.pem"
+    except Exception:  # cryptography has its own exceptions for unknown kinds of keys, beside ValueError
+        text = f"{file} is not a private key in PEM"
+    raise CredentialError(text, about_key=True)
+
+
+def _public(key: object) -> bytes:
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)  # type: ignore[attr-defined,no-any-return]
+
+
+def _world_readable(file: Path) -> bool:
+    return bool(file.stat().st_mode & stat.S_IROTH)

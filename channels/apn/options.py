@@ -1,0 +1,183 @@
+"""The options of an ``apn`` domain, and what can be known about them before the first push.
+
+A domain has one credential: a provider token (``apn_auth_key`` with its ids) or a certificate (``tls_certificate``
+with its key). What the files behind them say is read in credentials.py; here it is held against the other options.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from mcmt.channel.port import Finding
+from mcmt.clock import Clock, SystemClock
+from mcmt.message.route import Route
+from mcmt.options import WORD, FilePath, Milliseconds, OptionsModel, Seconds
+
+from .credentials import Credential, CredentialError, read_authorities, read_certificate, read_signing_key
+
+_TLS_ALWAYS = "connections to Apple are always encrypted; tls_verify says how the gateway is verified"
+_WARN_DAYS = 30
+_MAX_STORED = 30 * 86400.0
+"""Seconds: Apple stores a notification no longer (Sending notification requests to APNs)."""
+_SHORT_ANSWER = 1.0
+_ID = re.compile(r"[A-Z0-9]{10}")
+_KEY_FILE = re.compile(r"AuthKey_([A-Z0-9]{10})\.p8")
+"""As Apple names the file when it is downloaded."""
+
+
+class Options(OptionsModel):
+    """Beside the engine's own. Names and units are Momentum's where Momentum has them."""
+
+    IGNORED: ClassVar[Mapping[str, str]] = {
+        "tls": _TLS_ALWAYS,
+        "tls_ciphers": "HTTP/2 names the cipher suites that may be used (RFC 9113 9.2.2)",
+    }
+    RETIRED_HOSTS: ClassVar[Mapping[str, str]] = {
+        "gateway.push.apple.com": "api.push.apple.com:443",
+        "gateway.sandbox.push.apple.com": "api.sandbox.push.apple.com:443",
+    }
+
+    tls_certificate: FilePath | None = None
+    """PEM, with the chain if there is one, and with the key where ``tls_key`` is not given."""
+    tls_key: FilePath | None = None
+    apn_auth_key: FilePath | None = None
+    """Apple's .p8 file."""
+    apn_key_id: str | None = None
+    apn_team_id: str | None = None
+    apn_topic: str | None = Field(default=None, min_length=1)
+    """The apns-topic of messages that give none."""
+    apn_expiry: Seconds = 604800.0
+    """The apns-expiration of messages that give none, counted from their reception; 0: now or never."""
+    tls_verify: Annotated[Literal["no", "ca", "host"], WORD] = "host"
+    tls_ca: FilePath | None = None
+    """PEM; None: the system's authorities."""
+    delivery_response_timeout: Annotated[Milliseconds, Field(gt=0)] = 30.0
+    """How long an answer may take."""
+
+
+def check(options: Options, routes: Sequence[Route], clock: Clock | None = None) -> Sequence[Finding]:
+    """What was found about a domain's options and in the files that they name; see mcmt.channel.port.Channel."""
+    now = (clock or SystemClock()).time()
+    return (*_credentials(options, now), *_verification(options), *_times(options), *_routes(routes))
+
+
+def _fault(option: str, text: str) -> Finding:
+    return Finding(option, text, fault=True)
+
+
+def _credentials(options: Options, now: float) -> Iterator[Finding]:
+    certificate = [name for name in ("tls_certificate", "tls_key") if getattr(options, name) is not None]
+    token = [name for name in ("apn_auth_key", "apn_key_id", "apn_team_id") if getattr(options, name) is not None]
+    if certificate and token:
+        yield _fault(
+            token[0],
+            f"stands beside {certificate[0]}: a domain has a certificate or a provider token, not both; remove one "
+            "of them, or make two domains",
+        )
+    if not certificate and not token:
+        yield _fault(
+            "",
+            "has no credential; give apn_auth_key, apn_key_id and apn_team_id (provider token), "
+            "or tls_certificate and tls_key",
+        )
+    if certificate:
+        yield from _certificate(options, now)
+    if token:
+        yield from _provider_token(options)
+
+
+def _certificate(options: Options, now: float) -> Iterator[Finding]:
+    if options.tls_certificate is None:
+        yield _fault("tls_key", "needs tls_certificate, the certificate that it belongs to")
+        return
+    try:
+        credential = read_certificate(options.tls_certificate, options.tls_key)
+    except CredentialError as error:
+        yield _fault("tls_key" if error.about_key and options.tls_key else "tls_certificate", str(error))
+        return
+    yield Finding("tls_certificate", credential.summary(now))
+    yield from _dates(credential, now)
+    if credential.world_readable:
+        yield Finding("tls_key", f"everyone on this machine may read the key: chmod go-rwx {credential.key_file}")
+    if not options.apn_topic and not credential.topics:
+        yield Finding("apn_topic", "is not set and the certificate names none: every message has to bring apns-topic")
+    elif not options.apn_topic and len(credential.topics) > 1:
+        yield Finding("apn_topic", "is not set and the certificate has several: every message has to bring apns-topic")
+    elif options.apn_topic and credential.topics and options.apn_topic not in credential.topics:
+        yield _fault(
+            "apn_topic", f"the certificate is not for {options.apn_topic} but for {', '.join(credential.topics)}"
+        )
+
+
+def _dates(credential: Credential, now: float) -> Iterator[Finding]:
+    days = credential.days_left(now)
+    if now < credential.not_before:
+        yield _fault("tls_certificate", "is not valid yet; compare this machine's clock, or wait")
+    elif days < 0:
+        yield _fault("tls_certificate", "has expired, and Apple refuses it; have a new one made")
+    elif days < _WARN_DAYS:
+        yield Finding("tls_certificate", f"expires in {days:.0f} days; have a new one made")
+
+
+def _provider_token(options: Options) -> Iterator[Finding]:
+    if options.apn_auth_key is None:
+        yield _fault("apn_key_id" if options.apn_key_id else "apn_team_id", "needs apn_auth_key, Apple's .p8 file")
+    else:
+        try:
+            key = read_signing_key(options.apn_auth_key)
+        except CredentialError as error:
+            yield _fault("apn_auth_key", str(error))
+        else:
+            yield Finding("apn_auth_key", f"provider token: P-256 key in {key.file}")
+            if key.world_readable:
+                yield Finding("apn_auth_key", f"everyone on this machine may read the key: chmod go-rwx {key.file}")
+        named = _KEY_FILE.fullmatch(options.apn_auth_key.name)
+        if named and options.apn_key_id and named[1] != options.apn_key_id:
+            yield Finding("apn_key_id", f"is {options.apn_key_id}, but the file's name says {named[1]}")
+    for option, value in (("apn_key_id", options.apn_key_id), ("apn_team_id", options.apn_team_id)):
+        if value is None:
+            yield _fault(option, "is missing: a provider token names its key and its team")
+        elif not _ID.fullmatch(value):
+            yield _fault(option, f"expected 10 capital letters and digits, got {value!r}")
+    if not options.apn_topic:
+        yield Finding("apn_topic", "is not set: every message has to bring apns-topic")
+
+
+def _verification(options: Options) -> Iterator[Finding]:
+    if options.tls_verify == "no":
+        yield Finding("tls_verify", "is no: whoever answers at the route's address is taken for Apple")
+        if options.tls_ca is not None:
+            yield Finding("tls_ca", "has no effect while tls_verify is no")
+    if options.tls_ca is not None:
+        try:
+            read_authorities(options.tls_ca)
+        except CredentialError as error:
+            yield _fault("tls_ca", str(error))
+
+
+def _times(options: Options) -> Iterator[Finding]:
+    if options.apn_expiry > _MAX_STORED:
+        yield Finding("apn_expiry", "is more than 30 days; Apple stores a notification no longer than that")
+    if options.delivery_response_timeout < _SHORT_ANSWER:
+        yield Finding(
+            "delivery_response_timeout", "is less than a second: a push whose answer comes later is sent again"
+        )
+
+
+def _routes(routes: Sequence[Route]) -> Iterator[Finding]:
+    for route in routes:
+        for name, value in route.parameters:
+            if name != "protocol":
+                yield _fault("routes", f"{route} has an unknown option {name}; there are: port, protocol")
+            elif value == "binary":
+                yield _fault(
+                    "routes", f"{route}: the binary protocol is not available in this version; remove protocol"
+                )
+            elif value != "http2":
+                yield _fault("routes", f"{route}: there is no protocol {value!r}; expected http2")
+            elif route.host in Options.RETIRED_HOSTS:
+                yield _fault("routes", f"{route.host} has been switched off; use {Options.RETIRED_HOSTS[route.host]}")
