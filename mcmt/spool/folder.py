@@ -1,0 +1,98 @@
+"""The spool folder: its rights, its files, and the lock against a second engine.
+
+The folder is 0700 and the files are 0600, whatever the umask. A name is only on disk when the folder
+that holds it was synced too, so whatever is created here syncs its folder. The lock is an flock on a
+file that is never removed: it goes with the process, however that ends.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from pathlib import Path
+
+from mcmt.errors import SpoolLocked, SpoolUnusable
+
+FOLDER_MODE = 0o700
+FILE_MODE = 0o600
+_LOCK = "lock"
+
+
+def prepare_folder(path: Path) -> None:
+    """Create the folder or check that it is ours alone. Raises SpoolUnusable saying what to do."""
+    try:
+        if not path.exists():
+            path.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+            sync_folder(path.parent)
+        status = path.stat()
+        if not stat.S_ISDIR(status.st_mode):
+            raise SpoolUnusable(f"the spool {path} is not a folder; name a folder of its own in spool.path")
+        if status.st_uid != os.geteuid():
+            raise SpoolUnusable(
+                f"the spool folder {path} belongs to user id {status.st_uid} and the engine runs as {os.geteuid()};"
+                " chown the folder or run the engine as its owner"
+            )
+        if stat.S_IMODE(status.st_mode) != FOLDER_MODE:
+            path.chmod(FOLDER_MODE)
+    except OSError as error:
+        raise SpoolUnusable(f"cannot use the spool {path}: {error.strerror}; check path and rights") from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise SpoolUnusable(f"the spool folder {path} cannot be written; check its rights and how it is mounted")
+
+
+def create_file(path: Path) -> None:
+    """Make sure that the file exists, readable for us alone. SQLite gives its own side files the same rights."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE))
+        if stat.S_IMODE(path.stat().st_mode) != FILE_MODE:
+            path.chmod(FILE_MODE)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise SpoolUnusable(f"cannot write {path}: {error.strerror}; check rights and free space") from error
+
+
+def sync_folder(path: Path) -> None:
+    """Bring the names in a folder to the disk (fsync(2): a file's own fsync does not)."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+class FolderLock:
+    """Held by one engine; the file names its pid for whoever comes second."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+
+    @classmethod
+    def acquire(cls, folder: Path) -> FolderLock:
+        """Take the lock. Raises SpoolLocked with the holder's pid, or SpoolUnusable."""
+        path = folder / _LOCK
+        create_file(path)
+        handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(handle, 32).decode("ascii", "replace").strip() or "unknown"
+            os.close(handle)
+            raise SpoolLocked(
+                f"the spool {folder} is in use by another engine, pid {holder};"
+                " stop that one or name another spool.path"
+            ) from None
+        except OSError as error:
+            os.close(handle)
+            raise SpoolUnusable(f"cannot lock {path}: {error.strerror}; the spool needs a local file system") from error
+        try:
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"{os.getpid()}\n".encode("ascii"), 0)
+        except OSError as error:
+            os.close(handle)
+            raise SpoolUnusable(f"cannot write {path}: {error.strerror}; free some space") from error
+        return cls(handle)
+
+    def release(self) -> None:
+        """Let go."""
+        os.close(self._handle)

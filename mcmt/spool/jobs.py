@@ -1,0 +1,122 @@
+"""What the spool's callers want done in a transaction: encoded by the caller, staged by the writer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from mcmt.message.event import Event, LogPosition
+from mcmt.message.model import Message, NewDelivery
+from mcmt.spool.away import GONE, Away
+from mcmt.spool.port import Settlement
+from mcmt.spool.rows import due_at, encode_data, encode_envelope, encode_head, encode_sender, microseconds
+from mcmt.spool.transaction import Damaged, Transaction
+
+
+class SpoolJob:
+    """A job that somebody waits for."""
+
+    __slots__ = ("events", "future", "weight")
+
+    def __init__(self, future: asyncio.Future[None], events: Sequence[Event], weight: int = 0) -> None:
+        self.future = future
+        self.events = events
+        self.weight = weight
+        """Bytes that it keeps in memory until it is done."""
+
+    def stage(self, transaction: Transaction) -> None:
+        """Keep the events."""
+        transaction.record(self.events)
+
+
+class Accept(SpoolJob):
+    """A message with its deliveries."""
+
+    __slots__ = ("_deliveries", "_head", "_parts", "domains")
+
+    def __init__(
+        self,
+        future: asyncio.Future[None],
+        message: Message,
+        deliveries: Sequence[NewDelivery],
+        events: Sequence[Event],
+    ) -> None:
+        sizes = [len(part.content) for part in message.parts]
+        super().__init__(future, events, sum(sizes) + len(message.header_block))
+        self.domains = {delivery.domain for delivery in deliveries}
+        self._head = (message.batch_id, len(deliveries), encode_sender(message), encode_envelope(message))
+        self._parts = [(encode_head(part), part.content) for part in message.parts]
+        self._deliveries = [
+            (delivery.domain, microseconds(delivery.expires), encode_data(delivery, sizes[delivery.part]))
+            for delivery in deliveries
+        ]
+
+    def stage(self, transaction: Transaction) -> None:
+        """Keep all of it."""
+        transaction.insert_message(self._head, self._parts, self._deliveries)
+        transaction.record(self.events)
+
+
+class Settle(SpoolJob):
+    """Deliveries that are finished or due again."""
+
+    __slots__ = ("_settlements",)
+
+    def __init__(
+        self,
+        future: asyncio.Future[None],
+        settlements: Sequence[tuple[Settlement, Away]],
+        events: Sequence[Event],
+    ) -> None:
+        super().__init__(future, events)
+        self._settlements = settlements
+
+    def stage(self, transaction: Transaction) -> None:
+        """Let them go, or note when they are due."""
+        for settlement, away in self._settlements:
+            if settlement.retry_at is None:
+                transaction.finish(settlement.row, away.message, away.deliveries, away.parts)
+            else:
+                due = due_at(settlement.retry_at)
+                transaction.reschedule(settlement.row, due, settlement.attempts, settlement.last)
+        transaction.record(self.events)
+
+    def returns(self) -> list[tuple[int, int]]:
+        """(row, due) of all of them once it is done."""
+        return [
+            (settlement.row, GONE if settlement.retry_at is None else due_at(settlement.retry_at))
+            for settlement, _ in self._settlements
+        ]
+
+
+class Acknowledge(SpoolJob):
+    """Outbox rows that are in the logs."""
+
+    __slots__ = ("_positions", "_through")
+
+    def __init__(self, future: asyncio.Future[None], through: int, positions: Sequence[LogPosition]) -> None:
+        super().__init__(future, ())
+        self._through = through
+        self._positions = positions
+
+    def stage(self, transaction: Transaction) -> None:
+        """Let them go."""
+        transaction.acknowledge(self._through, self._positions)
+
+
+class Quarantine(SpoolJob):
+    """Rows that cannot be read."""
+
+    __slots__ = ("_damaged", "_time")
+
+    def __init__(
+        self, future: asyncio.Future[None], time: float, damaged: Sequence[Damaged], events: Sequence[Event]
+    ) -> None:
+        super().__init__(future, events)
+        self._time = time
+        self._damaged = damaged
+
+    def stage(self, transaction: Transaction) -> None:
+        """Move them, and tell."""
+        transaction.quarantine(self._time, self._damaged)
+        transaction.record(self.events)

@@ -1,0 +1,128 @@
+"""What operators and the event log ask: counts, listings, the outbox. Read-only, on connections of their own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import apsw
+import msgspec
+
+from mcmt.message.event import LogPosition, OutboxRow
+from mcmt.spool.port import Backlog, Entry
+from mcmt.spool.rows import decode_data, decode_events, decode_sender, seconds
+from mcmt.spool.transaction import Damaged
+
+# A step to the next domain is one look into the index, however many deliveries lie between.
+_DOMAINS = """
+WITH RECURSIVE step(name) AS (
+    SELECT min(domain) FROM delivery
+    UNION ALL
+    SELECT (SELECT min(domain) FROM delivery WHERE domain > name) FROM step WHERE name IS NOT NULL
+) SELECT CAST(name AS BLOB) FROM step WHERE name IS NOT NULL
+"""
+_BACKLOG = "SELECT count(*), min(row), min(due) FROM delivery INDEXED BY delivery_due WHERE domain = ?"
+_RECEIVED = "SELECT sender FROM delivery JOIN message ON message.id = delivery.message WHERE delivery.row = ?"
+_ENTRY = (
+    "SELECT delivery.row, domain, due, attempts, last, data, sender"
+    " FROM delivery JOIN message ON message.id = delivery.message WHERE delivery.row = ?"
+)
+_ROWS = "SELECT row FROM delivery WHERE row > ?1 ORDER BY row LIMIT ?2"
+_ROWS_OF_DOMAIN = (
+    "SELECT row FROM delivery INDEXED BY delivery_due WHERE domain = ?3 AND row > ?1 ORDER BY row LIMIT ?2"
+)
+_ROWS_OF_MESSAGE = "SELECT row, row + deliveries - 1 FROM message WHERE batch_id = ?"
+
+
+class Listing:
+    """The queries, on one connection."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+
+    def domains(self) -> list[str]:
+        """The domains that have deliveries."""
+        return [name.decode("utf-8", "replace") for (name,) in self._connection.execute(_DOMAINS)]
+
+    def backlog(self, domain: str | None) -> list[Backlog]:
+        """Counted along the index of due times; a million in about 0.1 s."""
+        found = []
+        for name in self.domains() if domain is None else [domain]:
+            count, row, due = self._connection.execute(_BACKLOG, (name,)).get
+            if count:
+                found.append(Backlog(name, count, self._received(row), seconds(due)))
+        return found
+
+    def browse(self, domain: str | None, after: int, limit: int) -> list[tuple[int, Entry]]:
+        """Entries past a row, none of them marked active. What cannot be read is left out: a pull will see to it."""
+        rows = self._all(_ROWS, after, limit) if domain is None else self._all(_ROWS_OF_DOMAIN, after, limit, domain)
+        return self._entries([row for (row,) in rows])
+
+    def find(self, id: str) -> list[tuple[int, Entry]]:  # noqa: A002 - the port's
+        """The delivery of that id, or all of that batch id."""
+        batch_id, dash, _ = id.partition("-")
+        rows = self._all(_ROWS_OF_MESSAGE, batch_id)
+        found = [entry for first, last in rows for entry in self._entries(range(first, last + 1))]
+        return [(row, entry) for row, entry in found if entry.id == id] if dash else found
+
+    def quarantined(self) -> int:
+        """How many rows are in quarantine."""
+        count: int = self._connection.execute("SELECT count(*) FROM quarantine").get
+        return count
+
+    def outbox(self, after: int, limit: int) -> tuple[list[OutboxRow], list[Damaged]]:
+        """Rows past a sequence, and those that cannot be read."""
+        found = []
+        damaged = []
+        query = "SELECT sequence, events FROM outbox WHERE sequence > ? ORDER BY sequence LIMIT ?"
+        for sequence, blob in self._connection.execute(query, (after, limit)):
+            try:
+                found.append(OutboxRow(sequence, decode_events(blob)))
+            except msgspec.MsgspecError as error:
+                damaged.append(Damaged("outbox", sequence, str(error)))
+        return found, damaged
+
+    def positions(self) -> list[LogPosition]:
+        """The log positions remembered last."""
+        rows = self._connection.execute("SELECT logger, inode, offset FROM position ORDER BY logger")
+        return [LogPosition(logger, inode, offset) for logger, inode, offset in rows]
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def _all(self, query: str, *args: object) -> list[Any]:
+        return self._connection.execute(query, args).fetchall()
+
+    def _received(self, row: int) -> float | None:
+        try:
+            return decode_sender(self._connection.execute(_RECEIVED, (row,)).get).received
+        except (msgspec.MsgspecError, UnicodeDecodeError, TypeError):
+            return None
+
+    def _entries(self, rows: list[int] | range) -> list[tuple[int, Entry]]:
+        found = []
+        for key in rows:
+            try:
+                stored = self._connection.execute(_ENTRY, (key,)).fetchone()
+                if stored is None:
+                    continue
+                row, domain, due, attempts, last, data_text, sender_text = stored
+                data, sender = decode_data(data_text), decode_sender(sender_text)
+            except (msgspec.MsgspecError, UnicodeDecodeError):
+                continue
+            entry = Entry(
+                id=f"{sender.batch_id}-{data.number}",
+                domain=domain,
+                recipient=data.recipient,
+                token=data.token,
+                sender=sender.reverse_path,
+                received=sender.received,
+                due=seconds(due),
+                expires=data.expires,
+                attempts=attempts,
+                last=last,
+                size=data.size,
+                active=False,
+            )
+            found.append((row, entry))
+        return found

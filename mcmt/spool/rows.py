@@ -1,0 +1,138 @@
+"""How values become columns and columns become values: pure, and the only place that knows.
+
+JSON where a pull gathers many rows into one text inside SQLite, msgpack elsewhere. Decoding checks the
+types, so a damaged row is told from a good one here and nowhere else: whatever decodes is right in form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from mcmt.message.event import Event
+from mcmt.message.model import Envelope, Headers, Message, NewDelivery, Part, Sender
+
+_LAST_MICROSECOND = 2**62
+
+
+class Data(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """``delivery.data``: what nothing queries. Fields are only added, at the end, with defaults."""
+
+    number: int
+    part: int
+    recipient: str
+    token: str
+    size: int
+    """Bytes of the part's content, so that a pull can count before it reads them."""
+    expires: float
+    """As given; the column beside it is rounded."""
+
+
+class StoredDelivery(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A delivery as a pull reads it."""
+
+    row: int
+    message: int
+    attempts: int
+    due: int
+    expires: int
+    domain: str
+    data: Data
+
+
+class SenderData(msgspec.Struct, frozen=True, array_like=True):
+    """``message.sender``."""
+
+    batch_id: str
+    received: float
+    reverse_path: str
+    context: dict[str, str]
+
+    def sender(self) -> Sender:
+        """The value that travels."""
+        return Sender(self.batch_id, self.received, self.reverse_path, self.context)
+
+
+class StoredMessage(msgspec.Struct, frozen=True, array_like=True):
+    """A message as a pull reads it."""
+
+    id: int
+    deliveries: int
+    parts: int
+    sender: SenderData
+
+
+class PartHead(msgspec.Struct, frozen=True, array_like=True):
+    """``part.head``."""
+
+    media_type: str
+    headers: Headers
+
+
+class StoredPart(msgspec.Struct, frozen=True, array_like=True):
+    """A part as a pull reads it, apart from its content."""
+
+    id: int
+    length: int
+    head: PartHead
+
+
+class _Report(msgspec.Struct, frozen=True, array_like=True):
+    """``message.envelope``: what only a report needs."""
+
+    envelope: Envelope
+    header_block: bytes
+    size: int
+
+
+_json = msgspec.json.Encoder()
+_msgpack = msgspec.msgpack.Encoder()
+decode_data = msgspec.json.Decoder(Data).decode
+decode_sender = msgspec.json.Decoder(SenderData).decode
+decode_deliveries = msgspec.json.Decoder(list[StoredDelivery]).decode
+decode_messages = msgspec.json.Decoder(list[StoredMessage]).decode
+decode_parts = msgspec.json.Decoder(list[StoredPart]).decode
+decode_events = msgspec.msgpack.Decoder(tuple[Event, ...]).decode
+
+
+def encode_sender(message: Message) -> str:
+    """``message.sender``."""
+    sender = (message.batch_id, message.received, message.envelope.reverse_path, message.context)
+    return _json.encode(sender).decode()
+
+
+def encode_envelope(message: Message) -> bytes:
+    """``message.envelope``."""
+    return _msgpack.encode(_Report(message.envelope, message.header_block, message.size))
+
+
+def encode_head(part: Part) -> str:
+    """``part.head``."""
+    return _json.encode((part.media_type, part.headers)).decode()
+
+
+def encode_data(delivery: NewDelivery, size: int) -> str:
+    """``delivery.data``."""
+    data = (delivery.number, delivery.part, delivery.recipient, delivery.token, size, delivery.expires)
+    return _json.encode(data).decode()
+
+
+def encode_events(events: Sequence[Event]) -> bytes:
+    """``outbox.events``."""
+    return _msgpack.encode(events)
+
+
+def microseconds(time: float) -> int:
+    """Seconds since the epoch as the columns have it; what lies beyond the end of time is the end of time."""
+    return round(time * 1e6) if time < _LAST_MICROSECOND / 1e6 else _LAST_MICROSECOND
+
+
+def due_at(time: float) -> int:
+    """A due time in microseconds; never 0, which means never tried."""
+    return max(1, microseconds(time))
+
+
+def seconds(time: int) -> float:
+    """Seconds since the epoch, from microseconds."""
+    return time / 1e6

@@ -1,0 +1,149 @@
+"""The tables of one shard file, their version, and how its connections are opened.
+
+Rules: what nothing queries lives in one JSON or msgpack column; there is an index for what the port asks
+and none beside. Times that are compared are whole microseconds, so that a due time read back is the one
+that was written. Parts have the ids ``message.id + n`` and the deliveries of a message have consecutive
+rows from ``message.row``, so neither needs an index to be found from its message.
+
+There is one writing connection and any number of reading ones; only the writing one checkpoints.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable
+from pathlib import Path
+
+import apsw
+
+from mcmt.errors import SpoolUnusable
+from mcmt.spool.folder import create_file
+
+VERSION = 1
+APPLICATION = 0x6D636D74  # "mcmt", for file(1)
+# https://sqlite.org/wal.html: before it, a checkpoint beside a writer could corrupt a WAL that two connections use.
+_FIRST_SOUND_SQLITE = (3, 51, 3)
+_WRITER_CACHE = 16 * 1024  # KiB
+_READER_CACHE = 4 * 1024  # KiB
+# Past this a WAL that was emptied is cut back to it, so that a burst does not keep its space for ever.
+_WAL_KEPT = 64 * 1024**2
+
+_TABLES = """
+CREATE TABLE message (
+    id INTEGER PRIMARY KEY,
+    batch_id TEXT NOT NULL UNIQUE,
+    row INTEGER NOT NULL,           -- of its first delivery
+    deliveries INTEGER NOT NULL,    -- accepted with it
+    pending INTEGER NOT NULL,       -- not finished; kept up to date only where there was more than one
+    parts INTEGER NOT NULL,
+    sender TEXT NOT NULL,           -- JSON: what every delivery needs
+    envelope BLOB NOT NULL          -- msgpack: what only a report needs
+) STRICT;
+CREATE TABLE part (
+    id INTEGER PRIMARY KEY,         -- message.id + n
+    head TEXT NOT NULL,             -- JSON: media type, headers
+    content BLOB NOT NULL
+) STRICT;
+CREATE TABLE delivery (
+    row INTEGER PRIMARY KEY,
+    message INTEGER NOT NULL,
+    domain TEXT NOT NULL,
+    due INTEGER NOT NULL,           -- microseconds since the epoch; 0: never tried
+    expires INTEGER NOT NULL,       -- microseconds since the epoch
+    attempts INTEGER NOT NULL,
+    data TEXT NOT NULL,             -- JSON: number, part, recipient, token, size, expires
+    last TEXT NOT NULL
+) STRICT;
+CREATE INDEX delivery_due ON delivery (domain, due);
+CREATE INDEX delivery_expires ON delivery (expires);
+-- AUTOINCREMENT: a sequence is never used twice, also when the outbox was emptied in between.
+CREATE TABLE outbox (sequence INTEGER PRIMARY KEY AUTOINCREMENT, events BLOB NOT NULL) STRICT;
+CREATE TABLE position (logger TEXT PRIMARY KEY, inode INTEGER NOT NULL, offset INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE quarantine (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    time REAL NOT NULL,
+    source TEXT NOT NULL,           -- the table that the row stood in
+    key INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    statement BLOB NOT NULL         -- the INSERT that puts it back, byte for byte
+) STRICT;
+"""
+
+COLUMNS = {
+    "message": ("id", "batch_id", "row", "deliveries", "pending", "parts", "sender", "envelope"),
+    "part": ("id", "head", "content"),
+    "delivery": ("row", "message", "domain", "due", "expires", "attempts", "data", "last"),
+    "outbox": ("sequence", "events"),
+}
+"""Columns of the tables that rows are inserted into or quarantined from, the key first."""
+
+
+def open_writer(path: Path) -> apsw.Connection:
+    """The one connection that writes, with the tables made. Raises SpoolUnusable."""
+    check_sqlite()
+    create_file(path)
+    try:
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+        configure(connection, _WRITER_CACHE)
+        # Checkpoints are the writer's own business: none in the middle of a commit that somebody waits for.
+        connection.execute("PRAGMA wal_autocheckpoint=0")
+        connection.execute(f"PRAGMA journal_size_limit={_WAL_KEPT}")
+        prepare(connection, path, APPLICATION, VERSION, _TABLES)
+    except apsw.Error as error:
+        raise unusable(path, error) from error
+    return connection
+
+
+def open_reader(path: Path) -> apsw.Connection:
+    """A connection that cannot write and never waits for the one that does."""
+    try:
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        configure(connection, _READER_CACHE)
+    except apsw.Error as error:
+        raise unusable(path, error) from error
+    return connection
+
+
+def check_sqlite() -> None:
+    """Refuse a library that can damage the file."""
+    found = tuple(map(int, apsw.sqlite_lib_version().split(".")))
+    if found < _FIRST_SOUND_SQLITE:
+        raise SpoolUnusable(
+            f"SQLite {apsw.sqlite_lib_version()} can corrupt a spool; 3.51.3 or later is needed: pip install -U apsw"
+        )
+
+
+def configure(connection: apsw.Connection, cache: int) -> None:
+    """The settings that every connection has."""
+    connection.set_busy_timeout(5000)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA temp_store=MEMORY")
+    connection.execute(f"PRAGMA cache_size=-{cache}")
+
+
+def prepare(connection: apsw.Connection, path: Path, application: int, version: int, tables: str) -> None:
+    """Make the tables of an empty file, or check that they are the ones that we know."""
+    with connection:
+        found = connection.pragma("user_version"), connection.pragma("application_id")
+        if found == (0, 0) and not connection.execute("SELECT count(*) FROM sqlite_schema").get:
+            connection.execute(tables)
+            connection.pragma("application_id", application)
+            connection.pragma("user_version", version)
+        elif found[1] != application:
+            raise SpoolUnusable(f"{path} is a database of another program; name another folder in spool.path")
+        elif found[0] != version:
+            raise SpoolUnusable(
+                f"{path} has schema version {found[0]} and this mcmt knows version {version};"
+                " run the mcmt that wrote it, or a later one"
+            )
+
+
+def unusable(path: Path, error: apsw.Error) -> SpoolUnusable:
+    """What an operator is told when a file cannot be opened."""
+    return SpoolUnusable(f"cannot open {path}: {error}; check disk and rights, or restore the file from a backup")
+
+
+def ids(keys: Iterable[int]) -> apsw.CArrayBinding:
+    """Keys as one argument, for ``IN carray(?)``."""
+    return apsw.carray(array("q", keys))

@@ -1,0 +1,347 @@
+"""The spool on SQLite: the port's promises, kept by one writing thread and reading ones.
+
+One shard file in the spool folder holds everything that one engine keeps. Every change goes through the
+writer's group commit (writer.py); pulls (reader.py) and listings (listing.py) have threads and connections of
+their own, so that no pull waits behind an fsync or a listing. The event loop itself touches no file.
+
+This class lives on the event loop: it turns calls into jobs and requests, and answers into results. It must
+not decide anything about deliveries: when they are due again is the engine's word.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import apsw
+import msgspec
+
+from mcmt.clock import Clock, SystemClock
+from mcmt.errors import SpoolError
+from mcmt.message.event import Event, Kind, LogPosition, OutboxRow
+from mcmt.message.model import Delivery, Message, NewDelivery
+from mcmt.spool.away import AS_IT_WAS, GONE, Ledger
+from mcmt.spool.folder import FolderLock, prepare_folder, sync_folder
+from mcmt.spool.jobs import Accept, Acknowledge, Quarantine, Settle, SpoolJob
+from mcmt.spool.listing import Listing
+from mcmt.spool.port import Backlog, Entry, Pulled, Settlement
+from mcmt.spool.reader import MAX_EXPIRED_BYTES, Reader, Request
+from mcmt.spool.schema import open_reader, open_writer
+from mcmt.spool.transaction import Damaged
+from mcmt.spool.writer import Writer
+
+SHARD = "shard-0.sqlite"
+"""The one shard of an engine without workers."""
+MAX_QUEUED_JOBS = 10_000
+"""Jobs that wait for the writer; whoever brings more waits until there is room."""
+MAX_QUEUED_BYTES = 64 * 1024**2
+"""Bytes of bodies that wait for the writer; likewise."""
+
+_T = TypeVar("_T")
+
+
+async def open_spool(path: Path, clock: Clock | None = None) -> SqliteSpool:
+    """Open the spool in folder *path*, created if there is none.
+
+    Raises SpoolLocked when another engine holds it, SpoolUnusable when it cannot be used.
+    """
+    return await SqliteSpool.open(path, clock)
+
+
+class SqliteSpool:
+    """``mcmt.spool.port.Spool``, on one shard file."""
+
+    @classmethod
+    async def open(cls, path: Path, clock: Clock | None = None) -> SqliteSpool:
+        """Open the spool in folder *path*. *clock* only dates the events about rows that cannot be read."""
+        lock, writer, readers = await asyncio.to_thread(_open_files, path)
+        return cls(lock, writer, readers, clock or SystemClock())
+
+    def __init__(
+        self, lock: FolderLock, writer: apsw.Connection, readers: tuple[apsw.Connection, ...], clock: Clock
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._lock = lock
+        self._clock = clock
+        self._closed = False
+        self._ledger = Ledger()
+        self._due_listeners: list[Callable[[Collection[str]], None]] = []
+        self._event_listeners: list[Callable[[], None]] = []
+        self._writer = Writer(writer, self._tell)
+        self._queued_jobs = 0
+        self._queued_bytes = 0
+        self._room: asyncio.Event = asyncio.Event()
+        self._room.set()
+        pulls, log, listing = readers
+        self._reader = Reader(pulls, self._ledger)
+        self._log = Listing(log)
+        self._listing = Listing(listing)
+        self._pull_thread = ThreadPoolExecutor(1, "mcmt-spool-pull")
+        self._listing_thread = ThreadPoolExecutor(1, "mcmt-spool-list")
+        self._waiting: list[tuple[Request, asyncio.Future[None]]] = []
+        self._pull_task: asyncio.Task[None] | None = None
+        self._leaving: list[tuple[int, int]] = []
+
+    # ---- what changes the spool
+
+    async def accept(self, message: Message, deliveries: Sequence[NewDelivery], events: Sequence[Event]) -> None:
+        """Keep a message with all its deliveries."""
+        if not deliveries:
+            await self.record(events)
+            return
+        await self._has_room()
+        try:
+            job = Accept(self._loop.create_future(), message, deliveries, events)
+        except (msgspec.MsgspecError, ValueError, TypeError, IndexError) as error:
+            raise SpoolError(f"message {message.batch_id} cannot be kept: {error}") from error
+        await self._put(job)
+
+    async def settle(self, settlements: Sequence[Settlement], events: Sequence[Event]) -> None:
+        """Finish or reschedule deliveries that are out."""
+        await self._has_room()
+        out = self._ledger.out
+        try:
+            pairs = [(settlement, out[settlement.row]) for settlement in settlements]
+        except KeyError as error:
+            raise SpoolError(f"delivery row {error} cannot be settled: it is not out") from None
+        await self._put(Settle(self._loop.create_future(), pairs, events))
+
+    async def record(self, events: Sequence[Event]) -> None:
+        """Keep events that change nothing else."""
+        if events:
+            await self._has_room()
+            await self._put(SpoolJob(self._loop.create_future(), events))
+
+    async def acknowledge(self, through: int, positions: Sequence[LogPosition]) -> None:
+        """Let outbox rows go and remember positions, on the next transaction that comes along, within moments."""
+        await self._has_room()
+        await self._put(Acknowledge(self._loop.create_future(), through, positions), lazy=True)
+
+    # ---- what is due
+
+    async def pull(self, domain: str, now: float, limit: int, max_bytes: int) -> Pulled:
+        """Up to *limit* due deliveries of a domain."""
+        request = await self._pull(Request(domain, now, limit, max_bytes))
+        return Pulled(request.deliveries, request.next_due)
+
+    async def pull_expired(self, now: float, limit: int) -> tuple[Delivery, ...]:
+        """Up to *limit* deliveries whose life has ended, with bodies of at most MAX_EXPIRED_BYTES together."""
+        return (await self._pull(Request(None, now, limit, MAX_EXPIRED_BYTES))).deliveries
+
+    def release(self, rows: Collection[int]) -> None:
+        """These are not out any more, and as due as they were."""
+        self._leave([(row, AS_IT_WAS) for row in rows])
+
+    # ---- what is there
+
+    async def domains(self) -> Sequence[str]:
+        """The domains that have deliveries."""
+        return await self._ask(self._listing_thread, self._listing.domains)
+
+    async def backlog(self, domain: str | None = None) -> Sequence[Backlog]:
+        """How much there is."""
+        return await self._ask(self._listing_thread, self._listing.backlog, domain)
+
+    async def browse(self, domain: str | None, after: int, limit: int) -> Sequence[tuple[int, Entry]]:
+        """Entries by row, beginning past row *after*."""
+        found = await self._ask(self._listing_thread, self._listing.browse, domain, after, limit)
+        return [(row, self._mark(row, entry)) for row, entry in found]
+
+    async def find(self, id: str) -> Sequence[Entry]:  # noqa: A002 - the port's
+        """The delivery of that id, or all deliveries of that batch id."""
+        found = await self._ask(self._listing_thread, self._listing.find, id)
+        return [self._mark(row, entry) for row, entry in found]
+
+    async def quarantined(self) -> int:
+        """How many rows are in quarantine."""
+        return await self._ask(self._listing_thread, self._listing.quarantined)
+
+    async def read_outbox(self, after: int, limit: int) -> Sequence[OutboxRow]:
+        """Up to *limit* rows with a sequence past *after*, in order."""
+        while True:
+            rows, damaged = await self._ask(self._pull_thread, self._log.outbox, after, limit)
+            moved = damaged and await self._quarantine(self._clock.time(), damaged)
+            if rows or not moved:
+                return rows
+
+    async def log_positions(self) -> Sequence[LogPosition]:
+        """The positions remembered last."""
+        return await self._ask(self._pull_thread, self._log.positions)
+
+    # ---- the rest
+
+    def on_due(self, listener: Callable[[Collection[str]], None]) -> None:
+        """Call *listener* with the domains for which a commit brought deliveries."""
+        self._due_listeners.append(listener)
+
+    def on_events(self, listener: Callable[[], None]) -> None:
+        """Call *listener* when a commit brought rows into the outbox."""
+        self._event_listeners.append(listener)
+
+    async def close(self) -> None:
+        """Finish what was begun, bring everything into one file, and let go of the lock."""
+        if self._closed:
+            return
+        self._closed = True
+        while self._pull_task is not None:
+            await asyncio.wait((self._pull_task,))
+        await asyncio.to_thread(self._close_files)
+
+    def _close_files(self) -> None:
+        self._pull_thread.shutdown()
+        self._listing_thread.shutdown()
+        self._reader.close()
+        self._log.close()
+        self._listing.close()
+        self._writer.close()
+        self._lock.release()
+
+    # ---- jobs: out to the writer, back from it
+
+    async def _has_room(self) -> None:
+        while not self._room.is_set():
+            await self._room.wait()
+        self._check_open()
+
+    def _put(self, job: SpoolJob, lazy: bool = False) -> asyncio.Future[None]:
+        self._queued_jobs += 1
+        self._queued_bytes += job.weight
+        if self._queued_jobs >= MAX_QUEUED_JOBS or self._queued_bytes >= MAX_QUEUED_BYTES:
+            self._room.clear()
+        self._writer.put(job, lazy)
+        return job.future
+
+    def _tell(self, jobs: Sequence[SpoolJob], errors: Sequence[SpoolError | None]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._done, jobs, errors)
+        except RuntimeError:
+            # The loop was closed without closing the spool; nobody is left to be told.
+            return
+
+    def _done(self, jobs: Sequence[SpoolJob], errors: Sequence[SpoolError | None]) -> None:
+        domains: set[str] = set()
+        events = False
+        for job, error in zip(jobs, errors, strict=True):
+            self._queued_jobs -= 1
+            self._queued_bytes -= job.weight
+            if error is None:
+                events = events or bool(job.events)
+                if isinstance(job, Accept):
+                    domains |= job.domains
+                elif isinstance(job, Settle):
+                    self._leave(job.returns())
+            # Whoever called may have been cancelled; what was begun is done all the same.
+            if not job.future.done():
+                if error is None:
+                    job.future.set_result(None)
+                else:
+                    job.future.set_exception(error)
+        if self._queued_jobs < MAX_QUEUED_JOBS and self._queued_bytes < MAX_QUEUED_BYTES:
+            self._room.set()
+        if domains:
+            for due_listener in self._due_listeners:
+                due_listener(domains)
+        if events:
+            for event_listener in self._event_listeners:
+                event_listener()
+
+    # ---- pulls: all that were asked for while the last were under way go together
+
+    async def _pull(self, request: Request) -> Request:
+        self._check_open()
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._waiting.append((request, future))
+        if self._pull_task is None:
+            self._pull_task = self._loop.create_task(self._run_pulls())
+        try:
+            await future
+        except asyncio.CancelledError:
+            # A future that was cancelled itself is seen by _run_pulls.
+            if not future.cancelled():
+                self.release([delivery.row for delivery in request.deliveries])
+            raise
+        if request.damaged and await self._quarantine(request.now, request.damaged):
+            self._leave([(damaged.key, GONE) for damaged in request.damaged if damaged.source == "delivery"])
+        return request
+
+    async def _run_pulls(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            await self._loop.run_in_executor(self._pull_thread, self._reader.run, [request for request, _ in batch])
+            leaving, self._leaving = self._leaving, []
+            self._ledger.come_back(leaving)
+            for request, future in batch:
+                if future.done():
+                    self._ledger.come_back([(delivery.row, AS_IT_WAS) for delivery in request.deliveries])
+                elif request.error is None:
+                    future.set_result(None)
+                else:
+                    future.set_exception(_cannot_read(request.error))
+        self._pull_task = None
+
+    def _leave(self, rows: Sequence[tuple[int, int]]) -> None:
+        # While pulls are under way nothing leaves: what they saw in their snapshot may be older than this.
+        if self._pull_task is None:
+            self._ledger.come_back(rows)
+        else:
+            self._leaving += rows
+
+    # ---- small things
+
+    async def _quarantine(self, time: float, damaged: Sequence[Damaged]) -> bool:
+        """Move rows to quarantine with an event each; False when that failed, and they stay where they are."""
+        events = [
+            Event(
+                kind=Kind.QUARANTINE,
+                time=time,
+                domain=row.domain,
+                text=f"{row.source} row {row.key} cannot be read and is in quarantine: {row.reason}",
+            )
+            for row in damaged
+        ]
+        try:
+            await self._has_room()
+            await self._put(Quarantine(self._loop.create_future(), time, damaged, events))
+        except SpoolError:
+            return False
+        return True
+
+    async def _ask(self, thread: ThreadPoolExecutor, question: Callable[..., _T], *args: object) -> _T:
+        self._check_open()
+        try:
+            return await self._loop.run_in_executor(thread, partial(question, *args))
+        except apsw.Error as error:
+            raise _cannot_read(error) from error
+
+    def _mark(self, row: int, entry: Entry) -> Entry:
+        return msgspec.structs.replace(entry, active=True) if row in self._ledger.out else entry
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise SpoolError("the spool is closed")
+
+
+def _cannot_read(error: Exception) -> SpoolError:
+    if isinstance(error, apsw.Error):
+        return SpoolError(f"cannot read the spool: {error}; check the disk")
+    return SpoolError(f"cannot read the spool: {error!r}")
+
+
+def _open_files(path: Path) -> tuple[FolderLock, apsw.Connection, tuple[apsw.Connection, ...]]:
+    prepare_folder(path)
+    lock = FolderLock.acquire(path)
+    connections: list[apsw.Connection] = []
+    try:
+        connections.append(open_writer(path / SHARD))
+        connections += [open_reader(path / SHARD) for _ in range(3)]
+        sync_folder(path)
+    except BaseException:
+        for connection in connections:
+            connection.close()
+        lock.release()
+        raise
+    return lock, connections[0], tuple(connections[1:])

@@ -1,0 +1,95 @@
+"""The state store: a small durable key-value table for what outlives a connection and a restart.
+
+Provider tokens live here, and later whatever the workers of one machine share. Few and small values: a put
+is an fsync on the caller's thread. Safe for several processes at once: each opens its own.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import apsw
+
+from mcmt.errors import SpoolError
+from mcmt.spool.folder import create_file, prepare_folder
+from mcmt.spool.schema import check_sqlite, configure, prepare, unusable
+
+FILE = "state.sqlite"
+VERSION = 1
+APPLICATION = 0x6D637374  # "mcst", for file(1)
+_CACHE = 256  # KiB
+_TABLES = """
+CREATE TABLE state (scope TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, PRIMARY KEY (scope, key))
+STRICT, WITHOUT ROWID;
+"""
+_PUT = "INSERT INTO state VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET value = ?3"
+
+
+class Scope:
+    """The keys of one channel: the handle that a channel gets (mcmt/channel/port.py, State)."""
+
+    def __init__(self, store: StateStore, name: str) -> None:
+        self._store = store
+        self._name = name
+
+    def get(self, key: str) -> bytes | None:
+        """The value put last, by whichever process, or None. Raises SpoolError."""
+        return self._store.get(key, self._name)
+
+    def put(self, key: str, value: bytes) -> None:
+        """Keep *value*; on disk when this returns. Raises SpoolError."""
+        self._store.put(key, value, self._name)
+
+
+class StateStore:
+    """The file ``state.sqlite`` of a spool folder. May be used from any thread."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+        self._turn = threading.Lock()
+
+    @classmethod
+    def open(cls, folder: Path) -> StateStore:
+        """Open the store in a spool folder. Raises SpoolUnusable."""
+        check_sqlite()
+        prepare_folder(folder)
+        path = folder / FILE
+        create_file(path)
+        try:
+            connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+            configure(connection, _CACHE)
+            prepare(connection, path, APPLICATION, VERSION, _TABLES)
+        except apsw.Error as error:
+            raise unusable(path, error) from error
+        return cls(connection)
+
+    def scope(self, name: str) -> Scope:
+        """A view of the keys of *name* alone."""
+        return Scope(self, name)
+
+    def get(self, key: str, scope: str = "") -> bytes | None:
+        """The value put last, or None. Raises SpoolError."""
+        try:
+            with self._turn:
+                value: bytes | None = self._connection.execute(
+                    "SELECT value FROM state WHERE scope = ? AND key = ?", (scope, key)
+                ).get
+        except apsw.Error as error:
+            raise SpoolError(f"cannot read {self._connection.filename}: {error}; check the disk") from error
+        return value
+
+    def put(self, key: str, value: bytes, scope: str = "") -> None:
+        """Keep *value*; on disk when this returns. Raises SpoolError."""
+        try:
+            with self._turn:
+                self._connection.execute(_PUT, (scope, key, value))
+        except apsw.Error as error:
+            raise SpoolError(
+                f"cannot write {self._connection.filename}: {error}; check the disk and its free space"
+            ) from error
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._turn:
+            self._connection.close()
