@@ -59,7 +59,7 @@ def find_end(data: bytes, start: int, end: int, *, brace: bool = False) -> tuple
         block_end, body = lf + 1, lf + 2
     if brace:
         opening = data.find(b"\n{", start, body)
-        if 0 <= opening < block_end:
+        if opening >= 0:
             block_end = body = opening + 1
     return block_end, body
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcmt.errors import MessageError
@@ -150,12 +150,14 @@ def test_a_message_cut_anywhere_is_refused_and_never_half_read(line_end: str) ->
             assert parse(data[:length]) == whole
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.binary(max_size=300))
 def test_random_bytes_are_a_message_or_a_message_error(noise: bytes) -> None:
     for data in (noise, EVERYTHING[:200].encode() + noise, message("Content-Type: message/vnd.msys.apn\n") + noise):
         assert_read_or_refused(data)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.data())
 def test_a_damaged_message_is_a_message_or_a_message_error(data: st.DataObject) -> None:
     damaged = bytearray(EVERYTHING.encode())

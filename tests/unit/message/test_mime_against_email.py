@@ -8,7 +8,7 @@ import quopri
 from email.message import Message
 from typing import NamedTuple
 
-from hypothesis import assume, given
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from mcmt.message.mime import parse
@@ -117,6 +117,7 @@ def without_encoding(headers: Headers) -> Headers:
     return tuple(field for field in headers if field[0] != "content-transfer-encoding")
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 @given(messages())
 def test_headers_and_contents_are_equal_byte_for_byte(data: bytes) -> None:
     expected = email.message_from_bytes(data)

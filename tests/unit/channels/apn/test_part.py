@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from channels.apn.part import APNS_HEADERS, MEDIA_TYPE, read
@@ -254,6 +254,7 @@ def test_a_return_path_that_is_no_address_is_refused(given: str) -> None:
 names = st.sampled_from(["x-device-token", "return-path", *APNS_HEADERS, "apns-other"])
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.lists(st.tuples(names, st.text(max_size=80)), max_size=5), st.binary(max_size=60), st.text(max_size=80))
 def test_whatever_a_part_holds_it_is_read_or_refused(
     headers: list[tuple[str, str]], content: bytes, recipient: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from channels.apn.payload import read_payload
@@ -35,6 +35,7 @@ values = st.recursive(
 )
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.dictionaries(st.text(max_size=5), values, max_size=4), st.booleans(), st.sampled_from([None, 2]))
 def test_json_goes_out_byte_for_byte(value: dict[str, object], ascii_only: bool, indent: int | None) -> None:
     value["aps"] = {"alert": "x"}
@@ -127,6 +128,7 @@ def test_push_types_that_the_system_reads_may_lack_aps(push_type: str) -> None:
     assert refusal(b'{"aps":1}', push_type) == '554 5.6.0 payload: "aps" is a number, expected an object'
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.binary(max_size=80), st.text('{}[]",:\\ aps1', max_size=60))
 def test_random_bytes_are_a_payload_or_a_refusal(noise: bytes, near: str) -> None:
     for content in (noise, near.encode(), b'{"aps":{},' + near.encode() + b"}"):
