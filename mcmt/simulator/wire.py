@@ -7,7 +7,7 @@ does not: see ServerH2.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -17,7 +17,7 @@ from h2.events import ConnectionTerminated, Event
 from h2.exceptions import ProtocolError as H2ProtocolError
 from h2.settings import SettingCodes
 from h2.settings import Settings as H2Settings
-from hpack import HeaderTuple
+from hpack import Encoder, HeaderTuple
 from hyperframe.frame import Frame, GoAwayFrame, RstStreamFrame
 
 from mcmt.clock import Clock, Timer
@@ -56,6 +56,13 @@ class Transport(Protocol):
         """The TLS object and the like."""
 
 
+class _PlainEncoder(Encoder):
+    """hpack without Huffman coding: ids do not shrink by it, and it is most of an answer's cost."""
+
+    def encode(self, headers: Iterable[Any] | dict[Any, Any], huffman: bool = False) -> bytes:
+        return super().encode(headers, huffman)
+
+
 class ServerH2(H2Connection):
     """h2 as a server, with these changes.
 
@@ -82,6 +89,7 @@ class ServerH2(H2Connection):
             },
         )
         self.decoder.max_header_list_size = MAX_HEADER_LIST
+        self.encoder = _PlainEncoder()
 
     @property
     def open_inbound_streams(self) -> int:
