@@ -178,9 +178,7 @@ def test_a_request_without_a_body_ends_its_stream_with_its_headers() -> None:
     assert connection.data_to_send() == frames.frame(frames.HEADERS, 5, 1, REQUEST)
 
 
-@pytest.mark.parametrize(
-    "values", [{"enable_push": 1}, {"max_frame_size": 16_383}, {"max_frame_size": 16_777_216}]
-)
+@pytest.mark.parametrize("values", [{"enable_push": 1}, {"max_frame_size": 16_383}, {"max_frame_size": 16_777_216}])
 def test_a_setting_out_of_range_is_a_protocol_error(values: dict[str, int]) -> None:
     assert feed_every_way(connected, setting(**values)).error == frames.ErrorCode.PROTOCOL_ERROR
 
