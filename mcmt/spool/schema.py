@@ -146,4 +146,5 @@ def unusable(path: Path, error: apsw.Error) -> SpoolUnusable:
 
 def ids(keys: Iterable[int]) -> apsw.CArrayBinding:
     """Keys as one argument, for ``IN carray(?)``."""
-    return apsw.carray(array("q", keys))
+    # An empty array has no address of its own, and SQLite wants an aligned one; no key is negative.
+    return apsw.carray(array("q", keys) or array("q", (-1,)))
