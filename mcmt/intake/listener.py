@@ -9,15 +9,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from mcmt.channel.port import Channel
 from mcmt.clock import Clock
-from mcmt.config.settings import ListenSettings
+from mcmt.config.settings import Settings
 from mcmt.intake import limits
 from mcmt.intake.door import Door, Sessions
 from mcmt.intake.reception import Reception
 from mcmt.intake.smtp import SmtpSession
 from mcmt.intake.sockets import bind_sockets
+from mcmt.spool.port import Spool
 
 
 class SmtpListener:
@@ -25,17 +27,17 @@ class SmtpListener:
 
     def __init__(
         self,
-        hostname: str,
-        listen: Sequence[ListenSettings],
-        reception: Reception,
+        settings: Settings,
+        channels: Mapping[str, Channel],
+        spool: Spool,
         clock: Clock,
         random_bits: Callable[[int], int],
         bound: Sequence[Sequence[socket.socket]] | None = None,
     ) -> None:
-        """*bound*: sockets that listen already, as many sequences as *listen* has addresses; None: bind at start."""
-        self._hostname = hostname
-        self._listen = tuple(listen)
-        self._reception = reception
+        """*bound*: sockets that listen already, one sequence for each of ``settings.listen``; None: bind at start."""
+        self._hostname = settings.hostname
+        self._listen = settings.listen
+        self._reception = Reception(settings, channels, spool, clock, random_bits)
         self._clock = clock
         self._random_bits = random_bits
         self._bound = bound
@@ -89,6 +91,7 @@ class SmtpListener:
             session.abort()
         # What abort leaves open is ended by its own timer.
         await self._emptied(2 * limits.LINGER)
+        await self._reception.aclose()
 
     async def _emptied(self, limit: float) -> None:
         if not self._sessions:

@@ -64,6 +64,8 @@ class Session(SMTP):
         """The client has given all, and waits for us."""
         self._ending = False
         """The last reply has been given: nothing that the client still sends is read."""
+        self._parted = False
+        """Client and server agree that this is the end, and nothing more is on its way."""
         self._draining = False
         self._handler_done = False
         self._heard = door.clock.monotonic()
@@ -117,11 +119,12 @@ class Session(SMTP):
 
     def _hang_up(self, last: bytes) -> None:
         """End from outside, whatever the session waits for."""
-        self._ending = True
         if not self._wire.is_closing():
-            self._wire.write(b"".join(self._replies) + last)
-            self._replies.clear()
+            if not self._ending:
+                self._wire.write(b"".join(self._replies) + last)
+                self._replies.clear()
             self._wire.close()
+        self._ending = True
         # A client that does not read would keep the connection open for ever.
         self._abort_later()
 
@@ -169,7 +172,7 @@ class Session(SMTP):
             self._replies.append(f"220 {self.hostname} ESMTP mcmt\r\n".encode())
             await self._converse()
             await self._flush()
-            if self._ending:
+            if self._ending and not self._parted:
                 await self._linger()
         except ConnectionError:
             # The client went away. What it was not told is not its to rely on.

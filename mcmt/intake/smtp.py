@@ -201,3 +201,4 @@ class SmtpSession(Session):
             raise MessageError(501, "5.5.4", "QUIT takes no argument")
         self._replies.append(_GOODBYE)
         self._ending = True
+        self._parted = not self._input

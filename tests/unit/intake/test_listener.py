@@ -1,0 +1,245 @@
+"""Listening: addresses, who may relay, how many, silence, and the stop."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+from ipaddress import ip_network
+from typing import Any
+
+import msgspec
+import pytest
+
+from mcmt.clock import SystemClock, Timer
+from mcmt.errors import ListenError
+from mcmt.intake import limits
+from mcmt.intake.door import may_relay
+from mcmt.intake.listener import SmtpListener
+from mcmt.intake.sockets import bind_sockets
+from tests.unit.intake.conftest import Serve
+from tests.unit.intake.server import MCMT, ListSpool, make_channels, make_listen, make_settings
+
+
+def make_listener(*listen: Any, bound: Any = None) -> SmtpListener:
+    settings = msgspec.structs.replace(make_settings(), listen=listen)
+    spool: Any = ListSpool()
+    return SmtpListener(settings, make_channels(), spool, SystemClock(), secrets.randbits, bound)
+
+
+async def greeting(host: str, port: int) -> bytes:
+    reader, writer = await asyncio.open_connection(host, port)
+    line = await reader.readline()
+    writer.close()
+    await writer.wait_closed()
+    return line
+
+
+class HandClock(SystemClock):
+    """Time that stands still until it is moved, with the timers that are due then."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.timers: list[HandTimer] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def call_later(self, delay: float, callback: Any) -> Timer:
+        self.timers.append(HandTimer(self.now + delay, callback))
+        return self.timers[-1]
+
+    def move(self, seconds: float) -> None:
+        self.now += seconds
+        due = [timer for timer in self.timers if timer.at <= self.now]
+        self.timers = [timer for timer in self.timers if timer.at > self.now]
+        for timer in due:
+            timer.callback()
+
+
+class HandTimer:
+    def __init__(self, at: float, callback: Any) -> None:
+        self.at = at
+        self.callback = callback
+
+    def cancel(self) -> None:
+        self.callback = lambda: None
+
+
+async def test_several_addresses_are_served_at_once() -> None:
+    listener = make_listener(make_listen(), make_listen(host="::1"), make_listen(host=None))
+    await listener.start()
+    try:
+        assert [host for host, _ in listener.addresses] == ["127.0.0.1", "::1", "0.0.0.0", "::"]
+        assert listener.addresses[2][1] == listener.addresses[3][1] != 0
+        for host, port in listener.addresses:
+            assert (await greeting(host, port)).startswith(b"220 mx.example.com ESMTP")
+    finally:
+        await listener.drain(0.0)
+
+
+async def test_every_ipv4_and_every_ipv6_address_stand_beside_each_other_on_one_port() -> None:
+    first = bind_sockets(make_listen(host="0.0.0.0"))
+    second = bind_sockets(make_listen(host="::", port=first[0].getsockname()[1]))
+    for one in (*first, *second):
+        one.close()
+
+
+async def test_sockets_bound_before_are_taken_over() -> None:
+    listen = make_listen()
+    bound = bind_sockets(listen)
+    address = bound[0].getsockname()
+    listener = make_listener(listen, bound=[bound])
+    await listener.start()
+    assert listener.addresses == (address,)
+    assert (await greeting(*address)).startswith(b"220 ")
+    await listener.drain(0.0)
+
+
+async def test_an_address_in_use_is_named_and_nothing_stays_bound() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        free = bind_sockets(make_listen())
+        free_port = free[0].getsockname()[1]
+        free[0].close()
+        listener = make_listener(make_listen(port=free_port), make_listen(port=port))
+        with pytest.raises(ListenError, match=rf"127\.0\.0\.1:{port}: Address already in use; .*another port"):
+            await listener.start()
+        bind_sockets(make_listen(port=free_port))[0].close()
+
+
+@pytest.mark.parametrize(
+    ("host", "text"),
+    [("192.0.2.1", "no such address"), ("host.invalid", "name an IP address")],
+)
+def test_an_address_that_this_machine_does_not_have_is_named(host: str, text: str) -> None:
+    with pytest.raises(ListenError, match=f"cannot listen on {host}.*{text}"):
+        bind_sockets(make_listen(host=host))
+
+
+@pytest.mark.parametrize(
+    ("peer", "networks", "allowed"),
+    [
+        ("127.0.0.1", ["127.0.0.0/8"], True),
+        ("::ffff:127.0.0.1", ["127.0.0.0/8"], True),
+        ("::ffff:10.1.2.3", ["::ffff:10.0.0.0/104"], True),
+        ("::ffff:10.1.2.3", ["127.0.0.0/8", "::1/128"], False),
+        ("::1", ["127.0.0.0/8", "::1/128"], True),
+        ("2001:db8::1", ["::1/128", "2001:db8::/32"], True),
+        ("192.0.2.1", [], False),
+        ("", ["0.0.0.0/0"], False),
+    ],
+)
+def test_who_may_relay(peer: str, networks: list[str], allowed: bool) -> None:
+    assert may_relay(peer, tuple(map(ip_network, networks))) is allowed
+
+
+async def test_a_client_outside_relay_hosts_is_told_so_at_mail(serve: Serve) -> None:
+    server = await serve(relay_hosts=(ip_network("10.0.0.0/8"),))
+    client = await server.hello()
+    reply = await client.ask("MAIL FROM:<app@example.com>")
+    assert reply.startswith("550 5.7.1 ")
+    assert "relay_hosts" in reply
+    assert (await client.ask("RCPT TO:<t@apn.example.com>")).startswith("503 ")
+    await server.listener.drain(1.0)
+    ((phase, sender),) = [(event.phase, event.sender) for event in server.spool.recorded]
+    assert (phase, sender) == ("MAIL", "app@example.com")
+
+
+async def test_one_session_too_many_is_turned_away_and_a_place_that_got_free_is_given(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "SESSIONS", 2)
+    server = await serve()
+    first, _ = await server.connect(), await server.connect()
+    assert (await greeting(*server.address)).startswith(b"421 4.3.2 ")
+    assert server.listener.sessions == 2
+    assert (await first.ask("QUIT")).startswith("221")
+    await first.rest()
+    assert (await greeting(*server.address)).startswith(b"220 ")
+
+
+async def test_a_silent_client_is_told_and_cut_off(serve: Serve) -> None:
+    clock = HandClock()
+    server = await serve(clock=clock)
+    client = await server.hello()
+    clock.move(limits.IDLE - 1)
+    assert (await client.ask("NOOP")).startswith("250")
+    clock.move(2)
+    assert (await client.ask("NOOP")).startswith("250")
+    clock.move(limits.IDLE)
+    assert (await client.rest()).startswith("421 4.4.2 ")
+
+
+async def test_a_client_that_waits_for_the_spool_is_not_silent(serve: Serve) -> None:
+    clock = HandClock()
+    server = await serve(clock=clock)
+    server.spool.gate.clear()
+    client = await server.ready()
+    client.send(MCMT + b".\r\n")
+    await server.spool.waiting.wait()
+    clock.move(limits.IDLE + 1)
+    clock.move(limits.IDLE + 1)
+    server.spool.gate.set()
+    assert (await client.reply()).startswith("250 2.0.0")
+
+
+async def test_a_client_that_does_not_read_stops_the_server_from_reading(serve: Serve) -> None:
+    """The replies that it does not take are bounded: the server waits, and reads no more commands."""
+    server = await serve()
+    client = await server.hello()
+    client.writer.transport.pause_reading()  # type: ignore[attr-defined] - asyncio's transport has it
+    loop = asyncio.get_running_loop()
+    with socket.create_connection(server.address) as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.setblocking(False)
+        sent = 0
+        await loop.sock_sendall(deaf, b"EHLO x\r\n")
+        try:
+            for _ in range(1000):
+                await asyncio.wait_for(loop.sock_sendall(deaf, b"HELP\r\n" * 10_000), 0.5)
+                sent += 60_000
+        except TimeoutError:
+            pass
+        assert sent < 50_000_000
+    client.close()
+
+
+async def test_a_drain_lets_a_message_finish_and_tells_the_others(serve: Serve) -> None:
+    server = await serve()
+    sending, idle = await server.ready(), await server.hello()
+    sending.send(MCMT[:50])
+    await sending.writer.drain()
+    draining = asyncio.ensure_future(server.listener.drain(5.0))
+    assert (await idle.rest()).startswith("421 4.3.2 ")
+    with pytest.raises(OSError, match="Connect call failed"):
+        await asyncio.open_connection(*server.address)
+    sending.send(MCMT[50:] + b".\r\n")
+    said = (await sending.rest()).splitlines()
+    assert [line[:9] for line in said] == ["250 2.0.0", "421 4.3.2"]
+    await draining
+    assert server.listener.sessions == 0
+    assert len(server.spool.accepted) == 1
+
+
+async def test_a_drain_has_a_limit(serve: Serve) -> None:
+    clock = HandClock()
+    server = await serve(clock=clock)
+    client = await server.ready()
+    client.send(MCMT[:50])
+    draining = asyncio.ensure_future(server.listener.drain(5.0))
+    await asyncio.sleep(0)
+    assert not draining.done()
+    clock.move(5.0)
+    assert (await client.rest()).startswith("421 4.3.2 ")
+    await draining
+    assert not server.spool.accepted
+
+
+async def test_a_drain_without_sessions_is_done_at_once() -> None:
+    listener = make_listener(make_listen())
+    await listener.start()
+    await asyncio.wait_for(listener.drain(60.0), 1.0)
