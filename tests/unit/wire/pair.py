@@ -31,7 +31,7 @@ class ConnectionPair:
         self.exchange()
 
     def exchange(self, give_back: bool = True) -> list[Event]:
-        """Carry bytes until both are silent; return our events. *give_back*: the peer opens windows for what it read."""
+        """Carry bytes until both are silent; our events. *give_back*: the peer gives windows back for what it read."""
         new: list[Event] = []
         while True:
             out, back = self.client.data_to_send(), b""

@@ -75,14 +75,16 @@ def feed(connection: ClientConnection, pieces: Iterable[bytes]) -> Outcome:
     """Hand *pieces* over one by one, as a transport would."""
     events: list[Event] = []
     sent = b""
+    raised: ProtocolError | None = None
     for piece in pieces:
         try:
             events += connection.receive(piece)
         except ProtocolError as error:
-            assert error is connection.error
+            raised = error
+        sent += connection.data_to_send()
+        if raised is not None:
             break
-        finally:
-            sent += connection.data_to_send()
+    assert raised is None or raised is connection.error
     return Outcome(events, None if connection.error is None else connection.error.code, sent)
 
 

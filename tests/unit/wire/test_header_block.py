@@ -22,8 +22,8 @@ VALUES = st.text(st.characters(codec="utf-8", exclude_characters="\0\r\n"), max_
 def test_a_literal_is_read_back_by_a_decoder_and_leaves_its_table_empty(name: str, value: str, never: bool) -> None:
     decoder = Decoder(max_header_list_size=1 << 20)
     (field,) = decoder.decode(literal(name, value, never))
-    assert tuple(field) == (name, value)
-    assert field.indexable is not never  # type: ignore[attr-defined]  # of HeaderTuple
+    assert (str(field[0]), str(field[1])) == (name, value)
+    assert field.indexable is not never
     assert not decoder.header_table.dynamic_entries
 
 
@@ -146,11 +146,13 @@ def test_values_that_are_not_utf8_can_be_read() -> None:
 
 @given(st.binary(max_size=300))
 def test_random_bytes_raise_nothing_but_a_protocol_error(block: bytes) -> None:
+    codes = set()
     for call in (decode_headers, StatusReader().read):
         try:
             call(block)
         except ProtocolError as error:
-            assert error.code in (ErrorCode.COMPRESSION_ERROR, ErrorCode.ENHANCE_YOUR_CALM)
+            codes.add(error.code)
+    assert codes <= {ErrorCode.COMPRESSION_ERROR, ErrorCode.ENHANCE_YOUR_CALM}
 
 
 def test_what_is_remembered_of_statuses_is_bounded() -> None:
