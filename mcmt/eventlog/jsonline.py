@@ -9,7 +9,7 @@
 | domain | R D T P N Q | routing domain |
 | channel | R D T P N Q M | delivery method; M: the logger's name |
 | sender, recipient | R D T P J Q | reverse-path, forward-path |
-| token | D T P | device token, or its first and last digits when the logger masks tokens |
+| token | D T P, Q | device token, or its first and last digits when the logger masks tokens |
 | size | R D T P Q | R: bytes of DATA; else bytes sent |
 | remote_id | D T P | the id under which the gateway knows the delivery (apns-id) |
 | remote_address | R D T P J | R, J: IP address of the client; else of the gateway |
@@ -27,7 +27,8 @@ Masking reaches the recipient's local part and the context variables too, where 
 A byte that is not UTF-8 is written as the text ``\\xHH``. Control characters and U+2028, U+2029 are
 JSON escapes, so a line is one line to every reader.
 
-Measured on one core: 2.2 us a line. The trick is that msgspec writes a struct straight to bytes: no dict.
+Measured on one core: 1.5 us a line, 2.8 us masked. The trick is that msgspec writes
+a struct straight to bytes: no dict.
 """
 
 from __future__ import annotations
@@ -63,11 +64,10 @@ class _Attempt(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     attempt: int
     queued: float
     wire: float
-    deliveries: int = 0
     connection_id: str = ""
     phase: str = ""
     protocol: str = ""
-    gone_since: float = 0.0
+    gone_since: float | msgspec.UnsetType = msgspec.UNSET
     context: dict[str, str] | None = None
 
 
@@ -82,19 +82,64 @@ class _Other(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     recipient: str = ""
     token: str = ""
     size: int = 0
-    remote_id: str = ""
     remote_address: str = ""
     code: str = ""
     text: str = ""
-    attempt: int = 0
-    queued: float = 0.0
-    wire: float = 0.0
     deliveries: int = 0
     connection_id: str = ""
     phase: str = ""
     protocol: str = ""
-    gone_since: float = 0.0
     context: dict[str, str] | None = None
+
+
+def _attempt(event: Event) -> _Attempt:
+    return _Attempt(
+        event.kind,
+        round(event.time, 6),
+        event.id,
+        event.batch_id,
+        event.domain,
+        event.channel,
+        event.sender,
+        event.recipient,
+        event.token,
+        event.size,
+        event.remote_id,
+        event.remote_address,
+        event.code,
+        event.text,
+        event.attempt,
+        round(event.queued, 6),
+        round(event.wire, 6),
+        event.connection_id,
+        event.phase,
+        event.protocol,
+        event.gone_since or msgspec.UNSET,
+        event.context,
+    )
+
+
+def _other(event: Event) -> _Other:
+    return _Other(
+        event.kind,
+        round(event.time, 6),
+        event.id,
+        event.batch_id,
+        event.domain,
+        event.channel,
+        event.sender,
+        event.recipient,
+        event.token,
+        event.size,
+        event.remote_address,
+        event.code,
+        event.text,
+        event.deliveries,
+        event.connection_id,
+        event.phase,
+        event.protocol,
+        event.context,
+    )
 
 
 _ATTEMPTS = frozenset({Kind.DELIVERY, Kind.TRANSIENT, Kind.PERMANENT})
@@ -105,34 +150,7 @@ def compile_json(masked: bool) -> Callable[[Event], str]:
     encode = msgspec.json.Encoder().encode
 
     def line(event: Event) -> str:
-        shape = _Attempt if event.kind in _ATTEMPTS else _Other
-        text = encode(
-            shape(
-                event.kind,
-                round(event.time, 6),
-                event.id,
-                event.batch_id,
-                event.domain,
-                event.channel,
-                event.sender,
-                event.recipient,
-                event.token,
-                event.size,
-                event.remote_id,
-                event.remote_address,
-                event.code,
-                event.text,
-                event.attempt,
-                round(event.queued, 6),
-                round(event.wire, 6),
-                event.deliveries,
-                event.connection_id,
-                event.phase,
-                event.protocol,
-                event.gone_since,
-                event.context,
-            )
-        ).decode()
+        text = encode((_attempt if event.kind in _ATTEMPTS else _other)(event)).decode()
         return text if text.isascii() and "\x7f" not in text else _UNSAFE.sub(_json_escape, text)
 
     def render(event: Event) -> str:

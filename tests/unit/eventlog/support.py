@@ -1,0 +1,173 @@
+"""An outbox in a file, events, loggers: what the event log's tests stand on."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from mcmt.config.settings import EventLogSettings
+from mcmt.errors import SpoolError
+from mcmt.eventlog.format import compile_format
+from mcmt.eventlog.loggers import EventLogger
+from mcmt.eventlog.writer import EventLogWriter
+from mcmt.message.event import Event, Kind, LogPosition, OutboxRow
+from tests.support.manual_clock import ManualClock, ManualTimer
+
+_EVENTS = msgspec.msgpack.Decoder(tuple[Event, ...])
+
+
+class FileOutbox:
+    """The outbox's contract over one SQLite file, which survives the process."""
+
+    def __init__(self, path: Path) -> None:
+        self._database = sqlite3.connect(path, isolation_level=None)
+        self._database.executescript(
+            """PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF;
+            CREATE TABLE IF NOT EXISTS outbox (sequence INTEGER PRIMARY KEY AUTOINCREMENT, events BLOB);
+            CREATE TABLE IF NOT EXISTS positions (logger TEXT PRIMARY KEY, inode INTEGER, offset INTEGER);"""
+        )
+        self.on_acknowledge: Callable[[], None] = lambda: None
+        self.acknowledged = 0
+        self.acknowledgements = 0
+        self.refusing = False
+
+    def put(self, events: Sequence[Event]) -> None:
+        """One transaction's events."""
+        self._database.execute("INSERT INTO outbox (events) VALUES (?)", (msgspec.msgpack.encode(tuple(events)),))
+
+    def next_sequence(self) -> int:
+        """The sequence of the row that is put next."""
+        found = self._database.execute("SELECT seq FROM sqlite_sequence").fetchone()
+        return 1 if found is None else int(found[0]) + 1
+
+    def depth(self) -> int:
+        count: int = self._database.execute("SELECT count(*) FROM outbox").fetchone()[0]
+        return count
+
+    def close(self) -> None:
+        self._database.close()
+
+    async def record(self, events: Sequence[Event]) -> None:
+        if self.refusing:
+            raise SpoolError("refused by the test")
+        self.put(events)
+
+    async def read_outbox(self, after: int, limit: int) -> Sequence[OutboxRow]:
+        if self.refusing:
+            raise SpoolError("refused by the test")
+        rows = self._database.execute(
+            "SELECT sequence, events FROM outbox WHERE sequence > ? ORDER BY sequence LIMIT ?", (after, limit)
+        )
+        return [OutboxRow(sequence, _EVENTS.decode(events)) for sequence, events in rows.fetchall()]
+
+    async def acknowledge(self, through: int, positions: Sequence[LogPosition]) -> None:
+        if self.refusing:
+            raise SpoolError("refused by the test")
+        self.on_acknowledge()
+        self._database.execute("BEGIN")
+        self._database.execute("DELETE FROM outbox WHERE sequence <= ?", (through,))
+        for position in positions:
+            self._database.execute(
+                "INSERT OR REPLACE INTO positions VALUES (?, ?, ?)",
+                (position.logger, position.inode, position.offset),
+            )
+        self._database.execute("COMMIT")
+        self.acknowledged = max(self.acknowledged, through)
+        self.acknowledgements += 1
+
+    async def log_positions(self) -> Sequence[LogPosition]:
+        return [LogPosition(*row) for row in self._database.execute("SELECT logger, inode, offset FROM positions")]
+
+
+class WatchedClock(ManualClock):
+    """A manual clock that tells whether a timer runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._waiting: list[ManualTimer] = []
+
+    @property
+    def pending(self) -> bool:
+        """A call is due later."""
+        self._waiting = [timer for timer in self._waiting if timer.callback is not None]
+        return bool(self._waiting)
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> ManualTimer:
+        def call() -> None:
+            self._waiting.remove(timer)
+            callback()
+
+        timer = super().call_later(delay, call)
+        self._waiting.append(timer)
+        return timer
+
+
+def delivery(number: int, **fields: object) -> Event:
+    """A delivery's event that the number tells from every other."""
+    return msgspec.structs.replace(
+        Event(
+            kind=Kind.DELIVERY,
+            time=1_700_000_000.0 + number,
+            id=f"018bcfe568007123a8b9c0d1-{number}",
+            batch_id="018bcfe568007123a8b9c0d1",
+            channel="apn",
+            domain="apn.example.com",
+            sender="app@example.com",
+            recipient="user42@apn.example.com",
+            token="ab" * 32,
+            size=187,
+            remote_id="018bcfe5-6800-7123-a8b9-c0d100000001",
+            remote_address="17.188.1.2",
+        ),
+        **fields,
+    )
+
+
+def logger(path: Path, name: str = "apn_logger.one", text: str = "%i %t", heartbeat: float = 0) -> EventLogger:
+    """A channel-independent logger of deliveries, and of its own heartbeats."""
+    settings = EventLogSettings(name=name, channel=None, logfile=path, heartbeat=heartbeat)
+    return EventLogger(name, settings, {Kind.DELIVERY: compile_format(text), Kind.HEARTBEAT: compile_format("%t@M")})
+
+
+def lines(*events: Event, text: str = "%i %t") -> str:
+    """What *logger* writes of these events."""
+    render = compile_format(text)
+    return "".join(f"{render(event)}\n" for event in events)
+
+
+class Bench:
+    """A writer over an outbox and log files in one folder, to be crashed and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.clock = WatchedClock()
+        self.told: list[str] = []
+        self.path = folder / "log.ec"
+        self.outbox = FileOutbox(folder / "outbox.sqlite")
+
+    async def writer(self, loggers: Iterable[EventLogger] | None = None) -> EventLogWriter:
+        """A started writer; by default with one logger, of log.ec."""
+        chosen = [logger(self.path)] if loggers is None else list(loggers)
+        writer = EventLogWriter(self.outbox, chosen, self.clock, self.told.append)
+        await writer.start()
+        return writer
+
+    async def write_all(self, *events: Event, loggers: Iterable[EventLogger] | None = None) -> None:
+        """Start, write what is owed and these events, stop."""
+        for event in events:
+            self.outbox.put([event])
+        await (await self.writer(loggers)).stop()
+
+    def text(self) -> str:
+        return self.path.read_text()
+
+
+async def until(true: Callable[[], object]) -> None:
+    """Return once *true* is, or fail within ten seconds."""
+    async with asyncio.timeout(10):
+        while not true():
+            await asyncio.sleep(0.002)
