@@ -88,29 +88,25 @@ def compose(
     if not any(recipient.readings for recipient in recipients):
         raise MessageError(554, "5.6.1", _what_lacks(recipients, closed=parsed.is_mcmt and not apart))
     _refuse_crowds(recipients)
-    _refuse_too_many(recipients, settings.max_deliveries_per_message)
     parts: dict[Part, int] = {}
+    asked = [_targets(recipient, parts) for recipient in recipients]
+    _refuse_too_many(sum(map(len, asked)), settings.max_deliveries_per_message)
     deliveries: list[NewDelivery] = []
     events: list[Event] = []
     number = 0
-    for recipient in recipients:
+    for recipient, targets in zip(recipients, asked, strict=True):
         before = number
-        for reading in recipient.readings:
-            index = parts.setdefault(reading.part, len(parts))
-            # Equal tokens of one part are one delivery.
-            for target in {target.token: target for target in reading.targets}.values():
-                number += 1
-                expires = _expires(target, received, recipient.stanza.message_expiration)
-                delivery = NewDelivery(number, recipient.domain, recipient.address, target.token, index, expires)
-                deliveries.append(delivery)
-        if number == before:
+        for (token, part), target in targets.items():
             number += 1
-            events.append(_failure(recipient, envelope, context, f"{batch_id}-{number}", batch_id, received))
+            expires = _expires(target, received, recipient.stanza.message_expiration)
+            deliveries.append(NewDelivery(number, recipient.domain, recipient.address, token, part, expires))
+        failed = number == before
+        number += failed
         first, count = f"{batch_id}-{before + 1}", number - before
-        reception = _reception(recipient, envelope, context, first, batch_id, received, len(data), count)
-        events.insert(len(events) - (not recipient.readings), reception)
-    stored = tuple(parts)
-    message = Message(batch_id, received, envelope, parsed.header_block, context, stored, len(data))
+        events.append(_reception(recipient, envelope, context, first, batch_id, received, len(data), count))
+        if failed:
+            events.append(_failure(recipient, envelope, context, first, batch_id, received))
+    message = Message(batch_id, received, envelope, parsed.header_block, context, tuple(parts), len(data))
     return Composed(message, deliveries, events)
 
 
@@ -174,16 +170,17 @@ def _refuse_crowds(recipients: Sequence[_Recipient]) -> None:
                 raise MessageError(554, "5.6.0", text)
 
 
-def _refuse_too_many(recipients: Sequence[_Recipient], limit: int) -> None:
-    if sum([len(reading.targets) for recipient in recipients for reading in recipient.readings]) <= limit:
-        return
-    count = sum(
-        [
-            len({target.token for target in reading.targets})
-            for recipient in recipients
-            for reading in recipient.readings
-        ]
-    )
+def _targets(recipient: _Recipient, parts: dict[Part, int]) -> dict[tuple[str, int], Target]:
+    """The deliveries to make, by token and part: equal ones are one. Gives each part that is new its index."""
+    return {
+        (target.token, index): target
+        for reading in recipient.readings
+        for index in (parts.setdefault(reading.part, len(parts)),)
+        for target in reading.targets
+    }
+
+
+def _refuse_too_many(count: int, limit: int) -> None:
     if count > limit:
         text = f"the message asks for {count} deliveries, {limit} are allowed (max_deliveries_per_message); divide it"
         raise MessageError(554, "5.5.3", text)

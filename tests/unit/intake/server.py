@@ -100,7 +100,7 @@ def make_settings(**changes: Any) -> Settings:
 
 
 def make_channels() -> dict[str, Channel]:
-    return {"apn": TokenChannel(), "discard": discard}  # type: ignore[dict-item] - the part of a channel that intake uses
+    return {"apn": TokenChannel(), "discard": discard}  # type: ignore[dict-item]  # the part of a channel that intake uses
 
 
 def make_listen(**changes: Any) -> ListenSettings:
@@ -178,7 +178,7 @@ async def start_server(
     listener = SmtpListener(
         msgspec.structs.replace(settings or make_settings(), listen=(make_listen(**listen),)),
         channels or make_channels(),
-        spool,  # type: ignore[arg-type] - the two methods of the port that intake uses
+        spool,  # type: ignore[arg-type]  # the two methods of the port that intake uses
         clock or SystemClock(),
         secrets.randbits,
     )

@@ -190,8 +190,6 @@ async def test_a_client_that_waits_for_the_spool_is_not_silent(serve: Serve) -> 
 async def test_a_client_that_does_not_read_stops_the_server_from_reading(serve: Serve) -> None:
     """The replies that it does not take are bounded: the server waits, and reads no more commands."""
     server = await serve()
-    client = await server.hello()
-    client.writer.transport.pause_reading()  # type: ignore[attr-defined] - asyncio's transport has it
     loop = asyncio.get_running_loop()
     with socket.create_connection(server.address) as deaf:
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -205,7 +203,6 @@ async def test_a_client_that_does_not_read_stops_the_server_from_reading(serve: 
         except TimeoutError:
             pass
         assert sent < 50_000_000
-    client.close()
 
 
 async def test_a_drain_lets_a_message_finish_and_tells_the_others(serve: Serve) -> None:
@@ -215,10 +212,12 @@ async def test_a_drain_lets_a_message_finish_and_tells_the_others(serve: Serve) 
     await sending.writer.drain()
     draining = asyncio.ensure_future(server.listener.drain(5.0))
     assert (await idle.rest()).startswith("421 4.3.2 ")
-    with pytest.raises(OSError, match="Connect call failed"):
+    idle.close()
+    with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection(*server.address)
     sending.send(MCMT[50:] + b".\r\n")
     said = (await sending.rest()).splitlines()
+    sending.close()
     assert [line[:9] for line in said] == ["250 2.0.0", "421 4.3.2"]
     await draining
     assert server.listener.sessions == 0

@@ -10,7 +10,7 @@ from mcmt.intake.path import read_parameters, read_path
 
 
 def slow(path: str) -> tuple[str | None, str | None]:
-    return SMTP._getaddr(_Parser(), path)  # type: ignore[arg-type] - the one attribute that it looks at
+    return SMTP._getaddr(_Parser(), path)  # type: ignore[arg-type]  # the one attribute that it looks at
 
 
 class _Parser:

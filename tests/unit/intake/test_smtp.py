@@ -53,7 +53,7 @@ async def test_the_250_waits_for_the_spool(serve: Serve) -> None:
     await server.spool.waiting.wait()
     other = await server.hello()
     await other.ask("NOOP")
-    assert not client.reader._buffer  # type: ignore[attr-defined] - nothing has come
+    assert not client.reader._buffer  # type: ignore[attr-defined]  # nothing has come
     server.spool.gate.set()
     assert (await client.reply()).startswith("250 2.0.0")
     assert await client.reply() == "250 2.0.0 OK\r\n"

@@ -1,0 +1,142 @@
+"""The listener, driven by SMTP clients that are not ours: smtplib, swaks, Postfix's smtp-source."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import smtplib
+from collections import Counter
+from collections.abc import AsyncIterator
+from email.message import EmailMessage
+from pathlib import Path
+
+import pytest
+
+from tests.unit.intake.server import MCMT, Server, start_server, stop_server
+
+PATH = os.environ.get("PATH", "") + os.pathsep + "/usr/sbin"
+RECIPIENT = "token@apn.example.com"
+
+
+def tool(name: str) -> str:
+    found = shutil.which(name, path=PATH)
+    assert found is not None, f"{name} is missing: run tests/peers.sh"
+    return found
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    started = await start_server()
+    yield started
+    await stop_server(started)
+
+
+async def run(program: str, *arguments: str, stdin: bytes = b"") -> tuple[int | None, str]:
+    process = await asyncio.create_subprocess_exec(
+        tool(program),
+        *arguments,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await asyncio.wait_for(process.communicate(stdin), 30)
+    return process.returncode, output.decode()
+
+
+async def test_smtplib_sends_and_is_told_the_batch_id(server: Server) -> None:
+    def send() -> tuple[int, bytes]:
+        with smtplib.SMTP(*server.address) as client:
+            client.ehlo()
+            assert client.has_extn("pipelining")
+            assert client.has_extn("enhancedstatuscodes")
+            client.mail("app@example.com", ["SIZE=400", "BODY=8BITMIME"])
+            client.rcpt(RECIPIENT)
+            return client.data(MCMT)
+
+    code, text = await asyncio.to_thread(send)
+    ((message, _, _),) = server.spool.accepted
+    assert (code, text) == (250, f"2.0.0 {message.batch_id} queued".encode())
+
+
+async def test_smtplib_sends_an_internationalised_message(server: Server) -> None:
+    message = EmailMessage()
+    message["From"], message["To"], message["Subject"] = "grün@example.com", "größe@sink.example.com", "Grüße"
+    message.set_content(".Punkt\n..Punkte\nGrüße")
+
+    def send() -> dict[str, tuple[int, bytes]]:
+        with smtplib.SMTP(*server.address) as client:
+            return client.send_message(message)
+
+    assert await asyncio.to_thread(send) == {}
+    ((accepted, _, _),) = server.spool.accepted
+    assert accepted.envelope.reverse_path == "grün@example.com"
+    assert accepted.envelope.forward_paths == ("größe@sink.example.com",)
+    assert b"\r\n.Punkt\r\n..Punkte\r\n" in accepted.parts[0].content
+
+
+async def test_smtplib_learns_which_recipient_is_unknown(server: Server) -> None:
+    def send() -> dict[str, tuple[int, bytes]]:
+        with smtplib.SMTP(*server.address) as client:
+            return client.sendmail("app@example.com", [RECIPIENT, "x@nowhere.example"], MCMT)
+
+    refused = await asyncio.to_thread(send)
+    assert refused["x@nowhere.example"][0] == 550
+    assert refused["x@nowhere.example"][1].startswith(b"5.1.2 no route to nowhere.example")
+    assert len(server.spool.accepted) == 1
+
+
+@pytest.mark.parametrize("pipelining", [(), ("--pipeline",)])
+async def test_swaks_sends_with_and_without_pipelining(server: Server, pipelining: tuple[str, ...]) -> None:
+    host, port = server.address
+    code, output = await run(
+        "swaks",
+        *("--server", f"{host}:{port}", "--from", "app@example.com", "--to", f"{RECIPIENT},u@apn.example.com"),
+        *("--data", "-", *pipelining),
+        stdin=MCMT.replace(b"\r\n", b"\n"),
+    )
+    assert code == 0, output
+    ((message, deliveries, _),) = server.spool.accepted
+    assert f"250 2.0.0 {message.batch_id} queued" in output
+    assert [delivery.token for delivery in deliveries] == ["0a1b", "0a1b"]
+
+
+@pytest.mark.parametrize("stage", ["CONNECT", "EHLO", "MAIL", "RCPT", "DATA"])
+async def test_swaks_dropping_the_connection_at_any_stage_leaves_nothing(server: Server, stage: str) -> None:
+    host, port = server.address
+    arguments = ("--server", f"{host}:{port}", "--from", "a@example.com", "--to", RECIPIENT)
+    await run("swaks", *arguments, "--drop-after-send", stage)
+    await run("swaks", *arguments, "--drop-after", stage)
+    assert (await (await server.hello()).ask("NOOP")).startswith("250")
+    assert not server.spool.accepted
+
+
+@pytest.mark.parametrize("same_connection", [(), ("-d",)])
+async def test_smtp_source_with_many_sessions_loses_nothing(
+    server: Server, tmp_path: Path, same_connection: tuple[str, ...]
+) -> None:
+    host, port = server.address
+    file = tmp_path / "message"
+    file.write_bytes(MCMT.replace(b"\r\n", b"\n"))
+    arguments = (
+        *("-s", "20", "-m", "500", "-f", "app@example.com", "-t", RECIPIENT),
+        *(*same_connection, "-F", str(file), f"inet:{host}:{port}"),
+    )
+    code, output = await run("smtp-source", *arguments)
+    assert (code, output) == (0, "")
+    assert len(server.spool.accepted) == 500
+    assert len(Counter(message.batch_id for message, _, _ in server.spool.accepted)) == 500
+    assert {message.parts[0].content for message, _, _ in server.spool.accepted} == {b'{"aps":{"alert":"hello"}}'}
+
+
+async def test_smtp_source_with_many_recipients_and_large_messages(server: Server) -> None:
+    host, port = server.address
+    code, output = await run(
+        "smtp-source",
+        *("-s", "4", "-m", "20", "-l", "500000", "-r", "50", "-f", "a@example.com", "-t", "u@sink.example.com"),
+        f"inet:{host}:{port}",
+    )
+    assert (code, output) == (0, "")
+    assert len(server.spool.accepted) == 20
+    assert {len(deliveries) for _, deliveries, _ in server.spool.accepted} == {50}
+    assert all(message.size > 500_000 for message, _, _ in server.spool.accepted)
