@@ -77,8 +77,8 @@ class App:
         settings, clock = self.settings, self._clock
         self.spool = await SqliteSpool.open(settings.spool.path)
         self._closers.append(self.spool.close)
-        state = StateStore(settings.spool.path)
-        self._closers.append(state.close)
+        state = StateStore.open(settings.spool.path)
+        self._closers.append(lambda: asyncio.to_thread(state.close))
         self.eventlog = EventLogWriter(self.spool, build_loggers(settings), clock, log.error)
         await self.eventlog.start()
         self._closers.append(self.eventlog.stop)

@@ -136,11 +136,11 @@ class ApnsConnection(asyncio.Protocol):
         """Take what came apart, report it in one batch, write once."""
         self._last_received = self._clock.monotonic()
         self._pinged_at = None
-        error: ProtocolError | None = None
         try:
-            events: Sequence[Event] = self._http2.receive(data)
-        except ProtocolError as caught:
-            events, error = caught.events, caught
+            events = self._http2.receive(data)
+        except ProtocolError as error:
+            self._end(f"protocol error: {error}")
+            return
         outcomes: list[tuple[Delivery, Outcome]] = []
         for event in events:
             if type(event) is Response:
@@ -151,8 +151,8 @@ class ApnsConnection(asyncio.Protocol):
                     handler(self, event, outcomes)
         if outcomes:
             self._report.outcomes(outcomes)
-        if error is not None:
-            self._end(f"protocol error: {error}")
+        if self._http2.error is not None:
+            self._end(f"protocol error: {self._http2.error}")
             return
         if not self._leaving:
             self._report.wake()

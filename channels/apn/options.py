@@ -65,6 +65,10 @@ def check(options: Options, routes: Sequence[Route], clock: Clock | None = None)
     return (*_credentials(options, now), *_verification(options), *_times(options), *_routes(routes))
 
 
+def _warning(option: str, text: str) -> Finding:
+    return Finding(option, text, warning=True)
+
+
 def _fault(option: str, text: str) -> Finding:
     return Finding(option, text, fault=True)
 
@@ -76,7 +80,7 @@ def _credentials(options: Options, now: float) -> Iterator[Finding]:
         yield _fault(
             token[0],
             f"stands beside {certificate[0]}: a domain has a certificate or a provider token, not both; remove one "
-            "of them, or make two domains",
+            "(or set it to null where it is a default of all domains)",
         )
     if not certificate and not token:
         yield _fault(
@@ -102,11 +106,11 @@ def _certificate(options: Options, now: float) -> Iterator[Finding]:
     yield Finding("tls_certificate", credential.summary(now))
     yield from _dates(credential, now)
     if credential.world_readable:
-        yield Finding("tls_key", f"everyone on this machine may read the key: chmod go-rwx {credential.key_file}")
+        yield _warning("tls_key", f"everyone on this machine may read the key: chmod go-rwx {credential.key_file}")
     if not options.apn_topic and not credential.topics:
-        yield Finding("apn_topic", "is not set and the certificate names none: every message has to bring apns-topic")
+        yield _warning("apn_topic", "is not set and the certificate names none: every message has to bring apns-topic")
     elif not options.apn_topic and len(credential.topics) > 1:
-        yield Finding("apn_topic", "is not set and the certificate has several: every message has to bring apns-topic")
+        yield _warning("apn_topic", "is not set and the certificate has several: every message has to bring apns-topic")
     elif options.apn_topic and credential.topics and options.apn_topic not in credential.topics:
         yield _fault(
             "apn_topic", f"the certificate is not for {options.apn_topic} but for {', '.join(credential.topics)}"
@@ -120,7 +124,7 @@ def _dates(credential: Credential, now: float) -> Iterator[Finding]:
     elif days < 0:
         yield _fault("tls_certificate", "has expired, and Apple refuses it; have a new one made")
     elif days < _WARN_DAYS:
-        yield Finding("tls_certificate", f"expires in {days:.0f} days; have a new one made")
+        yield _warning("tls_certificate", f"expires in {days:.0f} days; have a new one made")
 
 
 def _provider_token(options: Options) -> Iterator[Finding]:
@@ -134,24 +138,24 @@ def _provider_token(options: Options) -> Iterator[Finding]:
         else:
             yield Finding("apn_auth_key", f"provider token: P-256 key in {key.file}")
             if key.world_readable:
-                yield Finding("apn_auth_key", f"everyone on this machine may read the key: chmod go-rwx {key.file}")
+                yield _warning("apn_auth_key", f"everyone on this machine may read the key: chmod go-rwx {key.file}")
         named = _KEY_FILE.fullmatch(options.apn_auth_key.name)
         if named and options.apn_key_id and named[1] != options.apn_key_id:
-            yield Finding("apn_key_id", f"is {options.apn_key_id}, but the file's name says {named[1]}")
+            yield _warning("apn_key_id", f"is {options.apn_key_id}, but the file's name says {named[1]}")
     for option, value in (("apn_key_id", options.apn_key_id), ("apn_team_id", options.apn_team_id)):
         if value is None:
             yield _fault(option, "is missing: a provider token names its key and its team")
         elif not _ID.fullmatch(value):
             yield _fault(option, f"expected 10 capital letters and digits, got {value!r}")
     if not options.apn_topic:
-        yield Finding("apn_topic", "is not set: every message has to bring apns-topic")
+        yield _warning("apn_topic", "is not set: every message has to bring apns-topic")
 
 
 def _verification(options: Options) -> Iterator[Finding]:
     if options.tls_verify == "no":
-        yield Finding("tls_verify", "is no: whoever answers at the route's address is taken for Apple")
+        yield _warning("tls_verify", "is no: whoever answers at the route's address is taken for Apple")
         if options.tls_ca is not None:
-            yield Finding("tls_ca", "has no effect while tls_verify is no")
+            yield _warning("tls_ca", "has no effect while tls_verify is no")
     if options.tls_ca is not None:
         try:
             read_authorities(options.tls_ca)
@@ -161,9 +165,9 @@ def _verification(options: Options) -> Iterator[Finding]:
 
 def _times(options: Options) -> Iterator[Finding]:
     if options.apn_expiry > _MAX_STORED:
-        yield Finding("apn_expiry", "is more than 30 days; Apple stores a notification no longer than that")
+        yield _warning("apn_expiry", "is more than 30 days; Apple stores a notification no longer than that")
     if options.delivery_response_timeout < _SHORT_ANSWER:
-        yield Finding(
+        yield _warning(
             "delivery_response_timeout", "is less than a second: a push whose answer comes later is sent again"
         )
 

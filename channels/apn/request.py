@@ -46,7 +46,8 @@ class RequestBuilder:
         block = b"".join((self._head, _PATH, path, tail, _APNS_ID, field_value(apns_id)))
         if not has_expiration:
             # From the reception, not from now: a retry must not live longer than the first attempt.
-            block += _EXPIRATION + field_value(str(int(delivery.sender.received + self._expiry)))
+            expiration = int(delivery.sender.received + self._expiry) if self._expiry else 0
+            block += _EXPIRATION + field_value(str(expiration))
         return block, apns_id
 
     def _prepare(self, headers: Headers) -> tuple[bytes, bool, str | None]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mcmt.engine.route_health import FIRST_DELAY, LONGEST_DELAY, RouteHealth
-
-from .manual_clock import ManualClock
+from tests.support.manual_clock import ManualClock
 
 
 class Observed:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from mcmt.engine.steady_time import HOLD, TOLERANCE, SteadyTime
-
-from .manual_clock import ManualClock
+from tests.support.manual_clock import ManualClock
 
 
 def test_it_follows_the_clock() -> None:
