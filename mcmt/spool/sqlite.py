@@ -121,6 +121,11 @@ class SqliteSpool:
         await self._has_room()
         await self._put(Acknowledge(self._loop.create_future(), through, positions), lazy=True)
 
+    @property
+    def queued_jobs(self) -> int:
+        """How many changes wait for the disk; MAX_QUEUED_JOBS at most."""
+        return self._queued_jobs
+
     # ---- what is due
 
     async def pull(self, domain: str, now: float, limit: int, max_bytes: int) -> Pulled:
@@ -270,7 +275,8 @@ class SqliteSpool:
 
     async def _run_pulls(self) -> None:
         while self._waiting:
-            batch, self._waiting = self._waiting, []
+            batch = [(request, future) for request, future in self._waiting if not future.done()]
+            self._waiting = []
             await self._loop.run_in_executor(self._pull_thread, self._reader.run, [request for request, _ in batch])
             leaving, self._leaving = self._leaving, []
             self._ledger.come_back(leaving)
