@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -36,7 +37,8 @@ class ControlClient:
         self._path = path
         self._patience = patience
         self._buffer = b""
-        self._lines: list[bytes] = []
+        self._lines: list[bytes] = []  # whole ones, the next one last
+        self._held: deque[Item] = deque()
         self._socket: socket.socket = connect_unix(path, patience)
         try:
             self.hello = self._greeted()
@@ -68,16 +70,19 @@ class ControlClient:
                     raise self._unexpected(answer)
 
     def follow(self, request: Follow) -> None:
-        """Begin to follow, or follow something else; no line is missed from the return on. Then ``next_line``."""
+        """Begin to follow, or follow something else; then ``next_line``.
+
+        From the return on no line is missed. Lines of what was followed before and are on their way still come first.
+        """
         self._write(request)
-        # Lines of what was followed before may still be on their way.
         while not isinstance(answer := self._answer(self._patience), Begun):
             if not isinstance(answer, Item):
                 raise self._unexpected(answer)
+            self._held.append(answer)
 
     def next_line(self, timeout: float) -> LogLine | None:
         """The next log line, or None when none came in *timeout* seconds."""
-        answer = self._answer(timeout)
+        answer = self._held.popleft() if self._held else self._answer(timeout)
         if isinstance(answer, Item):
             return _decode_line(answer.item)
         if answer is None:

@@ -51,8 +51,8 @@ class Show(msgspec.Struct, frozen=True, tag_field="do", tag="show"):
 class Follow(msgspec.Struct, frozen=True, tag_field="do", tag="follow"):
     """Answered by ``begun``, then a LogLine for every line that reached its log file from now on."""
 
-    recipient: str = ""
-    """Only events of this forward-path; empty: of any."""
+    domain: str = ""
+    """Only events of this routing domain, lower case; empty: of any."""
     batch_id: str = ""
     """Only events of this message; empty: of any."""
 

@@ -127,7 +127,7 @@ class Session:
             nonlocal dropped
             if dropped or (wanted.batch_id and event.batch_id != wanted.batch_id):
                 return
-            if wanted.recipient and event.recipient != wanted.recipient:
+            if wanted.domain and event.domain != wanted.domain:
                 return
             if self._writer.transport.get_write_buffer_size() > FOLLOWER_BUFFER:
                 dropped = True

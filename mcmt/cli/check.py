@@ -1,0 +1,79 @@
+"""``mcmt check``: whether an engine could run with a configuration."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mcmt.cli.common import address, config_option, find_file
+
+if TYPE_CHECKING:
+    from mcmt.config.settings import Settings
+
+
+@click.command()
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@config_option
+@click.pass_context
+def check(context: click.Context, file: Path | None, config: Path | None) -> None:
+    """Check the configuration FILE and everything that it names.
+
+    All faults are shown in one run, each with file, line and column. Certificates and keys are loaded, and it is said
+    what they are good for. Nothing is created or changed, and an engine may be running. Exits with 2 when the engine
+    could not run with it.
+    """
+    if file is not None and config is not None:
+        raise click.UsageError("FILE and --config name the same thing: give one of them")
+    found = find_file(file or config)
+    from mcmt.app import load_channels, load_settings
+
+    loaded = load_settings(found, load_channels())
+    settings = loaded.settings
+    for finding in loaded.findings:
+        click.echo(finding)
+    for name, domain in settings.domains.items():
+        routes = ", ".join(map(str, domain.routes))
+        click.echo(f"domain {name}: {domain.delivery_method} to {routes}")
+    for listen in settings.listen:
+        click.echo(f"SMTP on {address(listen.host or '*', listen.port)}: mcmt_reception {listen.mcmt_reception}")
+    usable = True
+    for place, fault in _places(settings):
+        usable = usable and not fault
+        click.echo(f"{place}: {fault or 'can be written'}", err=bool(fault))
+    for warning in loaded.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    if not usable:
+        context.exit(2)
+    click.echo(f"{found}: good")
+
+
+def _places(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Every place that the engine writes to, and why it could not; nothing where it could."""
+    yield f"spool {settings.spool.path}", _folder_fault(settings.spool.path, made=True)
+    for logger in (*settings.channel_loggers, *settings.mainlog, *settings.rejectlog):
+        path = logger.logfile
+        if path.is_dir():
+            fault = "is a folder; name a file"
+        elif path.exists():
+            fault = "" if os.access(path, os.W_OK) else "cannot be written; check its rights"
+        else:
+            fault = _folder_fault(path.parent, made=path.parent == settings.spool.path)
+        yield f"log {path}", fault
+
+
+def _folder_fault(folder: Path, *, made: bool) -> str:
+    """Why nothing could be written into *folder*; *made*: the engine makes it where it is missing."""
+    standing = folder
+    while made and not standing.exists() and standing != standing.parent:
+        standing = standing.parent
+    if not standing.exists():
+        return f"its folder {folder} does not exist; make it"
+    if not standing.is_dir():
+        return f"{standing} is not a folder"
+    if not os.access(standing, os.W_OK | os.X_OK):
+        return f"{standing} cannot be written; check its rights and how it is mounted"
+    return ""

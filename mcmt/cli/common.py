@@ -1,0 +1,84 @@
+"""What the commands share: options, finding the configuration and the engine, and showing times."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from mcmt.config.settings import Settings
+    from mcmt.control.client import ControlClient
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_UNITS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
+
+
+def config_option(command: Command) -> Command:
+    """``--config FILE``"""
+    return click.option(
+        "--config",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="The configuration. [default: $MCMT_CONFIG, else config/mcmt.yaml, else /etc/mcmt/mcmt.yaml]",
+    )(command)
+
+
+def json_option(command: Command) -> Command:
+    """``--json``"""
+    return click.option("--json", "as_json", is_flag=True, help="Write JSON, for scripts.")(command)
+
+
+def find_file(config: Path | None) -> Path:
+    """The configuration file. Raises ConfigError when there is none."""
+    from mcmt.config.load import find_config
+
+    return find_config(config, os.environ)
+
+
+def load_places(config: Path | None) -> Settings:
+    """The settings, for a command that only wants to know where things are: certificates stay closed.
+
+    Raises ConfigError.
+    """
+    from mcmt.channel.plugins import available, load
+    from mcmt.config.load import load as load_config
+
+    channels = {name: load(name) for name in available()}
+    return load_config(find_file(config), channels, open_files=False, full_hostname=lambda: "localhost").settings
+
+
+def connect(settings: Settings) -> ControlClient:
+    """The running engine. Raises ControlError when there is none."""
+    from mcmt.control.client import ControlClient
+
+    return ControlClient(settings.control_socket)
+
+
+def address(host: str, port: int) -> str:
+    """``host:port``, with brackets around an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def span(seconds: float | None) -> str:
+    """A duration to read: its two largest units, as in ``3h 12m``; ``-`` for None."""
+    if seconds is None:
+        return "-"
+    left = max(0, round(seconds))
+    shown: list[str] = []
+    for size, unit in _UNITS:
+        count, left = divmod(left, size)
+        if count:
+            shown.append(f"{count}{unit}")
+        elif shown:
+            break
+    return " ".join(shown[:2]) or "0s"
+
+
+def printable(text: str) -> str:
+    """*text* with what would move the terminal's cursor escaped."""
+    return "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in text)

@@ -1,0 +1,46 @@
+"""``mcmt serve``: the engine, in the foreground."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mcmt.cli.common import address, config_option, find_file
+from mcmt.cli.diagnostics import set_up_diagnostics
+
+if TYPE_CHECKING:
+    from mcmt.app import App
+
+
+@click.command()
+@config_option
+def serve(config: Path | None) -> None:
+    """Run the engine until Ctrl-C or SIGTERM.
+
+    It stays in the foreground and tells systemd when it is ready. When asked to stop, it takes no more mail and waits
+    up to drain_timeout for the answers to what is on the wire; asked a second time, it ends at once. Nothing is lost
+    either way. SIGHUP opens the log files anew. Diagnostics go to standard error.
+    """
+    set_up_diagnostics(os.environ)
+    import uvloop
+
+    from mcmt import app
+
+    channels = app.load_channels()
+    loaded = app.load_settings(find_file(config), channels)
+    for warning in loaded.warnings:
+        logging.getLogger(__name__).warning("%s", warning)
+    uvloop.run(app.serve(app.App(loaded.settings, channels), _announce))
+
+
+def _announce(app: App) -> None:
+    settings = app.settings
+    for host, port in app.listener.addresses:
+        click.echo(f"SMTP on {address(host, port)}")
+    click.echo(f"spool {settings.spool.path}, control socket {settings.control_socket}")
+    for logger in (*settings.channel_loggers, *settings.mainlog, *settings.rejectlog):
+        click.echo(f"log {logger.logfile}")

@@ -1,0 +1,88 @@
+"""``mcmt status``: how the running engine fares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mcmt.cli.common import address, config_option, connect, json_option, load_places, printable, span
+
+if TYPE_CHECKING:
+    from mcmt.control.protocol import DomainStatus, EngineStatus
+
+_ROW = "{:<32} {:<8} {:<10} {:>5} {:>9} {:>7} {:>9} {:>8} {:>8}"
+
+
+@click.command()
+@json_option
+@config_option
+def status(as_json: bool, config: Path | None) -> None:
+    """Show the running engine and every domain that has something to do.
+
+    With --json: one object, the domains in it under "domains"; durations are seconds.
+    """
+    settings = load_places(config)
+    import msgspec
+
+    from mcmt.control.protocol import DomainStatus, EngineStatus, Status
+
+    with connect(settings) as client:
+        items = client.ask_raw(Status())
+        engine = next(items)
+        if as_json:
+            _write_json(engine, items)
+            return
+        _write_engine(msgspec.json.decode(engine, type=EngineStatus))
+        for number, item in enumerate(items):
+            if number == 0:
+                click.echo()
+                click.echo(
+                    _ROW.format(
+                        "DOMAIN", "CHANNEL", "STATE", "CONN", "IN FLIGHT", "READY", "QUEUED", "OLDEST", "NEXT DUE"
+                    )
+                )
+            _write_domain(msgspec.json.decode(item, type=DomainStatus))
+
+
+def _write_json(engine: bytes, domains: Iterator[bytes]) -> None:
+    # Written as it comes: there may be very many domains.
+    click.echo(engine.decode().removesuffix("}") + ',"domains":[', nl=False)
+    for number, domain in enumerate(domains):
+        click.echo((",\n" if number else "\n") + domain.decode(), nl=False)
+    click.echo("]}")
+
+
+def _write_engine(engine: EngineStatus) -> None:
+    listening = ", ".join(address(host, port) for host, port in engine.addresses)
+    lag = f"the oldest line waits since {span(engine.outbox_lag)}" if engine.outbox_lag >= 1 else "up to date"
+    click.echo(f"mcmt {engine.version}, pid {engine.pid}, up {span(engine.uptime)}, {engine.config}")
+    click.echo(f"SMTP   {listening or 'not listening'}; clients: {engine.sessions}")
+    click.echo(f"spool  {engine.spool}; queued: {engine.queued}, in memory: {engine.resident}")
+    click.echo(f"logs   {lag}")
+    if engine.quarantined:
+        click.echo(
+            f"{engine.quarantined} deliveries cannot be read and are in quarantine: the main log has a Q line of each"
+        )
+
+
+def _write_domain(domain: DomainStatus) -> None:
+    state, _, why = domain.state.partition(" by ")
+    due = "now" if domain.next_due == 0 else span(domain.next_due)
+    click.echo(
+        _ROW.format(
+            domain.domain,
+            domain.channel or "-",
+            state,
+            domain.connections,
+            domain.in_flight,
+            domain.ready,
+            domain.queued,
+            span(domain.oldest),
+            due,
+        )
+    )
+    details = [domain.route, *([f"by {why}"] if why else []), printable(domain.reason)]
+    click.echo("    " + "; ".join(detail for detail in details if detail))
