@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from mcmt.clock import Clock
 from mcmt.config.settings import ListenSettings
@@ -56,6 +56,8 @@ class Door(NamedTuple):
     clock: Clock
     random_bits: Callable[[int], int]
     sessions: Sessions
+    template: Mapping[str, Any]
+    """What aiosmtpd's constructor gives an object (mcmt/intake/session.py)."""
 
 
 def may_relay(peer: str, networks: tuple[IPv4Network | IPv6Network, ...]) -> bool:

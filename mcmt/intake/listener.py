@@ -17,6 +17,7 @@ from mcmt.config.settings import Settings
 from mcmt.intake import limits
 from mcmt.intake.door import Door, Sessions
 from mcmt.intake.reception import Reception
+from mcmt.intake.session import make_template
 from mcmt.intake.smtp import SmtpSession
 from mcmt.intake.sockets import bind_sockets
 from mcmt.spool.port import Spool
@@ -66,9 +67,12 @@ class SmtpListener:
                         listening.close()
                 raise
         loop = asyncio.get_running_loop()
+        template = make_template(self._hostname, loop)
         addresses = []
         for listen, sockets in zip(self._listen, bound, strict=True):
-            door = Door(self._hostname, listen, self._reception, self._clock, self._random_bits, self._sessions)
+            door = Door(
+                self._hostname, listen, self._reception, self._clock, self._random_bits, self._sessions, template
+            )
             for listening in sockets:
                 addresses.append(listening.getsockname()[:2])
                 server = await loop.create_server(

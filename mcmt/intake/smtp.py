@@ -35,6 +35,8 @@ _BODY: Final = frozenset({"7BIT", "8BITMIME"})
 class SmtpSession(Session):
     """One client's session. Made by the event loop's server, one a connection."""
 
+    COMMANDS = ("EHLO", "HELO", "MAIL", "RCPT", "DATA", "RSET", "NOOP", "QUIT", "VRFY", "EXPN", "HELP")
+
     _utf8 = False
     """SMTPUTF8 was asked for at MAIL."""
     _extended = False
