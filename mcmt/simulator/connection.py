@@ -40,7 +40,7 @@ from mcmt.simulator.stream import MAX_BODY, Stream
 from mcmt.simulator.topic_extension import certificate_topics
 from mcmt.simulator.wire import Transport, Wire
 
-LINGER = 1.0
+LINGER = 0.5
 """Seconds that a client has to close after a GOAWAY: closing first would destroy what it has yet to read."""
 _VIOLATED = b"Maximum active streams violated for this endpoint"
 
@@ -167,7 +167,7 @@ class Connection(asyncio.Protocol):
             return
         if limit.known:
             self._ledger.violation(
-                f"connection {self._number}, stream {stream_id}: over MAX_CONCURRENT_STREAMS {limit.current}, "
+                f"connection {self._number}, stream {stream_id}: over MAX_CONCURRENT_STREAMS {limit.in_force}, "
                 f"{open_streams} open"
             )
             if self._shared.goaway_on_violation and self._goaway is None and self._last is None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -58,7 +57,7 @@ def read_rules(path: Path) -> tuple[Rule, ...]:
     try:
         return tuple(_File.model_validate(data).rules)
     except ValidationError as error:
-        raise ConfigError(tuple(_fault(path, places, item) for item in error.errors())) from error
+        raise ConfigError(_faults(path, places, error)) from error
 
 
 def _walk(node: yaml.Node, at: _Path, places: dict[_Path, _Place], file: Path, walked: set[int]) -> Iterator[Fault]:
@@ -81,14 +80,20 @@ def _walk(node: yaml.Node, at: _Path, places: dict[_Path, _Place], file: Path, w
             yield from _walk(value, (*at, index), places, file, walked)
 
 
-def _fault(file: Path, places: dict[_Path, _Place], error: Any) -> Fault:
-    at = tuple(error["loc"])
-    # pydantic names the branch of a union behind the option; the longest known path is the place.
-    known = next((at[:size] for size in range(len(at), -1, -1) if at[:size] in places), ())
-    text = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "extra_forbidden":
-        text = "unknown option; docs/simulator.md lists them"
-    return Fault(_where(file, places.get(known, (1, 1))), _dotted(known), text)
+def _faults(file: Path, places: dict[_Path, _Place], error: ValidationError) -> tuple[Fault, ...]:
+    texts: dict[_Path, list[str]] = {}
+    for item in error.errors():
+        at = tuple(item["loc"])
+        # pydantic names the branch of a union behind the option; the longest known path is the option.
+        known = next((at[:size] for size in range(len(at), -1, -1) if at[:size] in places), ())
+        text = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            text = "unknown option; docs/simulator.md lists them"
+        texts.setdefault(known, []).append(text)
+    return tuple(
+        Fault(_where(file, places.get(known, (1, 1))), _dotted(known), ", or: ".join(found))
+        for known, found in texts.items()
+    )
 
 
 def _place(node: yaml.Node) -> _Place:

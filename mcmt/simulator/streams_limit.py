@@ -41,4 +41,9 @@ class StreamsLimit:
 
     def allows(self, open_streams: int) -> bool:
         """Whether one more stream may be opened beside *open_streams*."""
-        return open_streams < max(self._acknowledged, *self._written, 0)
+        return open_streams < self.in_force
+
+    @property
+    def in_force(self) -> int:
+        """What the client is held to now."""
+        return max(self._acknowledged, *self._written, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import ssl
 from collections.abc import Iterable, Mapping
@@ -22,6 +23,7 @@ from h2.events import (
     StreamReset,
 )
 from h2.settings import SettingCodes
+from hyperframe.frame import Frame, GoAwayFrame
 
 from mcmt.simulator.apns import ApnsSimulator
 from mcmt.simulator.credentials import Credentials
@@ -64,6 +66,23 @@ class Answer:
         return str(json.loads(self.body)["reason"]) if self.body else ""
 
 
+class _ClientH2(H2Connection):
+    """h2 as a client that may open streams over the limit, and whose streams outlive a GOAWAY (RFC 9113 6.8)."""
+
+    unruly = False
+
+    @property
+    def open_outbound_streams(self) -> int:
+        return -1 if self.unruly else super().open_outbound_streams
+
+    def _receive_goaway_frame(self, frame: GoAwayFrame) -> tuple[list[Frame], list[Event]]:
+        event = ConnectionTerminated()
+        event.error_code = frame.error_code
+        event.last_stream_id = frame.last_stream_id
+        event.additional_data = frame.additional_data
+        return [], [event]
+
+
 class Client:
     """One connection; every answer, reset, SETTINGS and GOAWAY is kept."""
 
@@ -71,7 +90,7 @@ class Client:
         self._simulator = simulator
         self._credentials = credentials
         self._certificate = certificate
-        self.h2 = H2Connection(H2Configuration(client_side=True, validate_outbound_headers=False))
+        self.h2 = _ClientH2(H2Configuration(client_side=True, validate_outbound_headers=False))
         self.answers: dict[int, Answer] = {}
         self.settings: list[dict[int, int]] = []
         self.goaway: ConnectionTerminated | None = None
@@ -96,10 +115,8 @@ class Client:
 
     async def __aexit__(self, *_: object) -> None:
         self._writer.close()
-        try:
+        with contextlib.suppress(OSError):  # the simulator dropped the connection: some tests ask for that
             await self._writer.wait_closed()
-        except OSError:
-            pass  # the simulator dropped the connection: some tests ask for that
 
     def write(self) -> None:
         self._writer.write(self.h2.data_to_send())
