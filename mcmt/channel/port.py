@@ -59,6 +59,8 @@ class Finding(msgspec.Struct, frozen=True):
     text: str
     fault: bool = False
     """True when the engine could not deliver with it."""
+    warning: bool = False
+    """True when it works and is probably not meant."""
 
 
 class State(Protocol):

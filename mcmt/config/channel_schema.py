@@ -48,6 +48,10 @@ class FindingSchema(Protocol):
     def fault(self) -> bool:
         """The engine could not deliver with it."""
 
+    @property
+    def warning(self) -> bool:
+        """It works and is probably not meant."""
+
 
 class ChannelSchema(Protocol):
     """A channel's module, as far as its options go."""

@@ -90,18 +90,30 @@ class _Reader:
         options, wrong = self._checker.validate(
             channel.Options, {option: value for option, value in given.items() if option in fields}, locate
         )
-        if engine is None or options is None:
+        if options is None:
             return None
-        routes = self._routes(engine.routes, channel.Options, locate)
+        routes = self._routes(engine.routes, channel.Options, locate) if engine else ()
         # A wrong option is absent here: that misleads the channel, but for one that has a default.
         if self._open_files and all(fields[option].default is not None for option in wrong if option in fields):
-            for finding in channel.check(options, routes):
-                note = self._checker.fault if finding.fault else self._checker.find
-                note(locate((finding.option,)) if finding.option else path, finding.text)
+            self._check_files(channel, options, routes, path, locate)
+        if engine is None:
+            return None
         values = {option: getattr(engine, option) for option in _ENGINE}
         values["routes"] = routes
         values["max_retry_interval"] = self._max_retry_interval(engine, own, locate)
         return DomainSettings(name=name, options=options, **values)
+
+    def _check_files(
+        self, channel: ChannelSchema, options: OptionsModel, routes: tuple[Route, ...], path: Path, locate: Locate
+    ) -> None:
+        for finding in channel.check(options, routes):
+            place = locate((finding.option,)) if finding.option else path
+            if finding.fault:
+                self._checker.fault(place, finding.text)
+            elif finding.warning:
+                self._checker.warn(place, finding.text)
+            else:
+                self._checker.find(place, finding.text)
 
     def _channel(self, method: object, locate: Locate) -> ChannelSchema | None:
         if not isinstance(method, str):

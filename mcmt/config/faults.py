@@ -133,7 +133,8 @@ class Checker:
         else:
             text = _TEXTS[kind].format(**detail.get("ctx", {})) if kind in _TEXTS else detail["msg"]
             shown = _shown(detail["input"])
-            self.fault(path, text if shown in text or not detail["loc"] else f"{text}, got {shown}")
+            said = not detail["loc"] or (kind == "value_error" and shown in text)
+            self.fault(path, text if said else f"{text}, got {shown}")
 
     def unknown(
         self, path: Path, not_available: Collection[str], known: Collection[str], elsewhere: Mapping[str, str] = {}

@@ -1,0 +1,110 @@
+"""Addresses on which mail is taken, and who may submit there."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+
+import pytest
+
+from mcmt.config.listeners import parse_address
+from tests.unit.config.support import DOMAIN, SPOOL, Configuration
+
+APN = 'domain: {a.example.com: {delivery_method: apn, routes: ["apn://localhost"]}}\napn_logger: {one: {}}\n'
+
+
+def listen(entries: str) -> str:
+    return f"{SPOOL}{DOMAIN}esmtp_listener: {{listen: {{{entries}}}}}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("127.0.0.1:2525", "127.0.0.1", 2525),
+        ("[::1]:2525", "::1", 2525),
+        ("[0:0:0:0:0:0:0:1]:25", "::1", 25),
+        (":2525", None, 2525),
+        ("localhost:0", "localhost", 0),
+        ("MX.example.com:25", "mx.example.com", 25),
+    ],
+)
+def test_an_address_is_a_host_and_a_port(text: str, host: str | None, port: int) -> None:
+    assert parse_address(text) == (host, port)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["2525", "127.0.0.1", "::1:25", "[::1]", "[::g]:25", "1.2.3:25", "1.2.3.400:25", ":65536", "*:25", "a b:1", ""],
+)
+def test_what_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"expected an address|is not an IPv"):
+        parse_address(text)
+
+
+def test_by_default_only_this_machine_may_submit_and_mcmt_is_plain_mail(configuration: Configuration) -> None:
+    (entry,) = configuration.load(listen('"127.0.0.1:2525": {}')).settings.listen
+
+    assert entry.relay_hosts == (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+    assert entry.mcmt_reception == "passthru"
+    assert entry.max_message_size == 10 * 1024 * 1024
+
+
+def test_an_empty_entry_has_the_defaults(configuration: Configuration) -> None:
+    text = f'{SPOOL}{DOMAIN}esmtp_listener:\n  listen:\n    "127.0.0.1:2525":\n    "[::1]:2525":\n'
+    assert [entry.host for entry in configuration.load(text).settings.listen] == ["127.0.0.1", "::1"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("127.0.0.1:25", "0.0.0.0:25"),
+        (":25", "127.0.0.1:25"),
+        ("[::1]:25", "[0::1]:25"),
+        ("[::]:25", "[::1]:25"),
+        ("mx:25", "MX:25"),
+    ],
+)
+def test_two_entries_for_one_address_are_a_fault(configuration: Configuration, first: str, second: str) -> None:
+    assert configuration.fault(listen(f'"{first}": {{}}, "{second}": {{}}')).endswith(
+        f"esmtp_listener.listen.{second}: {first} already takes this address and port; keep one of the two"
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("127.0.0.1:25", "[::1]:25"), ("127.0.0.1:25", "127.0.0.2:25"), (":25", ":26"), ("127.0.0.1:0", ":0")],
+)
+def test_entries_that_differ_stand_side_by_side(configuration: Configuration, first: str, second: str) -> None:
+    assert len(configuration.load(listen(f'"{first}": {{}}, "{second}": {{}}')).settings.listen) == 2
+
+
+@pytest.mark.parametrize("option", ["tls_certificate", "tls_key", "users_file"])
+def test_encryption_and_passwords_are_not_silently_left_out(configuration: Configuration, option: str) -> None:
+    assert configuration.fault(listen(f'"127.0.0.1:25": {{{option}: file}}')).endswith(
+        f"esmtp_listener.listen.127.0.0.1:25.{option}: is not available in this version; remove it"
+    )
+
+
+def test_an_option_beside_listen_says_where_it_belongs(configuration: Configuration) -> None:
+    text = f'{SPOOL}{DOMAIN}esmtp_listener:\n  mcmt_reception: allow\n  listen: {{"127.0.0.1:25": {{}}}}\n'
+    assert configuration.fault(text) == (
+        "mcmt.yaml:4:3: esmtp_listener.mcmt_reception: "
+        "is not an option here; it belongs to an address below esmtp_listener.listen"
+    )
+
+
+def test_a_push_domain_behind_a_passthru_listener_is_a_warning(configuration: Configuration) -> None:
+    text = SPOOL + APN + 'esmtp_listener: {listen: {"127.0.0.1:25": {}, "127.0.0.1:26": {mcmt_reception: allow}}}\n'
+    (warning,) = configuration.load(text, open_files=False).warnings
+    assert "listen.127.0.0.1:25.mcmt_reception: is passthru" in str(warning)
+    assert "554 5.6.1" in str(warning)
+
+
+def test_a_channel_that_takes_plain_mail_needs_no_mcmt(configuration: Configuration) -> None:
+    assert configuration.warnings(listen('"127.0.0.1:25": {}')) == []
+
+
+def test_an_open_and_a_closed_door_are_warnings(configuration: Configuration) -> None:
+    (everyone,) = configuration.warnings(listen('"127.0.0.1:25": {relay_hosts: ["0.0.0.0/0"]}'))
+    assert everyone.endswith("relay_hosts: lets everyone submit mail without a password")
+    (nobody,) = configuration.warnings(listen('"127.0.0.1:25": {relay_hosts: []}'))
+    assert nobody.endswith("relay_hosts: is empty, so nobody may submit mail here")

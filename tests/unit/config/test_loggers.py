@@ -1,0 +1,133 @@
+"""Loggers: one file each, Momentum's formats unless others are given, and a main log whatever happens."""
+
+from __future__ import annotations
+
+import pytest
+
+from channels.apn import LOGGER
+from tests.unit.config.support import DOMAIN, LISTENER, SPOOL, Configuration
+
+BASE = SPOOL + LISTENER + DOMAIN
+
+
+def test_a_channels_logger_has_the_channels_file_and_formats(configuration: Configuration) -> None:
+    (logger,) = configuration.load(BASE + "apn_logger: {apn_logger1: {}}\n").settings.channel_loggers
+
+    assert logger.name == "apn_logger.apn_logger1"
+    assert logger.channel == "apn"
+    assert logger.logfile == configuration.folder.parent / "logs" / "apnlog.ec"
+    assert logger.logmode == 0o644
+    assert logger.delivery_format == LOGGER.delivery
+    assert logger.tempfail_format == LOGGER.tempfail
+    assert logger.permfail_format == LOGGER.permfail
+    assert logger.heartbeat_format == LOGGER.heartbeat
+
+
+def test_every_option_of_a_logger_arrives(configuration: Configuration) -> None:
+    text = """\
+apn_logger:
+  one:
+    logfile: /var/log/one.ec
+    logmode: "0600"
+    heartbeat: 1m
+    format: json
+    token: masked
+    log_delivery: off
+    log_tempfail: no
+    log_permfail: false
+    log_delivery_format: "%t"
+    log_tempfail_format: "%t@T"
+    log_permfail_format: ""
+    log_heartbeat_format: "%t@M"
+"""
+    (logger,) = configuration.load(BASE + text).settings.channel_loggers
+
+    assert str(logger.logfile) == "/var/log/one.ec"
+    assert logger.logmode == 0o600
+    assert (logger.heartbeat, logger.format, logger.token) == (60.0, "json", "masked")
+    assert (logger.log_delivery, logger.log_tempfail, logger.log_permfail) == (False, False, False)
+    assert (logger.delivery_format, logger.tempfail_format) == ("%t", "%t@T")
+    assert (logger.permfail_format, logger.heartbeat_format) == ("", "%t@M")
+
+
+@pytest.mark.parametrize(
+    ("written", "mode"), [("0644", 0o644), ('"0644"', 0o644), ("644", 0o644), ("0o640", 0o640), ("0600", 0o600)]
+)
+def test_logmode_is_octal_however_it_is_written(configuration: Configuration, written: str, mode: int) -> None:
+    loaded = configuration.load(f"{BASE}apn_logger: {{one: {{logmode: {written}}}}}\n")
+    assert loaded.settings.channel_loggers[0].logmode == mode
+
+
+@pytest.mark.parametrize("written", ["420", "0444", "0888", "rw", "yes", "06444", "6.5"])
+def test_a_logmode_that_cannot_be_meant_is_a_fault(configuration: Configuration, written: str) -> None:
+    assert "mode in octal such as 0644" in configuration.fault(f"{BASE}apn_logger: {{one: {{logmode: {written}}}}}\n")
+
+
+def test_a_format_is_checked_by_whoever_formats(configuration: Configuration) -> None:
+    def refuse(text: str) -> None:
+        if "%q" in text:
+            raise ValueError("unknown macro %q")
+
+    text = BASE + 'apn_logger:\n  one:\n    log_permfail_format: "%q"\n'
+    assert configuration.faults(text, refuse) == [
+        "mcmt.yaml:6:26: apn_logger.one.log_permfail_format: unknown macro %q"
+    ]
+
+
+def test_the_main_log_cannot_be_switched_off(configuration: Configuration) -> None:
+    (main,) = configuration.load(BASE + "ec_logger: {one: {rejectlog: reject.ec}}\n").settings.mainlog
+
+    assert main.logfile == configuration.folder / "spool" / "mainlog.ec"
+    assert main.channel is None
+
+
+def test_main_and_reject_log_of_one_stanza_have_names_of_their_own(configuration: Configuration) -> None:
+    settings = configuration.load(
+        BASE + "ec_logger: {one: {mainlog: main.ec, rejectlog: reject.ec, logmode: 0600}}\n"
+    ).settings
+
+    assert [log.name for log in settings.mainlog] == ["ec_logger.one"]
+    assert [log.name for log in settings.rejectlog] == ["ec_logger.one.rejectlog"]
+    assert [log.logmode for log in (*settings.mainlog, *settings.rejectlog)] == [0o600, 0o600]
+
+
+@pytest.mark.parametrize(
+    ("stanzas", "fault"),
+    [
+        (
+            "ec_logger: {one: {mainlog: a.ec, rejectlog: ./a.ec}}",
+            "ec_logger.one.rejectlog: ec_logger.one.mainlog already writes to",
+        ),
+        (
+            "apn_logger: {one: {logfile: a.ec}}\nec_logger: {one: {mainlog: b/../a.ec}}",
+            "ec_logger.one.mainlog: apn_logger.one.logfile already writes to",
+        ),
+        ("apn_logger: {one: {}, two: {}}", "apn_logger.two.logfile: apn_logger.one.logfile already writes to"),
+        ("apn_logger: {one: {logfile: spool/mainlog.ec}}", "ec_logger: apn_logger.one.logfile already writes to"),
+    ],
+)
+def test_two_loggers_with_one_file_are_a_fault(configuration: Configuration, stanzas: str, fault: str) -> None:
+    assert fault in configuration.fault(f"{BASE}{stanzas}\n")
+
+
+def test_a_logger_without_files_is_a_fault(configuration: Configuration) -> None:
+    assert configuration.fault(BASE + "ec_logger: {one: }\n").endswith(
+        "ec_logger.one: names no file; give mainlog, rejectlog or both"
+    )
+
+
+@pytest.mark.parametrize("stanza", ["apn_logger", "ec_logger"])
+def test_rotation_is_not_silently_left_out(configuration: Configuration, stanza: str) -> None:
+    assert f"{stanza}.one.rotate: is not available in this version; remove it" in "\n".join(
+        configuration.faults(f"{BASE}{stanza}: {{one: {{rotate: {{keep: 7}}}}}}\n")
+    )
+
+
+def test_a_push_domain_without_a_notification_log_is_a_warning(configuration: Configuration) -> None:
+    domain = 'domain: {a.example.com: {delivery_method: apn, routes: ["apn://localhost"]}}\n'
+    (warning,) = configuration.load(SPOOL + LISTENER + domain, open_files=False).warnings
+    assert "apn_logger: there is none, so deliveries for a.example.com are only in the main log" in str(warning)
+
+
+def test_a_channel_without_a_log_has_no_logger_stanza(configuration: Configuration) -> None:
+    assert "discard_logger: unknown option" in configuration.fault(BASE + "discard_logger: {one: {}}\n")

@@ -1,0 +1,133 @@
+"""The sample config/mcmt.yaml works as it is and names every option, with its default."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic.fields import FieldInfo
+
+from mcmt.config.document import Path as Place
+from mcmt.config.document import Reading, read
+from mcmt.config.load import load
+from mcmt.config.schema import (
+    ChannelLoggerStanza,
+    ControlStanza,
+    DomainStanza,
+    ListenStanza,
+    MainLoggerStanza,
+    RootStanza,
+    SpoolStanza,
+)
+from mcmt.errors import ConfigError
+from mcmt.eventlog.format import check_format
+from mcmt.options import OptionsModel
+from tests.unit.config.support import channels
+
+SAMPLE = Path(__file__).parents[3] / "config" / "mcmt.yaml"
+
+TOKEN: Place = ("domain", "apn.example.com")
+CERTIFICATE: Place = ("domain", "apn-certificate.example.com")
+LISTEN: Place = ("esmtp_listener", "listen", "127.0.0.1:2525")
+
+STANZAS: list[tuple[type[OptionsModel], list[Place]]] = [
+    (RootStanza, [()]),
+    (SpoolStanza, [("spool",)]),
+    (ControlStanza, [("control",)]),
+    (ListenStanza, [LISTEN]),
+    (DomainStanza, [(), ("domain", "discard.example.com")]),
+    (channels()["apn"].Options, [TOKEN, CERTIFICATE]),
+    (ChannelLoggerStanza, [("apn_logger", "apn_logger1")]),
+    (MainLoggerStanza, [("ec_logger", "ec_logger1")]),
+]
+OPTIONS = [
+    pytest.param(model, name, places, id=f"{model.__name__}.{name}")
+    for model, places in STANZAS
+    for name in model.model_fields
+]
+
+
+def uncommented() -> str:
+    """The sample with every option set: what begins with # and no blank is an option."""
+    return re.sub(r"^( *)#(?=[^ #\n])", r"\1", SAMPLE.read_text(), flags=re.MULTILINE)
+
+
+def everything() -> Reading:
+    document = read(uncommented().encode(), "mcmt.yaml")
+    assert document.faults == ()
+    return document.readings[0]
+
+
+def at(data: Any, place: Place) -> Any:
+    for step in place:
+        data = data[step]
+    return data
+
+
+def test_the_sample_works_as_it_is() -> None:
+    loaded = load(SAMPLE, channels(), check_format=check_format, full_hostname=lambda: "host.example.com")
+
+    assert loaded.warnings == ()
+    assert list(loaded.settings.domains) == ["discard.example.com"]
+    # Safe: only this machine can reach it.
+    assert [listen.host for listen in loaded.settings.listen] == ["127.0.0.1"]
+    assert loaded.settings.spool.path == SAMPLE.parents[1] / "spool"
+
+
+def test_with_everything_set_only_files_are_missing(tmp_path: Path) -> None:
+    file = tmp_path / "mcmt.yaml"
+    file.write_text(uncommented())
+
+    with pytest.raises(ConfigError) as caught:
+        load(file, channels(), check_format=check_format)
+
+    assert [fault.option.rpartition(".")[2] for fault in caught.value.faults] == [
+        "apn_auth_key",
+        "tls_ca",
+        "tls_certificate",
+    ]
+    assert all(fault.text.endswith("cannot be read: No such file or directory") for fault in caught.value.faults)
+
+
+@pytest.mark.parametrize(("model", "name", "places"), OPTIONS)
+def test_every_option_is_named_with_its_default(model: type[OptionsModel], name: str, places: list[Place]) -> None:
+    reading = everything()
+    place = next(place for place in places if name in at(reading.data, place))
+    line = uncommented().splitlines()[reading.mark((*place, name), key=True).line - 1]
+    comment = line.rpartition(" # ")[2]
+    assert comment, f"{name} is not explained"
+    field = model.model_fields[name]
+    if field.is_required():
+        assert comment.endswith("required")
+        return
+    told = re.search(r"default: (.+?)(, or .*|; it cannot be switched off)?$", comment)
+    assert told, f"the default of {name} is not told"
+    default = field.get_default(call_default_factory=True)
+    written = at(reading.data, place)[name] if told[1] == "as shown" else yaml.safe_load(told[1])
+    if told[1] == "as shown":
+        logger = channels()["apn"].LOGGER
+        assert logger is not None
+        assert written == getattr(logger, name.removeprefix("log_").removesuffix("_format"))
+    elif default is None and name != "max_retries":
+        assert told[1]  # in words: there is no value that means it
+    else:
+        assert value(model, name, field, told[1]) == default
+
+
+def value(model: type[OptionsModel], name: str, field: FieldInfo, text: str) -> object:
+    """What the option would be if *text* stood in the file."""
+    (reading,) = read(f"{name}: {text}\n".encode(), "default").readings
+    needed = {"delivery_method": "x", "routes": ["x://y"]} if model is DomainStanza else {}
+    return getattr(model.model_validate({**needed, **reading.data}), name)
+
+
+def test_nothing_is_named_that_is_no_option() -> None:
+    """Every line that looks like an option is one: a commented name that no stanza knows would be a fault above."""
+    known = {name for model, _ in STANZAS for name in model.model_fields}
+    stanzas = {"spool", "control", "esmtp_listener", "listen", "domain", "apn_logger", "ec_logger"}
+    instances = {"discard.example.com", "apn.example.com", "apn-certificate.example.com", "apn_logger1", "ec_logger1"}
+    names = set(re.findall(r"^ *([\w.-]+):", uncommented(), flags=re.MULTILINE))
+    assert names - known - stanzas - instances == set()
