@@ -131,3 +131,23 @@ def test_nothing_is_named_that_is_no_option() -> None:
     instances = {"discard.example.com", "apn.example.com", "apn-certificate.example.com", "apn_logger1", "ec_logger1"}
     names = set(re.findall(r"^ *([\w.-]+):", uncommented(), flags=re.MULTILINE))
     assert names - known - stanzas - instances == set()
+
+
+@pytest.mark.parametrize(
+    "junk", ["", "[]", "{}", "{a: {b: 1}}", "[[1], {}]", "-7", "true", "1.5", "'~x'", "' '", "'\\0'", "9" * 400]
+)
+def test_whatever_stands_in_the_place_of_a_value_is_at_most_a_fault(tmp_path: Path, junk: str) -> None:
+    """ConfigError is all that ever comes out, and every fault but those of missing files has a line and a column."""
+    file = tmp_path / "mcmt.yaml"
+    lines = uncommented().splitlines(keepends=True)
+    for number, line in enumerate(lines):
+        match = re.match(r" *[^ #][^ ]*:(?= |$)", line)
+        if match is None:
+            continue
+        file.write_text("".join([*lines[:number], f"{match[0]} {junk}\n", *lines[number + 1 :]]))
+        try:
+            load(file, channels(), check_format=check_format, full_hostname=lambda: "host.example.com")
+        except ConfigError as error:
+            for fault in error.faults:
+                assert re.fullmatch(r".*mcmt\.yaml(:\d+:\d+)?", fault.place)
+                assert fault.text
