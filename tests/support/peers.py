@@ -173,32 +173,25 @@ def nghttpd(folder: Path, certificates: Certificates, *, streams: int = 100) -> 
         yield Nghttpd(port, tokens)
 
 
-class NodePeer:
+class NodePeer(NamedTuple):
     """Node's own HTTP/2 server with a script of faults; it tells what it saw when it is asked to end."""
 
-    def __init__(self, port: int, process: subprocess.Popen[str]) -> None:
-        self.port = port
-        self._process = process
+    port: int
+    process: subprocess.Popen[Any]
+    file: Path
 
     def report(self) -> dict[str, Any]:
-        """End it; what it saw: ``ids`` answered with 200, ``peak``, ``violations``, ``requests``, ``connections``."""
-        self._process.terminate()
-        out, _ = self._process.communicate(timeout=10)
-        report: dict[str, Any] = json.loads(out.splitlines()[-1])
+        """End it; what it saw: ``ids`` processed and how often, ``peak``, ``violations``, ``requests``."""
+        self.process.terminate()
+        assert self.process.wait(10) == 0
+        report: dict[str, Any] = json.loads(self.file.read_text())
         return report
 
 
 @contextlib.contextmanager
-def node_peer(certificates: Certificates, mode: str) -> Iterator[NodePeer]:
-    port = free_port()
-    script = HERE / "http2_peer.js"
-    command = [
-        find_program("node"),
-        str(script),
-        str(port),
-        str(certificates.server),
-        str(certificates.server_key),
-        mode,
-    ]
-    with running(command, port, stdout=subprocess.PIPE, text=True) as process:
-        yield NodePeer(port, process)
+def node_peer(folder: Path, certificates: Certificates, mode: str) -> Iterator[NodePeer]:
+    port, file = free_port(), folder / "peer.json"
+    command = [find_program("node"), str(HERE / "http2_peer.js"), str(port)]
+    command += [str(certificates.server), str(certificates.server_key), mode, str(file)]
+    with running(command, port) as process:
+        yield NodePeer(port, process, file)

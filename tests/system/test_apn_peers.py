@@ -84,7 +84,7 @@ async def test_nginx_with_few_streams_and_slow_answers_sees_the_limit_on_connect
         streams=5,
         server="limit_req zone=slow burst=1000;",
         device="try_files /none @answer;",
-        before="limit_req_zone $server_name zone=slow:1m rate=40r/s;",
+        before="limit_req_zone $server_port zone=slow:1m rate=40r/s;",
     ) as peer:
         async with apn_bench(tmp_path, peer.port, certificates, max_outbound_connections=3) as bench:
             await push(bench, 200)
@@ -158,10 +158,10 @@ async def test_nodes_http2_sees_every_push_once_whatever_it_does_to_the_connecti
     tmp_path: Path, certificates: Certificates, mode: str
 ) -> None:
     """SETTINGS 1000 -> 1 -> 1000, GOAWAY in mid-flight, refused streams, windows of zero: none lost, none twice."""
-    with node_peer(certificates, mode) as peer:
+    with node_peer(tmp_path, certificates, mode) as peer:
         async with apn_bench(tmp_path, peer.port, certificates) as bench:
             ids = await push(bench)
-            events = await bench.wait_for_events(COUNT, Kind.DELIVERY, within=60)
+            events = await bench.wait_for_events(COUNT, Kind.DELIVERY, within=15)
             assert await bench.events(Kind.TRANSIENT, Kind.PERMANENT) == []
         report = peer.report()
     assert report["violations"] == []
@@ -174,10 +174,10 @@ async def test_nodes_http2_sees_every_push_once_whatever_it_does_to_the_connecti
 async def test_streams_that_nodes_http2_resets_after_processing_them_are_the_only_ones_sent_twice(
     tmp_path: Path, certificates: Certificates
 ) -> None:
-    with node_peer(certificates, "reset") as peer:
+    with node_peer(tmp_path, certificates, "reset") as peer:
         async with apn_bench(tmp_path, peer.port, certificates) as bench:
             ids = await push(bench)
-            await bench.wait_for_events(COUNT, Kind.DELIVERY, within=60)
+            await bench.wait_for_events(COUNT, Kind.DELIVERY, within=15)
             tried = await bench.events(Kind.TRANSIENT)
         report = peer.report()
     twice = {apns_id for apns_id, count in report["ids"].items() if count == 2}
