@@ -50,7 +50,7 @@ class Commands(click.Group):
                 click.echo(fault, err=True)
             ctx.exit(2)
         except McmtError as error:
-            click.echo(f"mcmt: {error}", err=True)
+            click.echo(f"Error: {error}", err=True)
             ctx.exit(1)
 
 

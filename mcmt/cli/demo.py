@@ -1,4 +1,4 @@
-"""``mcmt demo``: the whole way of one message on loopback: SMTP in, the engine, Apple's gateway (simulated), the log."""
+"""``mcmt demo``: the whole way of one message on loopback: SMTP in, engine, Apple's gateway (simulated), log."""
 
 from __future__ import annotations
 
@@ -108,8 +108,14 @@ async def _run(folder: Path, smtp_port: int, *, once: bool) -> None:
 async def _until_asked_to_stop(play: Coroutine[None, None, None], config: Path, *, once: bool) -> None:
     loop = asyncio.get_running_loop()
     asked = asyncio.Event()
+
+    def ask() -> None:
+        if asked.is_set():  # a second time: do not wait for what is on the wire
+            raise KeyboardInterrupt
+        asked.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, asked.set)
+        loop.add_signal_handler(number, ask)
     stop = loop.create_task(asked.wait())
     trip = loop.create_task(play)
     await asyncio.wait({stop, trip}, return_when=asyncio.FIRST_COMPLETED)
@@ -194,7 +200,7 @@ class _Scene:
         while apns_id not in self._pushes:
             await self._more()
         push = self._pushes[apns_id]
-        _title(f"the push, as the simulator received it (and answered: {push.status} {push.reason})".rstrip())
+        _title(f"the push, as the simulator received it, answered by {push.status} {push.reason or 'OK'}")
         for name, value in push.headers.items():
             # The provider token is good for an hour: not for the screen.
             shown = "bearer ..." if name == "authorization" else value

@@ -75,7 +75,7 @@ class Answers:
             version=mcmt.__version__,
             pid=os.getpid(),
             uptime=self._clock.monotonic() - self._started,
-            config=str(settings.file),
+            config=str(settings.file.absolute()),
             addresses=tuple((host, port) for host, port in self._listener.addresses),
             sessions=self._listener.sessions,
             spool=str(settings.spool.path),
