@@ -95,12 +95,15 @@ class Progress:
                 return position if marked == sequence else None
         return None
 
-    def next_mark(self, sequence: int) -> int | None:
-        """The first row past *sequence* at which a burst ended."""
+    def last_mark(self, after: int, through: int) -> int | None:
+        """The last row past *after*, up to *through*, at which a burst ended."""
+        last = None
         for marked, _ in self._marks:
-            if marked > sequence:
-                return marked
-        return None
+            if marked > through:
+                break
+            if marked > after:
+                last = marked
+        return last
 
     def failed(self, error: OSError, due: Callable[[], None]) -> None:
         """The file could not be written: say so at most once a minute, and try again in a while; then call *due*."""
@@ -126,13 +129,11 @@ class Progress:
             self._timer = None
 
     def write(self, rows: Sequence[OutboxRow]) -> Written:
-        """Render and append the lines of those *rows* that are past the cursor. In the writer's thread."""
-        cursor, render = self.cursor, self.logger.render
+        """Render and append the lines of *rows*, which follow the cursor. In the writer's thread."""
+        render = self.logger.render
         lines: list[str] = []
         events: list[Event] = []
         for row in rows:
-            if row.sequence <= cursor:
-                continue
             for event in row.events:
                 line = render(event)
                 if line is not None:

@@ -170,7 +170,7 @@ class EventLogWriter:
         rows, all_of_them = await self._read(start)
         if rows:
             last = rows[-1].sequence
-            behind = [progress for progress in ready if progress.cursor < last]
+            behind = [progress for progress in ready if progress.cursor == start]
             for written in await self._in_thread(partial(_write, behind, rows)):
                 self._take(written, last)
             await self._remember()
@@ -185,15 +185,17 @@ class EventLogWriter:
         """The next burst past row *start*, and whether the outbox has no more."""
         asked = self._rows_wanted
         rows = await self._outbox.read_outbox(start, asked)
-        # Whoever catches up ends its bursts where those ahead ended theirs, so that positions can be acknowledged.
-        marks = [mark for progress in self._all if (mark := progress.next_mark(start)) is not None]
-        end = min(marks, default=None)
         events = taken = 0
         for row in rows:
             events += len(row.events)
-            if (end is not None and row.sequence > end) or (taken and events > _EVENTS):
+            if taken and events > _EVENTS:
                 break
             taken += 1
+        # Whoever catches up ends a burst where those ahead ended one, so that positions can be acknowledged on the way.
+        through = rows[taken - 1].sequence if rows else start
+        marks = [mark for progress in self._all if (mark := progress.last_mark(start, through)) is not None]
+        while marks and taken > 1 and rows[taken - 1].sequence > min(marks):
+            taken -= 1
         # Rows of many events are asked for in small numbers: the burst is what memory holds.
         total = sum(len(row.events) for row in rows)
         self._rows_wanted = min(_ROWS, max(1, _EVENTS * len(rows) // max(1, total)))

@@ -321,3 +321,73 @@ async def test_lines_of_others_stay_while_we_run(bench: Bench) -> None:
     bench.outbox.put([delivery(2)])
     await writer.stop()
     assert bench.text() == lines(delivery(1)) + "by hand\n" + lines(delivery(2))
+
+
+@pytest.mark.parametrize("harm", ["removed", "emptied", "added to"])
+async def test_a_file_that_changed_is_remembered_before_it_is_written(bench: Bench, harm: str) -> None:
+    """Else a crash right after the write would find lines past a position that is not this file's."""
+    writer = await bench.writer()
+    bench.outbox.put([delivery(1)])
+    await writer.flushed()
+    if harm == "removed":
+        bench.path.unlink()
+    elif harm == "emptied":
+        os.truncate(bench.path, 0)
+    else:
+        with bench.path.open("a") as file:
+            file.write("by hand\n")
+    stood: list[str] = []
+    bench.outbox.on_acknowledge = lambda: stood.append(bench.text())
+    bench.outbox.put([delivery(2)])
+    await writer.flushed()
+    await writer.stop()
+    assert [lines(delivery(2)) in text for text in stood] == [False, True]
+
+
+async def test_a_logger_that_is_ahead_leaves_a_renamed_file_alone(bench: Bench) -> None:
+    first, second = loggers(bench)
+    writer = await two(bench)
+    first.unlink()
+    first.mkdir()
+    bench.outbox.put([delivery(1)])
+    writer.wake()
+    await until(lambda: bench.told and second.read_text() == lines(delivery(1)))
+    rotated = second.with_suffix(".ec.1")
+    second.rename(rotated)
+    await writer.reopen()
+    bench.outbox.put([delivery(2)])
+    await writer.reopen()
+    assert rotated.read_text() == lines(delivery(1))
+    rotated.unlink()  # compressed by now
+    first.rmdir()
+    bench.clock.advance(30)
+    await writer.flushed()
+    await writer.stop()
+    assert first.read_text() == lines(delivery(1), delivery(2))
+    assert second.read_text() == lines(delivery(2))
+
+
+async def test_rows_go_burst_by_burst_while_a_logger_catches_up(bench: Bench) -> None:
+    first, second = loggers(bench)
+    writer = await two(bench)
+    first.unlink()
+    first.mkdir()
+    for number in range(2000):
+        bench.outbox.put([delivery(number)])
+    writer.wake()
+    await until(lambda: second.read_text().count("\n") == 2000)
+    assert bench.outbox.depth() == 2000
+    before = bench.outbox.acknowledgements
+    first.rmdir()
+    bench.clock.advance(30)
+    await writer.flushed()
+    assert bench.outbox.acknowledgements - before >= 2000 / 256
+    await writer.stop()
+    assert first.read_text() == second.read_text() == lines(*map(delivery, range(2000)))
+
+
+async def test_the_name_of_a_new_file_is_brought_to_disk(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
+    await (await bench.writer()).stop()
+    assert synced == [bench.folder.stat().st_ino]

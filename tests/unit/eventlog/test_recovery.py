@@ -24,9 +24,9 @@ def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
 
 
-async def owe(bench: Bench, tail: str) -> None:
+async def owe(bench: Bench, tail: str, text: str = "%i %t") -> None:
     """Bring the log to where it is after OLD, with OWED in the outbox and *tail* past the position."""
-    await bench.write_all(*OLD)
+    await bench.write_all(*OLD, loggers=[logger(bench.path, text=text)])
     bench.outbox.put(OWED[:2])
     bench.outbox.put(OWED[2:])
     with bench.path.open("a") as file:
@@ -37,13 +37,15 @@ WHOLE = lines(*OWED)
 
 
 async def test_a_tail_torn_at_any_byte_is_completed(tmp_path: Path) -> None:
-    for size in range(len(WHOLE) + 1):
+    text = "%t"  # short lines: each byte costs a crash
+    whole = lines(*OWED, text=text)
+    for size in range(len(whole) + 1):
         folder = tmp_path / str(size)
         folder.mkdir()
         bench = Bench(folder)
-        await owe(bench, WHOLE[:size])
-        await bench.write_all()
-        assert bench.text() == lines(*OLD) + WHOLE
+        await owe(bench, whole[:size], text)
+        await bench.write_all(loggers=[logger(bench.path, text=text)])
+        assert bench.text() == lines(*OLD, text=text) + whole
         assert bench.told == []
         assert bench.outbox.depth() == 0
         bench.outbox.close()
