@@ -1,7 +1,7 @@
 """What a client connection reports: one frozen value for each thing that the peer's bytes completed.
 
 They are msgspec structs with ``gc=False``: an answer is made a thousand times a burst, and neither its
-construction (0.1 us, a frozen dataclass of this size takes 0.6 us) nor the garbage collector's walk over
+construction (0.05 us; a frozen dataclass of this size takes 0.4 us) nor the garbage collector's walk over
 the ones alive may be felt. They hold only numbers and bytes, so no cycle can go through them.
 """
 

@@ -4,7 +4,8 @@ The caller writes ``data_to_send()`` to its transport, one write a burst, and ha
 ``receive``. There is no clock, no coroutine, no future and no callback a stream: deadlines, retries and
 matching an answer to its request by stream id are the caller's.
 
-How it gets to a few microseconds a request with its response: prepared header blocks, answers recognised by
+How it gets to about one microsecond of CPU for a request with its response (1,000 streams in flight, bodies of
+200 bytes, answers in reads of 64 KB; 2.5 when the answer has a body): prepared header blocks, answers recognised by
 their first bytes (header_block.py), no object for a stream whose answer fits one frame (stream.py), frames
 cut from one buffer a read, one join a burst. Each is explained where it is done.
 
@@ -25,7 +26,8 @@ from mcmt.wire import frames
 from mcmt.wire.events import Event, GoAway, PingAcknowledged, Response, SettingsChanged, StreamReset
 from mcmt.wire.frames import ACK, END_HEADERS, END_STREAM, HEAD, HEADERS, LIMIT, MAX_31, ErrorCode
 from mcmt.wire.header_block import INDEXED_STATUS, MAX_HEADER_LIST, decode_headers
-from mcmt.wire.inbound import CONNECTION_WINDOW, STREAM_WINDOW, Inbound
+from mcmt.wire.inbound import STREAM_WINDOW, Inbound
+from mcmt.wire.outbound import CONNECTION_WINDOW
 from mcmt.wire.settings import PeerSettings, changed
 
 __all__ = [
@@ -122,7 +124,7 @@ class ClientConnection(Inbound):
                 return start - 9
             # The usual answer: a whole 200 in one HEADERS frame, to a request that is sent whole. Recognised by type,
             # flags, the first byte of its block and an int in the table; no call but those of the dict and the
-            # event: 0.7 us. By the way of the other frames it is 2 us.
+            # event: 0.35 us. By the way of the other frames it is 0.75 us.
             if (
                 word & 0xFF == HEADERS
                 and flags == _WHOLE

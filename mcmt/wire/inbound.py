@@ -20,7 +20,6 @@ MAX_BODY: Final = 65_536
 """Octets of DATA, padding counted, that a response may have."""
 STREAM_WINDOW: Final = MAX_BODY + frames.DEFAULT_FRAME_SIZE
 """One frame more than MAX_BODY: a body that is too large is met and refused; with a smaller window it would stall."""
-CONNECTION_WINDOW: Final = 1_048_576
 MAX_CONTINUATIONS: Final = 16
 MAX_EMPTY_FRAMES: Final = 100
 """DATA frames without content that one stream may get before its end."""
@@ -32,7 +31,6 @@ class Inbound(Outbound):
     def __init__(self, max_streams: int) -> None:
         super().__init__(max_streams)
         self._statuses = StatusReader()
-        self._receive_window = CONNECTION_WINDOW
         # A header block under way (section 6.10): its stream, 0 for none; then nothing else may come.
         self._block_stream = 0
         self._block_flags = 0
@@ -45,10 +43,6 @@ class Inbound(Outbound):
         self._receive_window -= size
         if self._receive_window < 0:
             raise ProtocolError("DATA beyond the connection's window", ErrorCode.FLOW_CONTROL_ERROR)
-        if self._receive_window <= CONNECTION_WINDOW // 2:
-            # Half a window at a time: one frame for some ten thousand error bodies.
-            self._out.append(frames.window_update(0, CONNECTION_WINDOW - self._receive_window))
-            self._receive_window = CONNECTION_WINDOW
         content = frames.unpad(flags & PADDED, payload)
         stream = self._open.get(stream_id)
         if stream is None:

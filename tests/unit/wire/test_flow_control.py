@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mcmt.errors import ProtocolError
 from mcmt.wire import frames
 from mcmt.wire.frames import ErrorCode
 from mcmt.wire.http2 import ClientConnection, Response, StreamReset
@@ -155,6 +156,16 @@ def test_received_data_is_given_back_to_the_connection_in_half_windows() -> None
     assert given > 2_500_000
 
 
+def test_data_beyond_what_the_peer_was_told_it_may_send_is_a_flow_control_error() -> None:
+    connection = connected(streams=1)
+    connection.reset(1)
+    connection.data_to_send()
+    assert connection.receive(data(1, bytes(16_384)) * 64) == []  # the whole window of 1 MB; no update was handed out
+    with pytest.raises(ProtocolError) as caught:
+        connection.receive(data(1, b"x"))
+    assert caught.value.code == ErrorCode.FLOW_CONTROL_ERROR
+
+
 def test_padding_is_given_back_too() -> None:
     connection = connected(streams=1)
     connection.reset(1)
@@ -167,11 +178,12 @@ def test_padding_is_given_back_too() -> None:
 def test_five_thousand_error_bodies_do_not_stop_a_connection() -> None:
     connection = connected(max_concurrent_streams=100)
     body = b'{"reason":"BadDeviceToken"}' * 20
+    given = 0
     for _ in range(50):
         ids = [connection.request(REQUEST, b"") for _ in range(100)]
-        events = connection.receive(b"".join(answer(stream_id, b"\x8c", body) for stream_id in ids))
-        assert [event.body for event in events if isinstance(event, Response)] == [body] * 100
-    given = sum(frames.read_u32(p) for kind, _, _, p in cut(connection.data_to_send()) if kind == frames.WINDOW_UPDATE)
+        outcome = feed(connection, [b"".join(answer(stream_id, b"\x8c", body) for stream_id in ids)])
+        assert [event.body for event in outcome.events if isinstance(event, Response)] == [body] * 100
+        given += sum(frames.read_u32(p) for kind, _, _, p in cut(outcome.sent) if kind == frames.WINDOW_UPDATE)
     assert given >= 5000 * len(body) - 524_288
 
 

@@ -92,6 +92,7 @@ def test_a_literal_status_met_before_is_told_without_decoding_what_follows(form:
 
 def test_the_first_block_may_begin_by_shrinking_the_table() -> None:
     assert StatusReader().read(b"\x20\x88") == 200
+    assert StatusReader().read(b"\x20\x88\xff\xff") == 200  # what follows is not decoded here either
     assert decode_headers(b"\x20\x88") == ((":status", "200"),)
 
 

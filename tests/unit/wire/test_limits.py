@@ -198,14 +198,21 @@ OPEN_BLOCK = frames.frame(frames.HEADERS, 0, 1, OK)
         (b"", setting(max_concurrent_streams=5)),
         (BEGUN, data(1, b"")),
         (OPEN_BLOCK, frames.frame(frames.CONTINUATION, 0, 1, b"")),
-        (OPEN_BLOCK, frames.frame(frames.CONTINUATION, 0, 1, bytes(16_000))),
+        (OPEN_BLOCK, frames.frame(frames.CONTINUATION, 0, 1, b"x")),
     ],
-    ids=["ping", "settings", "empty data", "empty continuation", "large continuation"],
+    ids=["ping", "settings", "empty data", "empty continuation", "small continuation"],
 )
 def test_a_flood_ends_the_connection(start: bytes, flood: bytes) -> None:
     outcome = feed(connected(streams=1), [start + flood * 2_000])
     assert outcome.error == ErrorCode.ENHANCE_YOUR_CALM
     assert len(outcome.sent) < 20_000
+
+
+def test_a_header_block_above_the_limit_ends_the_connection_before_it_is_whole() -> None:
+    begin = frames.frame(frames.HEADERS, 0, 1, bytes(16_000))
+    for size, error in ((384, None), (385, ErrorCode.ENHANCE_YOUR_CALM)):
+        outcome = feed(connected(streams=1), [begin + frames.frame(frames.CONTINUATION, 0, 1, bytes(size))])
+        assert outcome.error == error
 
 
 def test_many_pings_over_time_are_no_flood() -> None:

@@ -99,7 +99,7 @@ def test_a_reset_is_one_event_with_the_peers_code(code: int) -> None:
         frames.frame(frames.HEADERS, WHOLE, 1, literal(":status", "20")),
         frames.frame(frames.HEADERS, WHOLE, 1, literal(":status", "103")),  # an interim response that ends the stream
         frames.frame(frames.HEADERS, frames.END_HEADERS, 1, literal(":status", "101")),
-        PARTIAL + PARTIAL,  # trailers that do not end the stream
+        PARTIAL + frames.frame(frames.HEADERS, frames.END_HEADERS, 1, literal("x", "y")),  # trailers without an end
         PARTIAL + answer(1),  # trailers with a pseudo-header
         frames.frame(frames.HEADERS, frames.END_HEADERS, 1, literal(":status", "103")) + data(1, REASON, END),
     ],
@@ -189,6 +189,12 @@ def test_priority_may_name_any_stream() -> None:
 )
 def test_a_broken_order_of_frames_ends_the_connection(stream: bytes) -> None:
     assert feed_every_way(three, stream).error == ErrorCode.PROTOCOL_ERROR
+
+
+def test_an_empty_block_is_not_read_from_the_bytes_behind_it() -> None:
+    outcome = feed_every_way(three, frames.frame(frames.HEADERS, WHOLE, 1, b"") + OK * 9)
+    assert outcome.events == [StreamReset(1, ErrorCode.PROTOCOL_ERROR, "malformed response")]
+    assert outcome.error == ErrorCode.FRAME_SIZE_ERROR
 
 
 def test_a_block_that_cannot_be_decoded_ends_the_connection() -> None:
