@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import cast
 
 from mcmt.channel.port import Report
 from mcmt.clock import Clock, Timer
@@ -82,6 +83,7 @@ class ApnsConnection(asyncio.Protocol):
                 self._authorize(self._provider_token)
             await self._ready
         except BaseException:
+            self._ready.cancel()
             if self._transport is not None:
                 self._transport.abort()
             raise
@@ -121,8 +123,7 @@ class ApnsConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """TLS is up: send the preface and wait for SETTINGS."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - create_connection makes no other
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but its bases
         peer = transport.get_extra_info("peername")
         self.remote_address = peer[0] if peer else ""
         protocol = transport.get_extra_info("ssl_object").selected_alpn_protocol()
@@ -176,6 +177,7 @@ class ApnsConnection(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._closed.set_result(None)
         if not self._ready.done():
             refusal = refused_certificate(exc)
             self._fail(
@@ -183,11 +185,11 @@ class ApnsConnection(asyncio.Protocol):
                 if refusal
                 else ConnectError(f"{reason} before its SETTINGS came")
             )
-        elif self._streams:
+        if self._ready.cancelled() or self._ready.exception() is not None:
+            return  # it never came to be: connect() says so
+        if self._streams:
             self._give_up(list(self._streams), f"4.4.2 [internal] {reason} before the answer")
-        if not self._closed.done():
-            self._closed.set_result(None)
-            self._report.closed(reason)
+        self._report.closed(reason)
 
     # -- what the gateway said ------------------------------------------------------------------------------------
 

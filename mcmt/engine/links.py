@@ -152,7 +152,7 @@ class Links:
             reason = f"internal error: {error!r}"
         finally:
             self._opening = None
-            if link.connection is None:
+            if link.connection is None and link in self.all:
                 self.all.remove(link)
         if reason:
             link.health.failed(reason)
