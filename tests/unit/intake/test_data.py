@@ -132,6 +132,14 @@ def test_too_much_is_read_to_its_end_and_not_kept(block: bytes) -> None:
         reader.content()
 
 
+def test_the_last_period_of_a_line_that_was_too_long_does_not_end_the_message() -> None:
+    reader, buffer = DataReader(MAX, 100), bytearray(b"x" * 200 + b".")
+    assert not reader.feed(buffer)
+    buffer += b"\r\nmore\r\n.\r\nNEXT"
+    assert reader.feed(buffer)
+    assert bytes(buffer) == b"NEXT"
+
+
 @given(
     st.lists(st.sampled_from([b"\r\n", b".", b"\r", b"\n", b"\0", b"a", b"..", b"\r\n.\r\n", b"b" * 21]), max_size=25),
     st.lists(st.integers(1, 7), max_size=30),

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import socket
 from ipaddress import ip_network
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -187,22 +187,31 @@ async def test_a_client_that_waits_for_the_spool_is_not_silent(serve: Serve) -> 
     assert (await client.reply()).startswith("250 2.0.0")
 
 
-async def test_a_client_that_does_not_read_stops_the_server_from_reading(serve: Serve) -> None:
-    """The replies that it does not take are bounded: the server waits, and reads no more commands."""
+async def test_a_client_that_does_not_read_is_not_read_either(serve: Serve) -> None:
+    """The replies that it leaves lying are bounded: the server works off no more of its commands."""
     server = await serve()
     loop = asyncio.get_running_loop()
-    with socket.create_connection(server.address) as deaf:
+    with socket.socket() as deaf:
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         deaf.setblocking(False)
-        sent = 0
+        await loop.sock_connect(deaf, server.address)
         await loop.sock_sendall(deaf, b"EHLO x\r\n")
-        try:
-            for _ in range(1000):
-                await asyncio.wait_for(loop.sock_sendall(deaf, b"HELP\r\n" * 10_000), 0.5)
-                sent += 60_000
-        except TimeoutError:
-            pass
-        assert sent < 50_000_000
+        assert await loop.sock_recv(deaf, 1000)
+        (session,) = server.listener._sessions
+        wire = cast(Any, session)._wire
+        wire.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        # 500,000 octets of commands, whose replies are 8 MB.
+        sending = asyncio.ensure_future(loop.sock_sendall(deaf, b"HELP\r\n" * 83_000))
+        most = 0
+        async with asyncio.timeout(10.0):
+            while not most:
+                await asyncio.sleep(0.01)
+                most = wire.get_write_buffer_size()
+        for _ in range(20):
+            await asyncio.sleep(0.01)
+            most = max(most, wire.get_write_buffer_size())
+        sending.cancel()
+        assert most < 300_000
 
 
 async def test_a_drain_lets_a_message_finish_and_tells_the_others(serve: Serve) -> None:

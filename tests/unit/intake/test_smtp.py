@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import socket
+import struct
 
 import pytest
 
@@ -59,12 +61,17 @@ async def test_the_250_waits_for_the_spool(serve: Serve) -> None:
     assert await client.reply() == "250 2.0.0 OK\r\n"
 
 
-async def test_a_client_that_hung_up_while_the_spool_wrote_does_not_stop_the_commit(serve: Serve) -> None:
+@pytest.mark.parametrize("reset", [False, True])
+async def test_a_client_that_hung_up_while_the_spool_wrote_does_not_stop_the_commit(serve: Serve, reset: bool) -> None:
     server = await serve()
     server.spool.gate.clear()
     client = await server.ready()
     client.send(MCMT + b".\r\n")
     await server.spool.waiting.wait()
+    if reset:
+        # Closing with a linger time of 0 sends RST in place of FIN.
+        sock = client.writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     client.writer.transport.abort()
     other = await server.hello()
     await other.ask("NOOP")
