@@ -1,0 +1,145 @@
+"""A control server on a real socket and a real spool, with an engine, a listener and an event log to be set by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from mcmt.config.settings import DomainSettings, EventLogSettings, ListenSettings, Settings, SpoolSettings
+from mcmt.control.server import ControlServer
+from mcmt.message.event import Event
+from mcmt.message.model import Envelope, Message, NewDelivery, Part
+from mcmt.message.route import Route
+from mcmt.spool.port import Spool
+from tests.support.manual_clock import ManualClock
+
+DOMAIN = "apn.example.com"
+LEDGER = "ec_logger.ec_logger1"
+CHANNEL_LOG = "apn_logger.apn_logger1"
+
+
+class StandInEngine:
+    def __init__(self) -> None:
+        self.domains: list[dict[str, object]] = []
+        self.resident = 0
+
+    def snapshot(self) -> list[dict[str, object]]:
+        return self.domains
+
+
+class StandInListener:
+    addresses = (("127.0.0.1", 2525), ("::1", 2525))
+    sessions = 3
+
+
+class StandInEventLog:
+    def __init__(self) -> None:
+        self.listeners: dict[object, Callable[[str, str, Event], None]] = {}
+
+    def follow(self, listener: Callable[[str, str, Event], None]) -> Callable[[], object]:
+        key = object()
+        self.listeners[key] = listener
+        return lambda: self.listeners.pop(key, None)
+
+    def tell(self, logger: str, line: str, event: Event) -> None:
+        for listener in tuple(self.listeners.values()):
+            listener(logger, line, event)
+
+
+class Running:
+    """A server, and what it answers from."""
+
+    def __init__(self, path: Path, spool: Spool) -> None:
+        self.path = path
+        self.clock = ManualClock()
+        self.engine = StandInEngine()
+        self.eventlog = StandInEventLog()
+        self.clients: list[Peer] = []
+        self.server = ControlServer(settings(path), spool, self.engine, StandInListener(), self.eventlog, self.clock)
+
+    async def client(self) -> Peer:
+        reader, writer = await asyncio.open_unix_connection(self.path)
+        self.clients.append(Peer(reader, writer))
+        return self.clients[-1]
+
+
+class Peer:
+    """A client that sees every line."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def ask(self, request: object) -> None:
+        self.writer.write(json.dumps(request).encode() + b"\n")
+        await self.writer.drain()
+
+    async def answer(self) -> dict[str, Any]:
+        """The next line; an empty one when the server has hung up."""
+        line = await self.reader.readline()
+        answer: dict[str, Any] = json.loads(line) if line else {}
+        return answer
+
+    async def answers(self) -> list[dict[str, Any]]:
+        """Every line up to ``end``, ``failed`` or the end of the connection."""
+        found: list[dict[str, Any]] = []
+        while not found or found[-1].get("type") not in ("end", "failed", None):
+            found.append(await self.answer())
+        return found
+
+    async def close(self) -> None:
+        self.writer.close()
+        with contextlib.suppress(OSError):
+            await self.writer.wait_closed()
+
+
+@asynccontextmanager
+async def running(path: Path, spool: Spool) -> AsyncIterator[Running]:
+    it = Running(path, spool)
+    await it.server.start()
+    try:
+        yield it
+    finally:
+        for client in it.clients:
+            await client.close()
+        await it.server.close()
+
+
+def settings(path: Path) -> Settings:
+    domain = DomainSettings(
+        name=DOMAIN, delivery_method="apn", routes=(Route("apn", "gateway.example.com"),), options=None
+    )
+    return Settings(
+        file=path.parent / "mcmt.yaml",
+        hostname="localhost",
+        workers=1,
+        spool=SpoolSettings(path=path.parent),
+        listen=(ListenSettings(host="127.0.0.1", port=2525),),
+        domains={DOMAIN: domain},
+        channel_loggers=(EventLogSettings(name=CHANNEL_LOG, channel="apn", logfile=path.parent / "apnlog.ec"),),
+        mainlog=(EventLogSettings(name=LEDGER, channel=None, logfile=path.parent / "mainlog.ec"),),
+        rejectlog=(),
+        control_socket=path,
+    )
+
+
+def message(number: int, received: float, deliveries: int = 1) -> tuple[Message, list[NewDelivery]]:
+    """A message with a batch id made of *number*, and its deliveries."""
+    made = Message(
+        batch_id=f"{number:024x}",
+        received=received,
+        envelope=Envelope("app@example.com", (f"push@{DOMAIN}",)),
+        header_block=b"",
+        context={},
+        parts=(Part("message/vnd.msys.apn", (), b"{}"),),
+        size=100,
+    )
+    return made, [
+        NewDelivery(each, DOMAIN, f"push@{DOMAIN}", f"{each:064x}", 0, received + 3600)
+        for each in range(1, deliveries + 1)
+    ]

@@ -1,0 +1,190 @@
+"""What the engine answers over the control socket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from mcmt.control import answers
+from mcmt.errors import SpoolError
+from mcmt.message.event import Event, Kind
+from mcmt.spool.port import Backlog, Entry, Settlement, Spool
+from mcmt.spool.sqlite import SqliteSpool
+from tests.unit.control.stand_ins import DOMAIN, Running, message, running
+
+
+async def accept(spool: SqliteSpool, number: int, received: float, deliveries: int = 1) -> None:
+    made, new = message(number, received, deliveries)
+    await spool.accept(made, new, ())
+
+
+async def test_status_tells_of_the_engine_and_of_every_domain(control: Running, spool: SqliteSpool) -> None:
+    now = control.clock.time()
+    await accept(spool, 1, now - 60, deliveries=3)
+    control.engine.resident = 2
+    control.engine.domains = [
+        {
+            "domain": DOMAIN,
+            "channel": "apn",
+            "route": "apn://gateway.example.com",
+            "state": "down",
+            "reason": "connection refused",
+            "connections": 0,
+            "in_flight": 0,
+            "ready": 2,
+            "resident": 2,
+        }
+    ]
+    control.clock.advance(30)
+    client = await control.client()
+    assert (await client.answer())["type"] == "hello"
+    await client.ask({"do": "status"})
+    engine, domain, end = await client.answers()
+    assert end == {"type": "end"}
+    assert engine["item"] | {"pid": 0, "version": ""} == {
+        "version": "",
+        "pid": 0,
+        "uptime": 30.0,
+        "config": str(control.path.parent / "mcmt.yaml"),
+        "addresses": [["127.0.0.1", 2525], ["::1", 2525]],
+        "sessions": 3,
+        "spool": str(control.path.parent),
+        "queued": 3,
+        "resident": 2,
+        "quarantined": 0,
+        "outbox_lag": 0.0,
+    }
+    assert domain["item"] == {
+        "domain": DOMAIN,
+        "channel": "apn",
+        "route": "apn://gateway.example.com",
+        "state": "down",
+        "reason": "connection refused",
+        "connections": 0,
+        "in_flight": 0,
+        "ready": 2,
+        "queued": 3,
+        "oldest": 90.0,
+        "next_due": 0.0,
+    }
+
+
+async def test_status_tells_of_a_domain_that_rests_in_the_spool_alone(control: Running, spool: SqliteSpool) -> None:
+    await accept(spool, 1, control.clock.time())
+    client = await control.client()
+    await client.answer()
+    await client.ask({"do": "status"})
+    domain = (await client.answers())[1]["item"]
+    assert (domain["domain"], domain["state"], domain["route"]) == (DOMAIN, "idle", "apn://gateway.example.com")
+
+
+async def test_the_lag_of_the_logs_is_the_age_of_the_oldest_event_without_a_line(
+    control: Running, spool: SqliteSpool
+) -> None:
+    await spool.record([Event(kind=Kind.ROUTE, time=control.clock.time())])
+    control.clock.advance(7)
+    client = await control.client()
+    await client.answer()
+    await client.ask({"do": "status"})
+    assert (await client.answers())[0]["item"]["outbox_lag"] == 7.0
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(None, 7), (5, 5), (3, 3), (100, 7)])
+async def test_a_listing_goes_on_over_its_pages(
+    control: Running, spool: SqliteSpool, monkeypatch: pytest.MonkeyPatch, limit: int | None, expected: int
+) -> None:
+    monkeypatch.setattr(answers, "PAGE", 3)
+    await accept(spool, 1, control.clock.time(), deliveries=7)
+    client = await control.client()
+    await client.answer()
+    await client.ask({"do": "queue", "domain": DOMAIN, "limit": limit})
+    found = await client.answers()
+    assert [each["item"]["id"] for each in found[:-1]] == [f"{1:024x}-{each}" for each in range(1, expected + 1)]
+
+
+async def test_a_listing_of_a_domain_without_deliveries_is_empty(control: Running) -> None:
+    client = await control.client()
+    await client.answer()
+    await client.ask({"do": "queue", "domain": "nowhere.example.com"})
+    assert await client.answers() == [{"type": "end"}]
+
+
+class EndlessSpool:
+    """Holds more than anyone can read."""
+
+    def __init__(self) -> None:
+        self.pages = 0
+        self.asked = asyncio.Event()
+
+    async def browse(self, domain: str | None, after: int, limit: int) -> Sequence[tuple[int, Entry]]:
+        self.pages += 1
+        self.asked.set()
+        entry = Entry(f"{after}-1", DOMAIN, "r", "t" * 2000, "s", 0.0, 0.0, 0.0, 0, "", 0, False)
+        return [(after + number, entry) for number in range(1, limit + 1)]
+
+
+async def test_a_listing_is_read_no_faster_than_the_client_reads_it(tmp_path: Path) -> None:
+    spool = EndlessSpool()
+    async with running(tmp_path / "control.sock", cast("Spool", spool)) as control:
+        client = await control.client()
+        await client.answer()
+        await client.ask({"do": "queue"})
+        await spool.asked.wait()
+        # While another client is served a hundred times, a listing without back-pressure would go on and on.
+        other = await control.client()
+        await other.answer()
+        for _ in range(100):
+            await other.ask({"do": "queue", "limit": 0})
+            await other.answers()
+        assert spool.pages < 5
+
+
+async def test_show_finds_a_delivery_and_a_whole_batch(control: Running, spool: SqliteSpool) -> None:
+    await accept(spool, 1, control.clock.time(), deliveries=3)
+    (delivery, *_) = (await spool.pull(DOMAIN, control.clock.time(), 1, 10_000)).deliveries
+    due = control.clock.time() + 30
+    await spool.settle([Settlement(delivery.row, due, 1, "500 InternalServerError")], ())
+    client = await control.client()
+    await client.answer()
+    await client.ask({"do": "show", "id": delivery.id})
+    (one, _) = await client.answers()
+    assert (one["item"]["due"], one["item"]["attempts"], one["item"]["last"]) == (due, 1, "500 InternalServerError")
+    await client.ask({"do": "show", "id": f"{1:024x}"})
+    assert len(await client.answers()) == 4
+
+
+async def test_show_of_an_unknown_id_says_so_and_the_connection_goes_on(control: Running) -> None:
+    client = await control.client()
+    await client.answer()
+    for _ in range(2):
+        await client.ask({"do": "show", "id": "nothing"})
+        (failed,) = await client.answers()
+        assert (failed["code"], "nothing" in failed["text"]) == ("not_found", True)
+
+
+class BrokenSpool:
+    async def backlog(self, domain: str | None = None) -> Sequence[Backlog]:
+        raise SpoolError("the disk is gone")
+
+
+async def test_a_refusal_of_the_spool_is_told_and_the_connection_goes_on(tmp_path: Path) -> None:
+    async with running(tmp_path / "control.sock", cast("Spool", BrokenSpool())) as control:
+        client = await control.client()
+        await client.answer()
+        for _ in range(2):
+            await client.ask({"do": "status"})
+            assert await client.answers() == [{"type": "failed", "code": "spool", "text": "the disk is gone"}]
+
+
+async def test_a_bug_in_an_answer_ends_that_connection_alone(tmp_path: Path, caplog: Any) -> None:
+    async with running(tmp_path / "control.sock", cast("Spool", object())) as control:
+        client = await control.client()
+        await client.answer()
+        await client.ask({"do": "status"})
+        assert await client.answer() == {}
+        assert (await (await control.client()).answer())["type"] == "hello"
+    assert "could not be answered" in caplog.text
