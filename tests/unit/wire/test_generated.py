@@ -52,7 +52,7 @@ def five() -> ClientConnection:
     return connection
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(STREAM, st.data())
 def test_any_split_of_the_bytes_gives_the_same_events(stream: bytes, draw: st.DataObject) -> None:
     cuts = sorted(draw.draw(st.lists(st.integers(0, len(stream)), max_size=10)))
@@ -62,7 +62,7 @@ def test_any_split_of_the_bytes_gives_the_same_events(stream: bytes, draw: st.Da
     assert (split.events, split.error) == (whole.events, whole.error)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(STREAM)
 def test_a_stream_has_one_event_at_most_and_its_slot_is_free_then(stream: bytes) -> None:
     connection = five()
@@ -81,7 +81,7 @@ def test_a_stream_has_one_event_at_most_and_its_slot_is_free_then(stream: bytes)
         assert connection.open_streams == len([sid for sid in (1, 3, 5, 7, 9) if sid not in ended and sid <= lowest])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(st.binary(max_size=200), max_size=20), st.booleans())
 def test_random_bytes_raise_nothing_but_a_protocol_error_and_are_not_kept(pieces: list[bytes], greeted: bool) -> None:
     connection = five() if greeted else ClientConnection()
@@ -91,7 +91,7 @@ def test_random_bytes_raise_nothing_but_a_protocol_error_and_are_not_kept(pieces
     assert len(outcome.sent) <= 20_000
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(ANY, max_size=20))
 def test_random_frames_raise_nothing_but_a_protocol_error(pieces: list[bytes]) -> None:
     outcome = feed(five(), pieces)
