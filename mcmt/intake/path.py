@@ -19,7 +19,7 @@ _ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _SUB_DOMAIN = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
 _MAILBOX = rf"{_ATEXT}(?:\.{_ATEXT})*@{_SUB_DOMAIN}(?:\.{_SUB_DOMAIN})*"
 # Path = "<" [ A-d-l ":" ] Mailbox ">"; Reverse-path = Path / "<>". Some clients put spaces after the colon.
-# This one expression answers in 1 us; aiosmtpd's parser takes 75 us for the same path, 40 % of all its time.
+# Measured: 1 us for a plain path with this expression, 38 us with aiosmtpd's parser; a message has at least two.
 _PLAIN = re.compile(rf"(FROM|TO): *<({_MAILBOX}|)>(?: +(.*))?", re.IGNORECASE)
 # Where any other path ends: at the ">" that is not inside a quoted string, and before a space or the end.
 _ANY = re.compile(r'(FROM|TO): *(<(?:[^<>"]|"(?:[^"\\]|\\.)*")*>|[^<>" ]+)(?: +(.*))?', re.IGNORECASE)

