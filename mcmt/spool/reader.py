@@ -9,7 +9,7 @@ snapshot shows cannot have become untrue by the time that it is handed over.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import apsw
 import msgspec
@@ -197,8 +197,11 @@ class _Pull:
         known = self._messages()
         deliveries = []
         out = self._ledger.out
-        # The share of the retries was taken first; what was never tried stands first.
-        for stored in sorted(self._taken.values(), key=lambda stored: stored.due > 0):
+        taken: Iterable[StoredDelivery] = self._taken.values()
+        if self._request.domain is not None:
+            # The share of the retries was taken first; what was never tried stands first.
+            taken = sorted(taken, key=lambda stored: stored.due > 0)
+        for stored in taken:
             data = stored.data
             message = known.get(stored.message)
             part = None if message is None else message.parts.get(data.part)

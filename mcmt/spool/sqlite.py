@@ -25,21 +25,18 @@ from mcmt.errors import SpoolError
 from mcmt.message.event import Event, Kind, LogPosition, OutboxRow
 from mcmt.message.model import Delivery, Message, NewDelivery
 from mcmt.spool.away import AS_IT_WAS, GONE, Ledger
+from mcmt.spool.commits import Commits
 from mcmt.spool.folder import FolderLock, prepare_folder, sync_folder
 from mcmt.spool.jobs import Accept, Acknowledge, Quarantine, Settle, SpoolJob
 from mcmt.spool.listing import Listing
 from mcmt.spool.port import Backlog, Entry, Pulled, Settlement
+from mcmt.spool.pulls import Pulls
 from mcmt.spool.reader import MAX_EXPIRED_BYTES, Reader, Request
 from mcmt.spool.schema import open_reader, open_writer
 from mcmt.spool.transaction import Damaged
-from mcmt.spool.writer import Writer
 
 SHARD = "shard-0.sqlite"
 """The one shard of an engine without workers."""
-MAX_QUEUED_JOBS = 10_000
-"""Jobs that wait for the writer; whoever brings more waits until there is room."""
-MAX_QUEUED_BYTES = 64 * 1024**2
-"""Bytes of bodies that wait for the writer; likewise."""
 
 _T = TypeVar("_T")
 
@@ -69,22 +66,14 @@ class SqliteSpool:
         self._clock = clock
         self._closed = False
         self._ledger = Ledger()
-        self._due_listeners: list[Callable[[Collection[str]], None]] = []
-        self._event_listeners: list[Callable[[], None]] = []
-        self._writer = Writer(writer, self._tell)
-        self._queued_jobs = 0
-        self._queued_bytes = 0
-        self._room: asyncio.Event = asyncio.Event()
-        self._room.set()
         pulls, log, listing = readers
+        self._pull_thread = ThreadPoolExecutor(1, "mcmt-spool-pull")
+        self._listing_thread = ThreadPoolExecutor(1, "mcmt-spool-list")
         self._reader = Reader(pulls, self._ledger)
         self._log = Listing(log)
         self._listing = Listing(listing)
-        self._pull_thread = ThreadPoolExecutor(1, "mcmt-spool-pull")
-        self._listing_thread = ThreadPoolExecutor(1, "mcmt-spool-list")
-        self._waiting: list[tuple[Request, asyncio.Future[None]]] = []
-        self._pull_task: asyncio.Task[None] | None = None
-        self._leaving: list[tuple[int, int]] = []
+        self._pulls = Pulls(self._reader, self._ledger, self._pull_thread)
+        self._commits = Commits(writer, self._pulls.leave)
 
     # ---- what changes the spool
 
@@ -98,7 +87,7 @@ class SqliteSpool:
             job = Accept(self._loop.create_future(), message, deliveries, events)
         except (msgspec.MsgspecError, ValueError, TypeError, IndexError) as error:
             raise SpoolError(f"message {message.batch_id} cannot be kept: {error}") from error
-        await self._put(job)
+        await self._commits.put(job)
 
     async def settle(self, settlements: Sequence[Settlement], events: Sequence[Event]) -> None:
         """Finish or reschedule deliveries that are out."""
@@ -108,23 +97,23 @@ class SqliteSpool:
             pairs = [(settlement, out[settlement.row]) for settlement in settlements]
         except KeyError as error:
             raise SpoolError(f"delivery row {error} cannot be settled: it is not out") from None
-        await self._put(Settle(self._loop.create_future(), pairs, events))
+        await self._commits.put(Settle(self._loop.create_future(), pairs, events))
 
     async def record(self, events: Sequence[Event]) -> None:
         """Keep events that change nothing else."""
         if events:
             await self._has_room()
-            await self._put(SpoolJob(self._loop.create_future(), events))
+            await self._commits.put(SpoolJob(self._loop.create_future(), events))
 
     async def acknowledge(self, through: int, positions: Sequence[LogPosition]) -> None:
         """Let outbox rows go and remember positions, on the next transaction that comes along, within moments."""
         await self._has_room()
-        await self._put(Acknowledge(self._loop.create_future(), through, positions), lazy=True)
+        await self._commits.put(Acknowledge(self._loop.create_future(), through, positions), lazy=True)
 
     @property
     def queued_jobs(self) -> int:
-        """How many changes wait for the disk; MAX_QUEUED_JOBS at most."""
-        return self._queued_jobs
+        """How many changes wait for the disk; commits.MAX_QUEUED_JOBS at most."""
+        return self._commits.queued
 
     # ---- what is due
 
@@ -139,7 +128,7 @@ class SqliteSpool:
 
     def release(self, rows: Collection[int]) -> None:
         """These are not out any more, and as due as they were."""
-        self._leave([(row, AS_IT_WAS) for row in rows])
+        self._pulls.leave([(row, AS_IT_WAS) for row in rows])
 
     # ---- what is there
 
@@ -181,19 +170,18 @@ class SqliteSpool:
 
     def on_due(self, listener: Callable[[Collection[str]], None]) -> None:
         """Call *listener* with the domains for which a commit brought deliveries."""
-        self._due_listeners.append(listener)
+        self._commits.due_listeners.append(listener)
 
     def on_events(self, listener: Callable[[], None]) -> None:
         """Call *listener* when a commit brought rows into the outbox."""
-        self._event_listeners.append(listener)
+        self._commits.event_listeners.append(listener)
 
     async def close(self) -> None:
         """Finish what was begun, bring everything into one file, and let go of the lock."""
         if self._closed:
             return
         self._closed = True
-        while self._pull_task is not None:
-            await asyncio.wait((self._pull_task,))
+        await self._pulls.settle_down()
         await asyncio.to_thread(self._close_files)
 
     def _close_files(self) -> None:
@@ -202,101 +190,27 @@ class SqliteSpool:
         self._reader.close()
         self._log.close()
         self._listing.close()
-        self._writer.close()
+        self._commits.close()
         self._lock.release()
 
-    # ---- jobs: out to the writer, back from it
+    # ---- small things
 
     async def _has_room(self) -> None:
-        while not self._room.is_set():
-            await self._room.wait()
+        await self._commits.room()
         self._check_open()
-
-    def _put(self, job: SpoolJob, lazy: bool = False) -> asyncio.Future[None]:
-        self._queued_jobs += 1
-        self._queued_bytes += job.weight
-        if self._queued_jobs >= MAX_QUEUED_JOBS or self._queued_bytes >= MAX_QUEUED_BYTES:
-            self._room.clear()
-        self._writer.put(job, lazy)
-        return job.future
-
-    def _tell(self, jobs: Sequence[SpoolJob], errors: Sequence[SpoolError | None]) -> None:
-        try:
-            self._loop.call_soon_threadsafe(self._done, jobs, errors)
-        except RuntimeError:
-            # The loop was closed without closing the spool; nobody is left to be told.
-            return
-
-    def _done(self, jobs: Sequence[SpoolJob], errors: Sequence[SpoolError | None]) -> None:
-        domains: set[str] = set()
-        events = False
-        for job, error in zip(jobs, errors, strict=True):
-            self._queued_jobs -= 1
-            self._queued_bytes -= job.weight
-            if error is None:
-                events = events or bool(job.events)
-                if isinstance(job, Accept):
-                    domains |= job.domains
-                elif isinstance(job, Settle):
-                    self._leave(job.returns())
-            # Whoever called may have been cancelled; what was begun is done all the same.
-            if not job.future.done():
-                if error is None:
-                    job.future.set_result(None)
-                else:
-                    job.future.set_exception(error)
-        if self._queued_jobs < MAX_QUEUED_JOBS and self._queued_bytes < MAX_QUEUED_BYTES:
-            self._room.set()
-        if domains:
-            for due_listener in self._due_listeners:
-                due_listener(domains)
-        if events:
-            for event_listener in self._event_listeners:
-                event_listener()
-
-    # ---- pulls: all that were asked for while the last were under way go together
 
     async def _pull(self, request: Request) -> Request:
         self._check_open()
-        future: asyncio.Future[None] = self._loop.create_future()
-        self._waiting.append((request, future))
-        if self._pull_task is None:
-            self._pull_task = self._loop.create_task(self._run_pulls())
+        await self._pulls.ask(request)
         try:
-            await future
+            if request.damaged and await self._quarantine(request.now, request.damaged):
+                self._pulls.leave([(row.key, GONE) for row in request.damaged if row.source == "delivery"])
         except asyncio.CancelledError:
-            # A future that was cancelled itself is seen by _run_pulls.
-            if not future.cancelled():
-                self.release([delivery.row for delivery in request.deliveries])
+            self.release([delivery.row for delivery in request.deliveries])
             raise
-        if request.damaged and await self._quarantine(request.now, request.damaged):
-            self._leave([(damaged.key, GONE) for damaged in request.damaged if damaged.source == "delivery"])
+        if request.error is not None:
+            raise _cannot_read(request.error) from request.error
         return request
-
-    async def _run_pulls(self) -> None:
-        while self._waiting:
-            batch = [(request, future) for request, future in self._waiting if not future.done()]
-            self._waiting = []
-            await self._loop.run_in_executor(self._pull_thread, self._reader.run, [request for request, _ in batch])
-            leaving, self._leaving = self._leaving, []
-            self._ledger.come_back(leaving)
-            for request, future in batch:
-                if future.done():
-                    self._ledger.come_back([(delivery.row, AS_IT_WAS) for delivery in request.deliveries])
-                elif request.error is None:
-                    future.set_result(None)
-                else:
-                    future.set_exception(_cannot_read(request.error))
-        self._pull_task = None
-
-    def _leave(self, rows: Sequence[tuple[int, int]]) -> None:
-        # While pulls are under way nothing leaves: what they saw in their snapshot may be older than this.
-        if self._pull_task is None:
-            self._ledger.come_back(rows)
-        else:
-            self._leaving += rows
-
-    # ---- small things
 
     async def _quarantine(self, time: float, damaged: Sequence[Damaged]) -> bool:
         """Move rows to quarantine with an event each; False when that failed, and they stay where they are."""
@@ -311,7 +225,7 @@ class SqliteSpool:
         ]
         try:
             await self._has_room()
-            await self._put(Quarantine(self._loop.create_future(), time, damaged, events))
+            await self._commits.put(Quarantine(self._loop.create_future(), time, damaged, events))
         except SpoolError:
             return False
         return True

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -80,15 +78,17 @@ async def test_a_folder_that_cannot_be_written_is_refused() -> None:
 
 
 async def test_a_second_engine_is_told_the_pid_of_the_first(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", HOLDER, str(tmp_path / "spool")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first:
-        try:
-            assert first.stdout is not None
-            assert await asyncio.to_thread(first.stdout.readline) == "open\n"
-            with pytest.raises(SpoolLocked, match=rf"pid {first.pid};"):
-                await open_spool(tmp_path / "spool")
-        finally:
-            first.send_signal(signal.SIGKILL)
+    first = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", HOLDER, str(tmp_path / "spool"), stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        assert first.stdout is not None
+        assert await first.stdout.readline() == b"open\n"
+        with pytest.raises(SpoolLocked, match=rf"pid {first.pid};"):
+            await open_spool(tmp_path / "spool")
+    finally:
+        first.kill()
+        await first.wait()
     # The lock goes with the process, however that ended.
     await (await open_spool(tmp_path / "spool")).close()
 

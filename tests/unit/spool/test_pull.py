@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
+from mcmt.message.model import Delivery
 from mcmt.spool import away
 from mcmt.spool.sqlite import SqliteSpool
 from tests.unit.spool.samples import DOMAIN, NOW, PLENTY, accept, defer, deliveries, finish, message, pull
 
 
-def numbers(found: list[object]) -> list[int]:
-    return [one.number for one in found]  # type: ignore[attr-defined]  # Deliveries
+def numbers(found: Sequence[Delivery]) -> list[int]:
+    return [one.number for one in found]
 
 
 async def test_what_is_out_is_not_pulled_again(spool: SqliteSpool) -> None:

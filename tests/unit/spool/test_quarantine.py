@@ -78,6 +78,21 @@ async def test_a_damaged_message_or_part(spool: SqliteSpool, tmp_path: Path, sta
     assert await pull(spool) == []
 
 
+async def test_what_is_left_of_a_damaged_message_is_not_in_the_way(spool: SqliteSpool, tmp_path: Path) -> None:
+    await accept(spool, 2, parts=3)
+    damage(tmp_path, "UPDATE message SET sender = '{}'")
+    assert await pull(spool) == []
+    await spool.close()
+    again = await open_spool(tmp_path / "spool")
+    await accept(again, parts=3)
+    (found,) = await pull(again)
+    for _, statement in quarantine(tmp_path):
+        damage(tmp_path, statement.decode())
+    await finish(again, [found])
+    assert sum(one.deliveries for one in await again.backlog()) == 2
+    await again.close()
+
+
 async def test_a_row_in_quarantine_can_be_put_back_byte_for_byte(spool: SqliteSpool, tmp_path: Path) -> None:
     await accept(spool, 2)
     connection = apsw.Connection(str(tmp_path / "spool" / SHARD))

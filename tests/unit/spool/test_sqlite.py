@@ -13,7 +13,8 @@ import pytest
 
 from mcmt.errors import SpoolError
 from mcmt.message.event import Kind, LogPosition
-from mcmt.spool import sqlite
+from mcmt.message.model import Delivery
+from mcmt.spool import commits
 from mcmt.spool.port import Backlog, Settlement
 from mcmt.spool.sqlite import SHARD, SqliteSpool, open_spool
 from tests.unit.spool.samples import (
@@ -167,6 +168,17 @@ async def test_an_opened_spool_has_everything_that_was_not_settled(spool: Sqlite
     await again.close()
 
 
+async def test_keys_are_not_given_again_while_their_message_is_there(spool: SqliteSpool, tmp_path: Path) -> None:
+    batch = await accept(spool, 6, parts=3)
+    await finish(spool, (await pull(spool))[3:])
+    await spool.close()
+    again = await open_spool(tmp_path / "spool")
+    other = await accept(again, 2)
+    assert [entry.id for entry in await again.find(batch)] == [f"{batch}-{n}" for n in (1, 2, 3)]
+    assert [entry.id for entry in await again.find(other)] == [f"{other}-{n}" for n in (1, 2)]
+    await again.close()
+
+
 async def test_listeners_hear_once_of_a_commit(spool: SqliteSpool) -> None:
     due: list[Collection[str]] = []
     told: list[int] = []
@@ -230,7 +242,7 @@ async def test_a_cancelled_accept_is_kept_all_the_same(spool: SqliteSpool) -> No
 
 
 async def test_callers_wait_when_the_writer_has_too_much(spool: SqliteSpool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite, "MAX_QUEUED_JOBS", 5)
+    monkeypatch.setattr(commits, "MAX_QUEUED_JOBS", 5)
     highest = 0
 
     async def one() -> None:
@@ -280,11 +292,11 @@ async def test_entries_are_listed_in_pages(spool: SqliteSpool) -> None:
     assert await spool.find(batch_id()) == []
 
 
-def _changes(other: object) -> dict[str, object]:
+def _changes(other: Delivery) -> dict[str, object]:
     return {
-        "id": other.id,  # type: ignore[attr-defined]  # a Delivery
-        "recipient": other.recipient,  # type: ignore[attr-defined]  # a Delivery
-        "token": other.token,  # type: ignore[attr-defined]  # a Delivery
+        "id": other.id,
+        "recipient": other.recipient,
+        "token": other.token,
         "due": 0.0,
         "attempts": 0,
         "last": "",

@@ -49,10 +49,12 @@ def test_channels_do_not_see_each_other(tmp_path: Path) -> None:
 def test_several_processes_and_threads_write_at_once(tmp_path: Path) -> None:
     store = StateStore.open(tmp_path)
     writers = [subprocess.Popen([sys.executable, "-c", PUT, str(tmp_path), str(n)]) for n in range(2)]
-    threads = [
-        threading.Thread(target=lambda n=n: [store.scope("apn").put(f"t{n}-{m}", b"") for m in range(50)])  # type: ignore[misc]  # a default
-        for n in range(2)
-    ]
+
+    def put(name: int) -> None:
+        for n in range(50):
+            store.scope("apn").put(f"t{name}-{n}", b"")
+
+    threads = [threading.Thread(target=put, args=(name,)) for name in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:

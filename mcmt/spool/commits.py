@@ -1,0 +1,89 @@
+"""The event loop's side of the writer: jobs go out one by one, what became of them comes back by the batch.
+
+What waits for the disk is bounded in number and in bytes; whoever brings more waits for room. Listeners are
+called once for all that one transaction brought.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Sequence
+
+import apsw
+
+from mcmt.errors import SpoolError
+from mcmt.spool.jobs import Accept, Settle, SpoolJob
+from mcmt.spool.writer import Writer
+
+MAX_QUEUED_JOBS = 10_000
+"""Jobs that wait for the disk."""
+MAX_QUEUED_BYTES = 64 * 1024**2
+"""Bytes of bodies that wait for the disk."""
+
+
+class Commits:
+    """Lives on the event loop and owns the writer."""
+
+    def __init__(self, connection: apsw.Connection, settled: Callable[[Sequence[tuple[int, int]]], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._settled = settled
+        self._writer = Writer(connection, self._tell)
+        self._room = asyncio.Event()
+        self._room.set()
+        self._bytes = 0
+        self.queued = 0
+        """Jobs that wait for the disk now."""
+        self.due_listeners: list[Callable[[Collection[str]], None]] = []
+        self.event_listeners: list[Callable[[], None]] = []
+
+    async def room(self) -> None:
+        """Return when there is room for a job."""
+        while not self._room.is_set():
+            await self._room.wait()
+
+    def put(self, job: SpoolJob, lazy: bool = False) -> asyncio.Future[None]:
+        """Have a job done; the future ends when it is on disk. *lazy*: it may wait for company."""
+        self.queued += 1
+        self._bytes += job.weight
+        if self.queued >= MAX_QUEUED_JOBS or self._bytes >= MAX_QUEUED_BYTES:
+            self._room.clear()
+        self._writer.put(job, lazy)
+        return job.future
+
+    def close(self) -> None:
+        """Do what was put, and end. Blocks; not for the event loop's thread."""
+        self._writer.close()
+
+    def _tell(self, jobs: Sequence[SpoolJob], errors: Sequence[SpoolError | None]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._done, jobs, errors)
+        except RuntimeError:
+            # The loop was closed without closing the spool; nobody is left to be told.
+            return
+
+    def _done(self, jobs: Sequence[SpoolJob], errors: Sequence[SpoolError | None]) -> None:
+        domains: set[str] = set()
+        events = False
+        for job, error in zip(jobs, errors, strict=True):
+            self.queued -= 1
+            self._bytes -= job.weight
+            if error is None:
+                events = events or bool(job.events)
+                if isinstance(job, Accept):
+                    domains |= job.domains
+                elif isinstance(job, Settle):
+                    self._settled(job.returns())
+            # Whoever called may have been cancelled; what was begun is done all the same.
+            if not job.future.done():
+                if error is None:
+                    job.future.set_result(None)
+                else:
+                    job.future.set_exception(error)
+        if self.queued < MAX_QUEUED_JOBS and self._bytes < MAX_QUEUED_BYTES:
+            self._room.set()
+        if domains:
+            for due_listener in self.due_listeners:
+                due_listener(domains)
+        if events:
+            for event_listener in self.event_listeners:
+                event_listener()

@@ -1,0 +1,55 @@
+"""Accepts, defers and settles on a spool until it is killed, and reports each step before and after on stdout.
+
+a <batch>   will be accepted           A <batch>   was accepted
+s <id>      will be settled            S <id>      was settled
+t <id>      will be deferred           T <id>      was deferred
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+from mcmt.message.event import Kind
+from mcmt.spool.sqlite import SqliteSpool, open_spool
+from tests.unit.spool.samples import NOW, defer, deliveries, event, finish, message, pull
+
+RETRIES = 2
+
+
+def tell(*lines: str) -> None:
+    os.write(1, "".join(line + "\n" for line in lines).encode())
+
+
+async def accept_for_ever(spool: SqliteSpool, run: str, task: int) -> None:
+    for number in range(10_000_000):
+        batch = f"{run}7000{task:08x}{number:08x}"
+        kept = message(b"x" * (number * 37 % 3000), batch, parts=1 + number % 2)
+        count = 1 + number % 4
+        tell(f"a {batch}")
+        await spool.accept(kept, deliveries(count), [event(Kind.RECEPTION, f"{batch}-{n + 1}") for n in range(count)])
+        tell(f"A {batch}")
+
+
+async def settle_for_ever(spool: SqliteSpool) -> None:
+    while True:
+        found = await pull(spool, limit=20)
+        again = [one for one in found if one.attempts < one.row % (RETRIES + 1)]
+        done = [one for one in found if one not in again]
+        tell(*[f"t {one.id}" for one in again], *[f"s {one.id}" for one in done])
+        await asyncio.gather(defer(spool, again, NOW), finish(spool, done))
+        tell(*[f"T {one.id}" for one in again], *[f"S {one.id}" for one in done])
+
+
+async def main() -> None:
+    spool = await open_spool(Path(sys.argv[1]))
+    run = f"{int(sys.argv[2]):04x}"
+    await asyncio.gather(
+        *[accept_for_ever(spool, run, task) for task in range(10)], *[settle_for_ever(spool) for _ in range(3)]
+    )
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

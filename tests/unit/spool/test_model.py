@@ -1,0 +1,208 @@
+"""Whatever the order of calls, the spool answers as a plain list of deliveries would."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from mcmt.message.event import Kind
+from mcmt.message.model import Delivery, NewDelivery
+from mcmt.spool.port import Settlement
+from mcmt.spool.sqlite import SqliteSpool, open_spool
+from tests.unit.spool.samples import NOW, event, events, message
+
+DOMAINS = ("a.example", "b.example")
+_T = TypeVar("_T")
+
+
+@dataclass
+class Known:
+    """A delivery as the model keeps it; its place in the list is its arrival."""
+
+    id: str
+    domain: str
+    body: tuple[str, int]
+    size: int
+    expires: float
+    due: float = 0.0
+    attempts: int = 0
+    out: Delivery | None = None
+
+
+class SpoolMachine(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.folder = Path(tempfile.mkdtemp(prefix="mcmt-spool-"))
+        self.known: list[Known] = []
+        self.events: list[str] = []
+        self.acknowledged = 0
+        self.now = NOW
+        self.batches = 0
+
+    def teardown(self) -> None:
+        self.run(self.spool.close())
+        self.loop.close()
+        shutil.rmtree(self.folder)
+
+    def run(self, awaited: Coroutine[Any, Any, _T]) -> _T:
+        return self.loop.run_until_complete(awaited)
+
+    @initialize()
+    def open(self) -> None:
+        self.spool: SqliteSpool = self.run(open_spool(self.folder / "spool"))
+
+    @rule(
+        plan=st.lists(
+            st.tuples(st.sampled_from(DOMAINS), st.integers(0, 1), st.integers(-5, 50)), min_size=1, max_size=9
+        ),
+        size=st.integers(0, 40),
+    )
+    def accept(self, plan: list[tuple[str, int, int]], size: int) -> None:
+        self.batches += 1
+        kept = message(b"x" * size, f"{self.batches:024x}", parts=2, received=self.now)
+        new = []
+        for number, (domain, part, life) in enumerate(plan, 1):
+            expires = self.now + life
+            new.append(NewDelivery(number, domain, f"r{number}", f"t{number}", part, expires))
+            body = len(kept.parts[part].content)
+            self.known.append(Known(f"{kept.batch_id}-{number}", domain, (kept.batch_id, part), body, expires))
+        self.run(self.spool.accept(kept, new, [event(Kind.RECEPTION, kept.batch_id)]))
+        self.events.append(kept.batch_id)
+
+    @rule(domain=st.sampled_from(DOMAINS), limit=st.integers(1, 12), max_bytes=st.integers(0, 200))
+    def pull(self, domain: str, limit: int, max_bytes: int) -> None:
+        waiting = [one for one in self.known if one.domain == domain and one.out is None]
+        fresh = [one for one in waiting if not one.due]
+        deferred = sorted((one for one in waiting if one.due), key=lambda one: one.due)
+        ready = [one for one in deferred if one.due <= self.now]
+        share = ready[: limit // 4]
+        taken: list[Known] = []
+        bodies: set[tuple[str, int]] = set()
+        total = 0
+        full = False
+        for one in [*share, *fresh[: limit - len(share)], *ready[len(share) :]][:limit]:
+            if one.body not in bodies:
+                if taken and total + one.size > max_bytes:
+                    full = True
+                    break
+                bodies.add(one.body)
+                total += one.size
+            taken.append(one)
+        later = [one.due for one in deferred if one.due > self.now]
+        next_due = self.now if full else None if len(taken) == limit or not later else later[0]
+
+        pulled = self.run(self.spool.pull(domain, self.now, limit, max_bytes))
+        expected = sorted(taken, key=lambda one: one.due > 0)
+        assert [one.id for one in pulled.deliveries] == [one.id for one in expected]
+        assert pulled.next_due == next_due
+        self.take(expected, list(pulled.deliveries))
+
+    @rule(limit=st.integers(1, 12))
+    def pull_expired(self, limit: int) -> None:
+        dead = [one for one in self.known if one.out is None and one.expires <= self.now]
+        dead = sorted(dead, key=lambda one: one.expires)[:limit]
+        pulled = self.run(self.spool.pull_expired(self.now, limit))
+        assert [one.id for one in pulled] == [one.id for one in dead]
+        self.take(dead, list(pulled))
+
+    def take(self, expected: list[Known], found: list[Delivery]) -> None:
+        for one, delivery in zip(expected, found, strict=True):
+            assert (delivery.attempts, delivery.expires, delivery.domain) == (one.attempts, one.expires, one.domain)
+            assert len(delivery.part.content) == one.size
+            one.out = delivery
+
+    def some_out(self, data: st.DataObject) -> list[Known]:
+        out = [one for one in self.known if one.out is not None]
+        chosen = data.draw(st.sets(st.integers(0, len(out) - 1), min_size=1))
+        return [out[n] for n in sorted(chosen)]
+
+    @precondition(lambda self: any(one.out for one in self.known))
+    @rule(data=st.data(), delays=st.lists(st.none() | st.integers(-20, 20), min_size=1))
+    def settle(self, data: st.DataObject, delays: list[int | None]) -> None:
+        settlements = []
+        for number, one in enumerate(self.some_out(data)):
+            assert one.out is not None
+            delay = delays[number % len(delays)]
+            if delay is None:
+                settlements.append(Settlement(one.out.row))
+                self.known.remove(one)
+            else:
+                one.attempts += 1
+                one.due = self.now + delay
+                settlements.append(Settlement(one.out.row, one.due, one.attempts, "busy"))
+            one.out = None
+            self.events.append(one.id)
+        told = self.events[len(self.events) - len(settlements) :]
+        self.run(self.spool.settle(settlements, [event(Kind.DELIVERY, id_) for id_ in told]))
+
+    @precondition(lambda self: any(one.out for one in self.known))
+    @rule(data=st.data())
+    def release(self, data: st.DataObject) -> None:
+        chosen = self.some_out(data)
+        self.spool.release([one.out.row for one in chosen if one.out is not None])
+        for one in chosen:
+            one.out = None
+
+    @rule(by=st.integers(-30, 30))
+    def time_passes(self, by: int) -> None:
+        self.now += by
+
+    @rule()
+    def reopen(self) -> None:
+        self.run(self.spool.close())
+        self.open()
+        for one in self.known:
+            one.out = None
+
+    @rule(limit=st.integers(1, 3))
+    def acknowledge(self, limit: int) -> None:
+        rows = self.run(self.spool.read_outbox(0, limit))
+        if rows:
+            self.run(self.spool.acknowledge(rows[-1].sequence, []))
+            assert rows[0].sequence > self.acknowledged
+            self.acknowledged = rows[-1].sequence
+            del self.events[: sum(len(row.events) for row in rows)]
+
+    @invariant()
+    def counts_agree(self) -> None:
+        found = {one.domain: (one.deliveries, one.next_due) for one in self.run(self.spool.backlog())}
+        assert found == {
+            domain: (len(dues), min(dues))
+            for domain in DOMAINS
+            if (dues := [one.due for one in self.known if one.domain == domain])
+        }
+
+    @invariant()
+    def events_agree(self) -> None:
+        assert [one.id for one in self.run(events(self.spool))] == self.events
+
+    @rule(domain=st.none() | st.sampled_from(DOMAINS))
+    def browse(self, domain: str | None) -> None:
+        found = [entry for _, entry in self.run(self.spool.browse(domain, 0, 1000))]
+        expected = [one for one in self.known if domain in (None, one.domain)]
+        assert [(one.id, one.due, one.attempts, one.active) for one in found] == [
+            (one.id, one.due, one.attempts, one.out is not None) for one in expected
+        ]
+
+    @precondition(lambda self: self.known)
+    @rule(data=st.data())
+    def find(self, data: st.DataObject) -> None:
+        batch = data.draw(st.sampled_from(self.known)).id.partition("-")[0]
+        found = self.run(self.spool.find(batch))
+        assert [one.id for one in found] == [one.id for one in self.known if one.id.startswith(batch)]
+
+
+TestSpoolModel = SpoolMachine.TestCase
+TestSpoolModel.settings = settings(
+    max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
