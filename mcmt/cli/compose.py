@@ -1,7 +1,7 @@
 """An MCMT message with one apn part, put together from what ``mcmt send`` was given.
 
-Pure. Rule: the payload's bytes are what the gateway is to get, so that anything but a short line of printable ASCII is
-sent as base64.
+Pure. Rule: the payload's bytes are what the gateway is to get, so that anything but a short line of JSON in printable
+ASCII is sent as base64.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _MAX_PLAIN = 900
 """Bytes of a line that every relay passes on (RFC 5321 4.5.3.1.6: 1,000)."""
 _FIELD = re.compile(r"([!-9;-~]+):[ \t]*([^\x00-\x1f\x7f]*)")
 """A header field on one line (RFC 5322 2.2)."""
-_plain = re.compile(rb"[ -~]*").fullmatch
+_plain = re.compile(rb"\{[ -~]*").fullmatch
 
 
 def parse_field(text: str) -> tuple[str, str]:
