@@ -21,9 +21,7 @@ except ZeroDivisionError: log.exception("five")
 
 
 def said(journal: str) -> list[str]:
-    done = subprocess.run(
-        [sys.executable, "-c", SAY, journal], capture_output=True, text=True, check=True, env=os.environ
-    )
+    done = subprocess.run([sys.executable, "-c", SAY, journal], capture_output=True, text=True, check=True)
     return done.stderr.splitlines()
 
 
