@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mcmt.spool.state import StateStore
-
 from mcmt.channel.port import Channel
 from mcmt.clock import SystemClock
 from mcmt.config.settings import DomainSettings, EventLogSettings, Settings, SpoolSettings
@@ -20,6 +18,7 @@ from mcmt.message.model import Envelope, Headers, Message, NewDelivery, Part
 from mcmt.message.route import parse_route
 from mcmt.options import OptionsModel
 from mcmt.spool.sqlite import SqliteSpool
+from mcmt.spool.state import StateStore
 
 
 class Bench:
