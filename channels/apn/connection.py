@@ -22,7 +22,7 @@ from mcmt.errors import ConnectError, McmtError, ProtocolError, RouteFaultError
 from mcmt.message.model import Delivery, header
 from mcmt.message.status import Disposition, Outcome
 from mcmt.wire.header_block import decode_headers
-from mcmt.wire.http2 import ClientConnection, Event, GoAway, Response, SettingsChanged, StreamReset
+from mcmt.wire.http2 import ClientConnection, GoAway, Response, SettingsChanged, StreamReset
 
 from .answers import RULES, After, Answer, reason_of, retry_after, understand
 from .provider_token import ProviderToken
@@ -234,8 +234,14 @@ class ApnsConnection(asyncio.Protocol):
             disposition = Disposition.REFUSED if renewed else Disposition.ROUTE_FAULT
         if After.TOPIC in rule.after and header(delivery.part.headers, "apns-topic") is not None:
             disposition = Disposition.PERMANENT
-        named = dict(decode_headers(response.block)).get("retry-after")
-        return disposition, retry_after(named, self._clock.time()) or rule.wait
+        return disposition, self._retry_after(response) or rule.wait
+
+    def _retry_after(self, response: Response) -> float:
+        try:
+            fields = dict(decode_headers(response.block))
+        except ProtocolError:
+            return 0.0  # the status was read; a field behind it that was not takes nothing from it
+        return retry_after(fields.get("retry-after"), self._clock.time())
 
     def _reset(self, event: StreamReset, outcomes: list[tuple[Delivery, Outcome]]) -> None:
         pending = self._streams.pop(event.stream_id, None)
@@ -356,7 +362,8 @@ class ApnsConnection(asyncio.Protocol):
             self._builder.authorize(token)
 
     def _flush(self) -> None:
-        if self._transport is not None and not self._closed.done():
+        # While the socket takes nothing the codec keeps count of what waits, and so bounds it.
+        if self._writable and self._transport is not None and not self._closed.done():
             data = self._http2.data_to_send()
             if data:
                 self._transport.write(data)

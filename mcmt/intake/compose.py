@@ -8,7 +8,6 @@ has deliveries, or a failure in the same transaction, or the whole message is re
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
@@ -87,7 +86,6 @@ def compose(
     recipients = _read(settings, channels, envelope, data, parsed, context, apart)
     if not any(recipient.readings for recipient in recipients):
         raise MessageError(554, "5.6.1", _what_lacks(recipients, closed=parsed.is_mcmt and not apart))
-    _refuse_crowds(recipients)
     parts: dict[Part, int] = {}
     asked = [_targets(recipient, parts) for recipient in recipients]
     _refuse_too_many(sum(map(len, asked)), settings.max_deliveries_per_message)
@@ -121,6 +119,7 @@ def _read(
 ) -> list[_Recipient]:
     renderings: dict[str, tuple[Part, ...]] = {}
     recipients: list[_Recipient] = []
+    first_of: dict[str, _Recipient] = {}
     for address in dict.fromkeys(envelope.forward_paths):
         stanza = stanza_of(settings, address)
         channel = channels[stanza.delivery_method]
@@ -130,7 +129,13 @@ def _read(
         readings = tuple([channel.read(part, address, context, stanza.options) for part in found])
         if not all(reading.targets for reading in readings):
             raise MessageError(554, "5.1.1", f"the message has no address for {address}")
-        recipients.append(_Recipient(address, domain_of(address), stanza, channel, readings))
+        recipient = _Recipient(address, domain_of(address), stanza, channel, readings)
+        recipients.append(recipient)
+        # At once, or a thousand recipients would have ten thousand tokens each read before the refusal.
+        first = first_of.setdefault(stanza.delivery_method, recipient)
+        if first is not recipient:
+            _refuse_in_a_crowd(first)
+            _refuse_in_a_crowd(recipient)
     return recipients
 
 
@@ -154,20 +159,21 @@ def _what_lacks(recipients: Sequence[_Recipient], closed: bool) -> str:
     return f"the message has no {wanted} part, which {recipient.domain} needs"
 
 
-def _refuse_crowds(recipients: Sequence[_Recipient]) -> None:
-    """Recipients times tokens would multiply a message: n recipients with one token, or one recipient with T tokens."""
-    if len(recipients) == 1:
-        return
-    crowds = Counter(recipient.stanza.delivery_method for recipient in recipients)
-    for recipient in recipients:
-        crowd = crowds[recipient.stanza.delivery_method]
-        for reading in recipient.readings:
-            if crowd > 1 and len(reading.targets) > 1 and len({target.token for target in reading.targets}) > 1:
-                text = (
-                    f"{crowd} recipients and {len(reading.targets)} tokens in one part: "
-                    "send several recipients with one token, or one recipient with several tokens"
-                )
-                raise MessageError(554, "5.6.0", text)
+def _refuse_in_a_crowd(recipient: _Recipient) -> None:
+    """Refuse what cannot be for one of several recipients of a channel.
+
+    Recipients times tokens would multiply a message: n recipients with one token, or one recipient with T tokens.
+    """
+    for reading in recipient.readings:
+        tokens = len({target.token for target in reading.targets})
+        if tokens > 1:
+            text = (
+                f"several recipients and {tokens} tokens in one part: "
+                "send several recipients with one token, or one recipient with several tokens"
+            )
+            raise MessageError(554, "5.6.0", text)
+        if reading.sole:
+            raise MessageError(554, "5.6.0", "an id given for one delivery, and several recipients: leave the id out")
 
 
 def _targets(recipient: _Recipient, parts: dict[Part, int]) -> dict[tuple[str, int], Target]:

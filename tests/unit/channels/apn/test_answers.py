@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from channels.apn.answers import RULES, After, reason_of, retry_after, understand
 
+from channels.apn.answers import RULES, After, reason_of, retry_after, understand
 from mcmt.message.status import Disposition
 
 DOCUMENTED = {

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import jwt
 import pytest
-from channels.apn.provider_token import NOT_BEFORE, RENEW_AFTER, ProviderToken, sign
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from channels.apn.provider_token import NOT_BEFORE, RENEW_AFTER, ProviderToken, sign
 from mcmt.errors import RouteFaultError
 from tests.support.manual_clock import ManualClock
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from channels.apn.request import RequestBuilder
 from hpack import Decoder
 
+from channels.apn.request import RequestBuilder
 from mcmt.message.identity import uuid_of
 from mcmt.message.model import Delivery, Headers, Part, Sender
 
