@@ -9,7 +9,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,7 +83,8 @@ async def _run(folder: Path, smtp_port: int, *, once: bool) -> None:
     from mcmt.simulator.credentials import make_credentials
 
     credentials = make_credentials(folder / "credentials", (sample.TOPIC,))
-    scene = _Scene()
+    asked_to_stop = asyncio.Event()
+    scene = _Scene(asked_to_stop.set)
     async with ApnsSimulator(tls=credentials, on_received=scene.push) as simulator:
         logfile = choose_logs(folder) / "apnlog.ec"
         config = write_config(folder, logfile, credentials, simulator.port, smtp_port)
@@ -100,14 +101,13 @@ async def _run(folder: Path, smtp_port: int, *, once: bool) -> None:
             host, port = app.listener.addresses[0]
             click.echo(f"engine     SMTP on {address(host, port)}, configured by {config}")
             click.echo(f"simulator  Apple's gateway, at apn://127.0.0.1:{simulator.port}")
-            await _until_asked_to_stop(scene.play(app, logfile), config, once=once)
+            await _until(asked_to_stop, scene.play(app, logfile), config, once=once)
         finally:
             await app.stop()
 
 
-async def _until_asked_to_stop(play: Coroutine[None, None, None], config: Path, *, once: bool) -> None:
+async def _until(asked: asyncio.Event, play: Coroutine[None, None, None], config: Path, *, once: bool) -> None:
     loop = asyncio.get_running_loop()
-    asked = asyncio.Event()
 
     def ask() -> None:
         if asked.is_set():  # a second time: do not wait for what is on the wire
@@ -133,8 +133,8 @@ async def _until_asked_to_stop(play: Coroutine[None, None, None], config: Path, 
 class _Scene:
     """The sample message's way, shown as it is gone; and after it whatever else comes."""
 
-    def __init__(self) -> None:
-        self._apns_id = ""
+    def __init__(self, nobody_reads: Callable[[], None]) -> None:
+        self._nobody_reads = nobody_reads
         self._pushes: dict[str, Received] = {}
         self._lines: dict[str, str] = {}
         self._news = asyncio.Event()
@@ -143,22 +143,28 @@ class _Scene:
     def push(self, push: Received) -> None:
         """The simulator got a push."""
         if self._played:
-            click.echo(
-                f"push  {push.status or '-'} {push.reason or 'OK'}  {printable(push.payload.decode(errors='replace'))}"
-            )
+            payload = printable(push.payload.decode(errors="replace"))
+            self._show(f"push  {push.status or '-'} {push.reason or 'OK'}  {payload}")
             return
         self._pushes[push.apns_id] = push
         self._news.set()
 
     def line(self, logger: str, line: str, event: Event) -> None:
         """A line reached a log file."""
-        if not logger.startswith("apn_logger.") or event.kind == "M":
+        if not logger.startswith("apn_logger."):
             return
         if self._played:
-            click.echo(f"log   {line}")
-            return
-        self._lines[event.batch_id] = line
-        self._news.set()
+            self._show(f"log   {line}")
+        elif event.kind in ("D", "P"):
+            self._lines[event.batch_id] = line
+            self._news.set()
+
+    def _show(self, text: str) -> None:
+        """Called by the engine and by the simulator, who must not hear of a terminal that was closed."""
+        try:
+            click.echo(text)
+        except OSError:
+            self._nobody_reads()
 
     async def play(self, app: App, logfile: Path) -> None:
         """Send the sample, wait for what comes of it. Raises click.ClickException when it does not come about."""
@@ -180,6 +186,8 @@ class _Scene:
         _title(f"the line in {logfile}")
         click.echo(line)
         self._played = True
+        self._pushes.clear()
+        self._lines.clear()
         if "@D@" not in line:
             raise click.ClickException("the push was not delivered; the line says why")
 

@@ -104,6 +104,8 @@ class ControlClient:
         try:
             self._socket.settimeout(self._patience)
             self._socket.sendall(_encode(request) + b"\n")
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # what it said before it hung up is still to be read, and says why
         except OSError as error:
             raise ControlError(f"{self._path}: the engine has hung up: {error}") from error
 

@@ -92,15 +92,16 @@ class Session:
 
     def send(self, answer: Hello | Begun | End | Failed) -> None:
         """Write one line."""
-        self._writer.write(_encode(answer) + b"\n")
+        self._write(_encode(answer))
 
     async def hang_up(self) -> None:
-        """Close; what the client does not read soon is thrown away."""
+        """Close; what the client does not read soon is thrown away. The last thing that a client's task does."""
         self._writer.close()
         try:
             async with asyncio.timeout(LINGER):
                 await self._writer.wait_closed()
-        except (TimeoutError, OSError):
+        except (TimeoutError, OSError, asyncio.CancelledError):
+            # A cancellation ends here: asyncio's streams would report a cancelled task as a bug.
             self._writer.transport.abort()
 
     async def _answer(self, request: Status | Queue | Show) -> End | Failed:
@@ -166,7 +167,12 @@ class Session:
         return request
 
     def _send_item(self, item: msgspec.Struct) -> None:
-        self._writer.write(_encode(Item(msgspec.Raw(_encode(item)))) + b"\n")
+        self._write(_encode(Item(msgspec.Raw(_encode(item)))))
+
+    def _write(self, line: bytes) -> None:
+        # uvloop raises where asyncio is silent; that the client is gone is found out by reading and draining.
+        if not self._writer.is_closing():
+            self._writer.write(line + b"\n")
 
     async def _drain(self) -> None:
         async with asyncio.timeout(WRITE_TIMEOUT):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
@@ -143,6 +143,22 @@ async def test_a_listing_is_read_no_faster_than_the_client_reads_it(tmp_path: Pa
         assert spool.pages < 5
 
 
+async def test_a_client_that_hangs_up_in_a_listing_ends_it_and_no_word_is_lost_on_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool = EndlessSpool()
+    async with running(tmp_path / "control.sock", cast("Spool", spool)) as control:
+        client = await control.client()
+        await client.answer()
+        await client.ask({"do": "queue"})
+        await client.answer()
+        serving = [task for task in asyncio.all_tasks() if "ControlServer._serve" in repr(task.get_coro())]
+        client.writer.transport.abort()
+        done, pending = await asyncio.wait(serving, timeout=5)
+        assert (len(done), pending) == (1, set())
+    assert caplog.text == ""
+
+
 async def test_show_finds_a_delivery_and_a_whole_batch(control: Running, spool: SqliteSpool) -> None:
     await accept(spool, 1, control.clock.time(), deliveries=3)
     (delivery, *_) = (await spool.pull(DOMAIN, control.clock.time(), 1, 10_000)).deliveries
@@ -180,7 +196,7 @@ async def test_a_refusal_of_the_spool_is_told_and_the_connection_goes_on(tmp_pat
             assert await client.answers() == [{"type": "failed", "code": "spool", "text": "the disk is gone"}]
 
 
-async def test_a_bug_in_an_answer_ends_that_connection_alone(tmp_path: Path, caplog: Any) -> None:
+async def test_a_bug_in_an_answer_ends_that_connection_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async with running(tmp_path / "control.sock", cast("Spool", object())) as control:
         client = await control.client()
         await client.answer()

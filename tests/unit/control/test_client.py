@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from mcmt.control import server
 from mcmt.control.client import ControlClient
 from mcmt.control.protocol import EngineStatus, Follow, Queue, Status
 from mcmt.errors import ControlError
@@ -125,3 +126,17 @@ async def test_one_connection_answers_one_request_after_the_other(control: Runni
             return [list(client.ask_raw(Queue())), list(client.ask_raw(Queue()))]
 
     assert await asyncio.to_thread(command) == [[], []]
+
+
+async def test_an_engine_that_takes_no_more_clients_says_so_to_a_command(
+    control: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "CLIENTS", 0)
+
+    def command() -> None:
+        with ControlClient(control.path) as client:
+            list(client.ask_raw(Status()))
+
+    for _ in range(20):  # the engine hangs up before the request or after it
+        with pytest.raises(ControlError, match="connected to the engine already"):
+            await asyncio.to_thread(command)

@@ -149,3 +149,19 @@ async def test_clients_are_told_when_the_engine_stops(tmp_path: Path, spool: Sql
         await client.answers()
         await control.server.close()
         assert (await client.answer())["code"] == "stopping"
+
+
+async def test_an_engine_that_stops_while_a_client_does_not_read_its_last_words_stops_quietly(
+    tmp_path: Path, spool: SqliteSpool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(session, "WRITE_TIMEOUT", 0.05)
+    async with running(tmp_path / "control.sock", spool) as control:
+        control.engine.domains = [{"domain": f"{number}.example.com", "route": "r" * 10_000} for number in range(1000)]
+        client = await control.client()
+        await client.ask({"do": "status"})
+        (serving,) = [task for task in asyncio.all_tasks() if "ControlServer._serve" in repr(task.get_coro())]
+        # By then it waits for the client to take what is left of the answer.
+        await asyncio.wait([serving], timeout=0.2)
+        await control.server.close()
+        assert serving.done()
+    assert caplog.text == ""
