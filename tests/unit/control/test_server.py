@@ -7,12 +7,14 @@ import os
 import socket
 import stat
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from mcmt.control import server, session
+from mcmt.control.answers import Answers
 from mcmt.control.client import ControlClient
-from mcmt.control.protocol import MAX_LINE
+from mcmt.control.protocol import MAX_LINE, End
 from mcmt.errors import ControlError
 from mcmt.spool.sqlite import SqliteSpool
 from tests.unit.control.stand_ins import Running, running
@@ -164,4 +166,17 @@ async def test_an_engine_that_stops_while_a_client_does_not_read_its_last_words_
         await asyncio.wait([serving], timeout=0.2)
         await control.server.close()
         assert serving.done()
+    assert caplog.text == ""
+
+
+async def test_a_word_to_a_client_that_has_gone_is_no_error(control: Running, caplog: pytest.LogCaptureFixture) -> None:
+    """On uvloop a write to a closed transport raises, between the close and its notice."""
+    client = await control.client()
+    talk = session.Session(
+        client.reader, client.writer, cast("Answers", None), cast("session.EventLog", None), ledger="main"
+    )
+    client.writer.transport.abort()
+    talk.send(End())
+    await talk.hang_up()
+    talk.send(End())
     assert caplog.text == ""
