@@ -133,6 +133,8 @@ class Fetch:
 
 
 def _each(source: str, keys: list[int], read: Callable[[list[int]], list[_T]]) -> tuple[list[_T], list[Damaged]]:
+    if not keys:
+        return [], []
     try:
         return read(keys), []
     except _UNREADABLE:

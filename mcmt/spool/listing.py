@@ -44,7 +44,7 @@ class Listing:
         return [name.decode("utf-8", "replace") for (name,) in self._connection.execute(_DOMAINS)]
 
     def backlog(self, domain: str | None) -> list[Backlog]:
-        """Counted along the index of due times; a million in about 0.1 s."""
+        """Counted along the index of due times; a million in 0.1 to 0.2 s."""
         found = []
         for name in self.domains() if domain is None else [domain]:
             count, row, due = self._connection.execute(_BACKLOG, (name,)).get

@@ -81,9 +81,9 @@ async def test_a_clock_that_goes_back_loses_nothing(spool: SqliteSpool) -> None:
 async def test_a_time_of_zero_is_a_retry_all_the_same(spool: SqliteSpool) -> None:
     await accept(spool, 2)
     one, two = await pull(spool)
-    await defer(spool, [two], 0.0)
-    spool.release([one.row])
-    assert numbers(await pull(spool)) == [1, 2]
+    await defer(spool, [one], 0.0)
+    spool.release([two.row])
+    assert numbers(await pull(spool)) == [2, 1]
 
 
 async def test_a_pull_stops_at_its_bytes_but_brings_one(spool: SqliteSpool) -> None:

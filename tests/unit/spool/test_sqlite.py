@@ -321,3 +321,28 @@ async def test_closing_finishes_what_was_begun(spool: SqliteSpool, tmp_path: Pat
     again = await open_spool(tmp_path / "spool")
     assert len((await again.pull(DOMAIN, NOW, 100, PLENTY)).deliveries) == 20
     await again.close()
+
+
+async def test_the_wal_does_not_grow_with_what_goes_through_it(spool: SqliteSpool, tmp_path: Path) -> None:
+    wal = tmp_path / "spool" / f"{SHARD}-wal"
+    for _ in range(40):
+        await asyncio.gather(*[accept(spool, content=b"x" * 5000) for _ in range(100)], pull(spool))
+        await finish(spool, await pull(spool, limit=1000))
+    assert wal.stat().st_size < 12 * 1024**2
+
+
+async def test_a_reader_that_stays_holds_up_nobody(spool: SqliteSpool, tmp_path: Path) -> None:
+    await accept(spool)
+    reader = apsw.Connection(str(tmp_path / "spool" / SHARD), flags=apsw.SQLITE_OPEN_READONLY)
+    reader.execute("BEGIN")
+    assert reader.execute("SELECT count(*) FROM delivery").get == 1
+    started = asyncio.get_running_loop().time()
+    for _ in range(20):
+        await asyncio.gather(*[accept(spool, content=b"x" * 50_000) for _ in range(100)])
+    assert asyncio.get_running_loop().time() - started < 20
+    grown = (tmp_path / "spool" / f"{SHARD}-wal").stat().st_size
+    reader.close()
+    for _ in range(20):
+        await accept(spool, content=b"x" * 500_000)
+    assert (tmp_path / "spool" / f"{SHARD}-wal").stat().st_size <= grown + 8 * 1024**2
+    assert len(await pull(spool, limit=3000)) == 2021
