@@ -6,10 +6,11 @@ import json
 import re
 import signal
 import socket
+import subprocess
 from pathlib import Path
 
 from mcmt.cli import sample
-from tests.system.commands import run, staying
+from tests.system.commands import MCMT, environment, run, staying
 
 ANY_PORT = ("--smtp-port", "0")
 
@@ -102,3 +103,29 @@ def test_a_second_demo_in_the_same_folder_is_refused_and_the_first_goes_on(tmp_p
         done = run(tmp_path, "demo", "--once", *ANY_PORT)
         assert (done.returncode, f"pid {demo.process.pid}" in done.stderr) == (1, True), done.stderr
         assert run(tmp_path, "status", "--config", ".demo/mcmt.yaml").returncode == 0
+
+
+def test_a_terminal_that_is_closed_ends_it_quietly(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [MCMT, "demo", *ANY_PORT],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert any("serving until Ctrl-C" in line for line in process.stdout)
+        process.stdout.close()
+        send = ("send", "--config", ".demo/mcmt.yaml", "--token", sample.TOKEN, "--alert", "Hello")
+        assert run(tmp_path, *send).returncode == 0
+        assert process.wait(20) in (0, 1)
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
+    finally:
+        process.kill()
+        process.wait()
+        for stream in (process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
