@@ -26,6 +26,8 @@ class After(Flag):
     """The provider token is refused: have another one made, if that is allowed; else it is the route's fault."""
     TOPIC = auto()
     """About the topic: the message's own fault when the message brought it, otherwise the route's."""
+    SUSPECT = auto()
+    """Said of every token when the environment or the app is the wrong one: not believed by itself."""
 
 
 class Rule(NamedTuple):
@@ -40,6 +42,7 @@ class Rule(NamedTuple):
 _TRANSIENT = Rule(Disposition.TRANSIENT)
 _PERMANENT = Rule(Disposition.PERMANENT)
 _GONE = Rule(Disposition.RECIPIENT_GONE)
+_SUSPECT = Rule(Disposition.RECIPIENT_GONE, After.SUSPECT)
 _FAULT = Rule(Disposition.ROUTE_FAULT)
 _TOPIC = Rule(Disposition.ROUTE_FAULT, After.TOPIC)
 _ELSEWHERE = Rule(Disposition.REFUSED, After.LEAVE)
@@ -48,12 +51,12 @@ _RENEW = Rule(Disposition.REFUSED, After.LEAVE | After.RENEW_TOKEN)
 RULES: dict[str, Rule] = {
     # 400
     "BadCollapseId": _PERMANENT,
-    "BadDeviceToken": _GONE,  # Apple: never try again
+    "BadDeviceToken": _SUSPECT,  # Apple: never try again
     "BadExpirationDate": _PERMANENT,
     "BadMessageId": _PERMANENT,
     "BadPriority": _PERMANENT,
     "BadTopic": _TOPIC,
-    "DeviceTokenNotForTopic": _GONE,
+    "DeviceTokenNotForTopic": _SUSPECT,
     "DuplicateHeaders": _PERMANENT,
     "IdleTimeout": _ELSEWHERE,
     "InvalidPushType": _PERMANENT,

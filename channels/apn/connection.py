@@ -218,6 +218,7 @@ class ApnsConnection(asyncio.Protocol):
                     size=size,
                     duration=self._last_received - sent_at,
                     retry_after=wait,
+                    suspect=After.SUSPECT in rule.after,
                     gone_since=answer.gone_since,
                 ),
             )

@@ -14,12 +14,15 @@ from collections.abc import Callable, Collection, Mapping
 from mcmt.channel.port import Channel, State
 from mcmt.clock import Clock, Timer
 from mcmt.config.settings import DomainSettings, Settings
-from mcmt.engine.queue import DomainQueue, Shared
+from mcmt.engine.queue import DomainQueue
 from mcmt.engine.residency import Residency
 from mcmt.engine.settler import Settler
+from mcmt.engine.shared import Shared
 from mcmt.engine.steady_time import SteadyTime
+from mcmt.engine.suspensions import Suspension, Suspensions
 from mcmt.engine.verdict import EXPIRED
-from mcmt.errors import SpoolError
+from mcmt.errors import ControlError, SpoolError
+from mcmt.message.event import Event, Kind
 from mcmt.spool.port import Spool
 
 log = logging.getLogger(__name__)
@@ -44,6 +47,7 @@ class Engine:
         self._settings = settings
         self._channels = channels
         self._states = {name: state(name) for name in channels}
+        self._suspensions = Suspensions(state("engine"))
         self._clock = clock
         self._shared = Shared(
             spool,
@@ -79,6 +83,48 @@ class Engine:
         """What ``mcmt status`` says of every domain that has something to do."""
         return [self._queues[domain].snapshot() for domain in sorted(self._queues)]
 
+    def suspend(self, domain: str, reason: str) -> None:
+        """Stop sending to *domain* until it is resumed, also over restarts. Raises ControlError."""
+        self._known(domain)
+        self._suspensions.add(domain, reason, self._clock.time())
+        if queue := self._queues.get(domain):
+            queue.suspend(reason)
+        self._tell(domain, "suspended", f"by hand: {reason}")
+
+    def resume(self, domain: str, *, trust: bool = False) -> None:
+        """Send to *domain* again, whatever suspended it; *trust*: believe whom it refuses. Raises ControlError."""
+        settings = self._known(domain)
+        if settings.suspend_delivery:
+            raise ControlError(f"{domain} is suspended by suspend_delivery in the configuration: change it there")
+        if self._suspensions.remove(domain):
+            self._tell(domain, "resumed", "by hand")
+        if queue := self._queues.get(domain) or self._queue_for(domain):
+            queue.resume(trust=trust)
+
+    def retry(self, domain: str) -> None:
+        """Try now what waits in *domain*'s queue. Raises ControlError."""
+        self._known(domain)
+        if suspension := self._suspensions.of(domain):
+            raise ControlError(f"{domain} is suspended ({suspension.reason}): mcmt domain resume {domain}")
+        if queue := self._queues.get(domain) or self._queue_for(domain):
+            queue.retry()
+
+    def suspended(self) -> dict[str, Suspension]:
+        """The domains that an operator has suspended."""
+        return self._suspensions.all()
+
+    def _known(self, domain: str) -> DomainSettings:
+        settings = self._settings.domain(domain)
+        if settings is None:
+            raise ControlError(f"there is no stanza for {domain} under domain: in {self._settings.file}")
+        return settings
+
+    def _tell(self, domain: str, news: str, reason: str) -> None:
+        log.warning("%s is %s: %s", domain, news, reason)
+        self._shared.settler.record(
+            Event(kind=Kind.ROUTE, time=self._clock.time(), domain=domain, phase=news, text=reason)
+        )
+
     @property
     def resident(self) -> int:
         """Deliveries in memory, over all domains."""
@@ -105,6 +151,8 @@ class Engine:
             return None
         method = settings.delivery_method
         queue = DomainQueue(domain, settings, self._channels[method], self._states[method], self._shared)
+        if suspension := self._suspensions.of(domain):
+            queue.suspend(suspension.reason)
         self._queues[domain] = queue
         return queue
 

@@ -117,6 +117,16 @@ class Links:
         if link.connection is not None and not link.warm and link.closing is None:
             link.health.failed(reason)
 
+    def try_now(self) -> None:
+        """See RouteHealth."""
+        for _, health in self._routes:
+            health.try_now()
+
+    def forgive(self) -> None:
+        """See RouteHealth."""
+        for _, health in self._routes:
+            health.forgive()
+
     async def drain(self, limit: float) -> None:
         """Open nothing more, let connections answer for up to *limit* seconds, close them."""
         self._draining = True

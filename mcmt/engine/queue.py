@@ -13,25 +13,23 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import islice
 
-import msgspec
-
 from mcmt.channel.port import Channel, State
-from mcmt.clock import Clock, Timer
 from mcmt.config.settings import DomainSettings
+from mcmt.engine.alarm import Alarm
+from mcmt.engine.answers import Answers
 from mcmt.engine.link import Link
 from mcmt.engine.links import UNTIL_ANSWERED, Links
-from mcmt.engine.residency import Residency
-from mcmt.engine.settler import Settler
-from mcmt.engine.steady_time import SteadyTime
-from mcmt.engine.verdict import EXPIRED, KEPT, judge
+from mcmt.engine.retry import JITTER
+from mcmt.engine.shared import Shared
+from mcmt.engine.verdict import EXPIRED
 from mcmt.errors import SpoolError
 from mcmt.message.event import Event, Kind
 from mcmt.message.model import Delivery
-from mcmt.message.status import Disposition, Outcome
-from mcmt.spool.port import Settlement, Spool
+from mcmt.message.status import Outcome
+from mcmt.spool.port import Settlement
 
 log = logging.getLogger(__name__)
 
@@ -43,17 +41,6 @@ PULL_COLD = 50
 """Deliveries pulled while no connection is warm: enough to see that one is wanted."""
 OFFER_LIMIT = 1000
 """Deliveries offered at a time: as many as one connection to Apple has streams."""
-
-
-class Shared(msgspec.Struct, frozen=True):
-    """What every queue of an engine works with."""
-
-    spool: Spool
-    settler: Settler
-    residency: Residency
-    clock: Clock
-    steady: SteadyTime
-    random: Callable[[], float]
 
 
 class DomainQueue:
@@ -70,9 +57,13 @@ class DomainQueue:
         self._more_due = True
         self._next_due: float | None = None
         self._pulling: asyncio.Task[None] | None = None
-        self._timer: Timer | None = None
-        self._timer_at = 0.0
-        self._stopped = settings.suspend_delivery
+        self._alarm = Alarm(shared.clock, self._rung)
+        self._answers = Answers(domain, settings, shared, self._settled)
+        self._answers.not_before = lambda: self._horizon
+        self._suspended = ""
+        self._draining = False
+        self._horizon = 0.0
+        """While an operator's retry goes on: what is due up to here is sent now, and tried again only after it."""
 
     # -- what happens to it -----------------------------------------------------------------------------------
 
@@ -82,13 +73,38 @@ class DomainQueue:
         self.pump()
 
     def tick(self) -> None:
-        """Once a second: idle connections, ends of life, jumps of the clock."""
+        """Once a second: idle connections, ends of life, answers held long enough, jumps of the clock."""
         self._note_due()
+        self._answers.believe_overdue()
         self._links.close_idle()
         now = self._shared.steady.now()
         if any(delivery.expires <= now for delivery in self._ready):
             self._ready = deque(self._living(list(self._ready)))
         self.pump()
+
+    def suspend(self, reason: str) -> None:
+        """Send nothing more; what was not sent yet goes back, what is on the wire may still be answered."""
+        self._suspended = reason
+        self._shared.spool.release([delivery.row for delivery in self._ready])
+        self._leave(len(self._ready))
+        self._ready.clear()
+        self._more_due = True
+
+    def resume(self, *, trust: bool = False) -> None:
+        """Send again, forgetting what spoke against the route; *trust*: and believe whom it refuses."""
+        self._suspended = ""
+        self._links.forgive()
+        if trust:
+            self._answers.guard.trust()
+        else:
+            self._answers.guard.reset()
+        self.due()
+
+    def retry(self) -> None:
+        """Try now what waits for its time, and the route if it is backed off. Each delivery once."""
+        self._links.try_now()
+        self._horizon = self._clock.time() + self._settings.max_retry_interval * (1 + JITTER)
+        self.due()
 
     def pump(self) -> None:
         """Move what can move: ready to connections, spool to ready; a new connection if all are full."""
@@ -102,12 +118,15 @@ class DomainQueue:
 
     async def drain(self, limit: float) -> None:
         """Send nothing more, let connections answer for up to *limit* seconds, close them."""
-        self._stopped = True
-        if self._timer is not None:
-            self._timer.cancel()
+        self._draining = True
+        self._alarm.cancel()
         if self._pulling is not None:
             await asyncio.wait([self._pulling])
         await self._links.drain(limit)
+
+    @property
+    def _stopped(self) -> bool:
+        return self._draining or bool(self._suspended) or self._settings.suspend_delivery
 
     @property
     def idle(self) -> bool:
@@ -122,41 +141,31 @@ class DomainQueue:
             state = "suspended by a route fault"
         if self._settings.suspend_delivery:
             state = "suspended by suspend_delivery"
+        if self._suspended:
+            state = "suspended by hand"
         return {
             "domain": self.domain,
             "channel": self._settings.delivery_method,
             "route": self._links.route,
             "state": state,
-            "reason": health.fault or health.down,
+            "reason": self._suspended or health.fault or health.down,
             "connections": len(self._links.all),
             "in_flight": self._links.in_flight,
             "ready": len(self._ready),
             "resident": self._resident,
+            "held": self._answers.guard.held,
         }
 
     # -- the LinkOwner ----------------------------------------------------------------------------------------
 
     def answered(self, link: Link, batch: Sequence[tuple[Delivery, Outcome]]) -> None:
-        """Judge a burst of outcomes: settle what was tried, keep what was not."""
-        now = self._clock.time()
-        settlements: list[Settlement] = []
-        events: list[Event] = []
-        kept: list[tuple[Delivery, Outcome]] = []
-        worked = False
-        for delivery, outcome in batch:
-            if outcome.disposition in KEPT:
-                kept.append((delivery, outcome))
-                continue
-            worked = worked or outcome.disposition is not Disposition.AMBIGUOUS
-            verdict = judge(delivery, outcome, self._settings, now, self._shared.random)
-            settlements.append(verdict.settlement)
-            events.extend(verdict.events)
-        if settlements:
-            self._shared.settler.add(settlements, events, self._settled)
-        if worked:
-            link.health.answered()
-        if kept:
-            self._keep(link, kept, worked=worked)
+        """Have a burst of outcomes judged; what stays due is ready again."""
+        front, end = self._answers.take(link.health, batch)
+        if front or end:
+            self._ready.extendleft(reversed(front))
+            self._ready.extend(end)
+            # Not at once: the connection that reports may be in the middle of its own work.
+            self._look_again(0.0)
 
     def has_room(self, link: Link) -> None:
         """Offer to this connection alone: nothing has changed for the others."""
@@ -170,19 +179,6 @@ class DomainQueue:
         """A connection is gone; another may be wanted."""
         self._links.forget(link, reason)
         self.pump()
-
-    def _keep(self, link: Link, kept: Sequence[tuple[Delivery, Outcome]], *, worked: bool) -> None:
-        """What was not processed goes back to the front, and the route hears of it."""
-        self._ready.extendleft(delivery for delivery, _ in reversed(kept))
-        faults = [outcome for _, outcome in kept if outcome.disposition is Disposition.ROUTE_FAULT]
-        refusals = [outcome for _, outcome in kept if outcome.disposition is Disposition.REFUSED]
-        wait = max((outcome.retry_after for outcome in refusals), default=0.0)
-        if refusals and (wait or not worked):
-            link.health.refused(_reason(refusals[0]), wait)
-        if faults:
-            link.health.faulted(_reason(faults[0]))
-        # Not at once: the connection that reports may be in the middle of its own work.
-        self._look_again(0.0)
 
     # -- sending ----------------------------------------------------------------------------------------------
 
@@ -255,9 +251,12 @@ class DomainQueue:
     async def _pull(self, wanted: int) -> None:
         got = 0
         try:
-            pulled = await self._shared.spool.pull(self.domain, self._clock.time(), wanted, PULL_BYTES)
+            now = max(self._clock.time(), self._horizon)
+            pulled = await self._shared.spool.pull(self.domain, now, wanted, PULL_BYTES)
             got = len(pulled.deliveries)
             self._ready.extend(pulled.deliveries)
+            if got < wanted and (pulled.next_due is None or pulled.next_due > self._horizon):
+                self._horizon = 0.0  # the retry that was asked for has reached everything
             if pulled.next_due is not None:
                 self._wait_for(pulled.next_due)
             elif got == wanted:
@@ -293,19 +292,10 @@ class DomainQueue:
             self._look_again(delay)
 
     def _look_again(self, delay: float) -> None:
-        """Pump in *delay* seconds, or earlier if that was asked for already. One timer a domain."""
-        if self._stopped:
-            return
-        at = self._clock.monotonic() + delay
-        if self._timer is not None:
-            if self._timer_at <= at:
-                return
-            self._timer.cancel()
-        self._timer_at = at
-        self._timer = self._clock.call_later(delay, self._timer_fired)
+        if not self._stopped:
+            self._alarm.within(delay)
 
-    def _timer_fired(self) -> None:
-        self._timer = None
+    def _rung(self) -> None:
         self._note_due()
         self.pump()
 
@@ -321,7 +311,3 @@ class DomainQueue:
                 text=f"{route}: {reason}",
             )
         )
-
-
-def _reason(outcome: Outcome) -> str:
-    return f"{outcome.code} {outcome.text}".strip()

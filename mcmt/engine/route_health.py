@@ -99,5 +99,17 @@ class RouteHealth:
             self._news("probe", reason)
         self._hold(self._longest)
 
+    def try_now(self) -> None:
+        """An operator asks to try at once: no back-off; after a fault, the probe."""
+        self._failures = self._refusals = self._holds = 0
+        self._connect_after = self._send_after = 0.0
+
+    def forgive(self) -> None:
+        """An operator says that the fault is mended."""
+        self.try_now()
+        if self.fault:
+            self.fault = ""
+            self._news("resumed", "by hand")
+
     def _hold(self, seconds: float) -> None:
         self._send_after = max(self._send_after, self._clock.monotonic() + seconds)

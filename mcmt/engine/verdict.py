@@ -43,9 +43,17 @@ class Verdict(NamedTuple):
 
 
 def judge(
-    delivery: Delivery, outcome: Outcome, settings: DomainSettings, now: float, random: Callable[[], float]
+    delivery: Delivery,
+    outcome: Outcome,
+    settings: DomainSettings,
+    now: float,
+    random: Callable[[], float],
+    not_before: float = 0.0,
 ) -> Verdict:
-    """The verdict on an attempt whose disposition is FINAL or COUNTED, at *now* (seconds since the epoch)."""
+    """The verdict on an attempt whose disposition is FINAL or COUNTED, at *now* (seconds since the epoch).
+
+    *not_before*: the earliest time of another attempt, whatever the schedule says.
+    """
     kind = FINAL.get(outcome.disposition)
     if kind is not None:
         return Verdict(Settlement(delivery.row), (event_of(kind, delivery, outcome, settings.delivery_method, now),))
@@ -71,7 +79,7 @@ def judge(
         return Verdict(Settlement(delivery.row), (tried, failed))
 
     delay = retry_delay(attempts, settings.retry_interval, settings.max_retry_interval, random)
-    retry_at = now + max(delay, outcome.retry_after)
+    retry_at = max(now + max(delay, outcome.retry_after), not_before)
     last = f"{outcome.code} {outcome.text}".strip()
     return Verdict(Settlement(delivery.row, retry_at, attempts, last), (tried,))
 

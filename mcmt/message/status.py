@@ -48,5 +48,7 @@ class Outcome(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Seconds from the request to the answer."""
     retry_after: float = 0.0
     """Seconds the gateway asked to wait before the next attempt; 0 when it did not ask."""
+    suspect: bool = False
+    """With RECIPIENT_GONE: the gateway says the same of every token when the route is wrong, not the token."""
     gone_since: float = 0.0
     """With RECIPIENT_GONE: when the gateway last knew the token to be invalid, seconds since the epoch; 0 unknown."""

@@ -1,0 +1,104 @@
+"""What the gateways' answers mean for one domain: settle what was tried, keep what was not, doubt what is suspect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from mcmt.config.settings import DomainSettings
+from mcmt.engine.mismatch_guard import THRESHOLD, Answered, MismatchGuard
+from mcmt.engine.route_health import RouteHealth
+from mcmt.engine.settler import Settled
+from mcmt.engine.shared import Shared
+from mcmt.engine.verdict import KEPT, judge
+from mcmt.message.event import Event
+from mcmt.message.model import Delivery
+from mcmt.message.status import Disposition, Outcome
+from mcmt.spool.port import Settlement
+
+_PROVES_NOTHING = KEPT | {Disposition.AMBIGUOUS}
+
+
+class Answers:
+    """The judge of one domain's outcomes."""
+
+    def __init__(self, domain: str, settings: DomainSettings, shared: Shared, settled: Settled) -> None:
+        self._domain = domain
+        self._settings = settings
+        self._shared = shared
+        self._settled = settled
+        self.guard = MismatchGuard(shared.clock)
+        self.not_before: Callable[[], float] = lambda: 0.0
+        """The earliest time of another attempt, whatever the schedule says; seconds since the epoch."""
+
+    def take(self, health: RouteHealth, batch: Sequence[Answered]) -> tuple[list[Delivery], list[Delivery]]:
+        """Judge a burst of outcomes, and tell the route's health of it.
+
+        Returns the deliveries that stay due: those for the front of the line, and those for its end.
+        """
+        tried: list[Answered] = []
+        kept: list[Answered] = []
+        suspects: list[Answered] = []
+        dispositions = set()
+        for answered in batch:
+            outcome = answered[1]
+            dispositions.add(outcome.disposition)
+            if outcome.disposition in KEPT:
+                kept.append(answered)
+            elif outcome.suspect:
+                suspects.append(answered)
+            else:
+                tried.append(answered)
+        if Disposition.DELIVERED in dispositions:
+            self.guard.accepted()
+        given_back: Sequence[Answered] = ()
+        if suspects or self.guard.held:
+            believed, given_back = self.guard.examine(suspects)
+            tried += believed
+        self._judge(tried)
+        worked = not self.guard.tripped and bool(dispositions - _PROVES_NOTHING)
+        if worked:
+            health.answered()
+        if given_back:
+            health.faulted(self._mismatch(given_back[0][1]))
+        if kept:
+            self._tell(health, [outcome for _, outcome in kept], worked=worked)
+        # At the end, so that the next probe is another token.
+        return [delivery for delivery, _ in kept], [delivery for delivery, _ in given_back]
+
+    def believe_overdue(self) -> None:
+        """Settle suspect answers that were held long enough."""
+        self._judge(self.guard.overdue())
+
+    def _judge(self, tried: Sequence[Answered]) -> None:
+        if not tried:
+            return
+        now = self._shared.clock.time()
+        not_before = self.not_before()
+        settlements: list[Settlement] = []
+        events: list[Event] = []
+        for delivery, outcome in tried:
+            verdict = judge(delivery, outcome, self._settings, now, self._shared.random, not_before)
+            settlements.append(verdict.settlement)
+            events.extend(verdict.events)
+        self._shared.settler.add(settlements, events, self._settled)
+
+    @staticmethod
+    def _tell(health: RouteHealth, kept: Sequence[Outcome], *, worked: bool) -> None:
+        faults = [outcome for outcome in kept if outcome.disposition is Disposition.ROUTE_FAULT]
+        refusals = [outcome for outcome in kept if outcome.disposition is Disposition.REFUSED]
+        wait = max((outcome.retry_after for outcome in refusals), default=0.0)
+        if refusals and (wait or not worked):
+            health.refused(_reason(refusals[0]), wait)
+        if faults:
+            health.faulted(_reason(faults[0]))
+
+    def _mismatch(self, outcome: Outcome) -> str:
+        return (
+            f"{_reason(outcome)} for every one of {THRESHOLD} or more device tokens, and none accepted: "
+            "the credential or the route may be for the other environment or another app; mend that, or if the "
+            f"tokens are dead: mcmt domain resume {self._domain} --trust"
+        )
+
+
+def _reason(outcome: Outcome) -> str:
+    return f"{outcome.code} {outcome.text}".strip()
