@@ -19,8 +19,9 @@ from collections.abc import Callable, Sequence
 from typing import Self
 
 from mcmt.clock import Clock, SystemClock
-from mcmt.simulator.connection import Connection, Shared
+from mcmt.simulator.connection import Connection
 from mcmt.simulator.credentials import Credentials
+from mcmt.simulator.exchange import Gateway
 from mcmt.simulator.judge import Judge
 from mcmt.simulator.provider_token import TokenVerifier
 from mcmt.simulator.received import Ledger, Received
@@ -75,7 +76,8 @@ class ApnsSimulator:
         self._server: asyncio.Server | None = None
         self._ledger = Ledger(history, on_received)
         verifier = TokenVerifier(tls.team_id, tls.public_keys())
-        self._shared = Shared(
+        self._connections: set[Connection] = set()
+        self._gateway = Gateway(
             judge=Judge(verifier, frozenset(tls.topics), any_token_length, clock),
             rules=Rulebook(rules, reserved_tokens),
             ledger=self._ledger,
@@ -84,13 +86,12 @@ class ApnsSimulator:
             max_streams=max_streams,
             max_connections=max_connections,
             goaway_on_violation=goaway_on_violation,
-            connections=set(),
         )
 
     async def start(self) -> None:
         """Listen. Raises OSError when the address cannot be had, ConfigError when the credentials cannot be used."""
         self._server = await asyncio.get_running_loop().create_server(
-            lambda: Connection(self._shared),
+            lambda: Connection(self._gateway, self._connections),
             self._host,
             self._asked_port,
             ssl=self._tls.server_context(),
@@ -103,7 +104,7 @@ class ApnsSimulator:
         server, self._server = self._server, None
         if server is not None:
             server.close()
-        connections = list(self._shared.connections)
+        connections = list(self._connections)
         for connection in connections:
             connection.shut()
         if connections:

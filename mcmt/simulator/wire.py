@@ -121,7 +121,7 @@ class Wire:
         self._consumed = 0
         self._closed = 0
         self._blocked: dict[int, bytes] = {}
-        self._timers: set[Timer] = set()
+        self._timers: dict[object, Timer] = {}
 
     @property
     def highest_stream(self) -> int:
@@ -212,7 +212,7 @@ class Wire:
         self._h2.update_settings(values)
         self.limit.decide(settings.max_concurrent_streams)
         if settings.restore_after is not None:
-            self._timers.add(self._clock.call_later(settings.restore_after, partial(self._restore, before)))
+            self._later(settings.restore_after, partial(self._restore, before))
 
     def flush(self) -> None:
         """Write everything that the burst caused, at once."""
@@ -230,14 +230,23 @@ class Wire:
 
     def close_after(self, seconds: float) -> None:
         """Close when the client did not do it within *seconds*."""
-        self._timers.add(self._clock.call_later(seconds, self._transport.close))
+        self._later(seconds, self._transport.close)
 
     def lost(self) -> None:
         """The connection is gone."""
-        for timer in self._timers:
+        for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
         self._blocked.clear()
+
+    def _later(self, seconds: float, callback: Callable[[], None]) -> None:
+        key = object()
+
+        def fire() -> None:
+            self._timers.pop(key, None)
+            callback()
+
+        self._timers[key] = self._clock.call_later(seconds, fire)
 
     def _restore(self, before: Settings) -> None:
         self.apply(before)

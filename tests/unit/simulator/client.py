@@ -17,6 +17,7 @@ from h2.events import (
     ConnectionTerminated,
     DataReceived,
     Event,
+    PingAckReceived,
     RemoteSettingsChanged,
     ResponseReceived,
     StreamEnded,
@@ -95,6 +96,7 @@ class Client:
         self.settings: list[dict[int, int]] = []
         self.goaway: ConnectionTerminated | None = None
         self.eof = False
+        self.pongs = 0
         self.acknowledge = True
 
     def context(self) -> ssl.SSLContext:
@@ -206,6 +208,8 @@ class Client:
             self.answers[event.stream_id].reset = int(event.error_code)
         elif isinstance(event, RemoteSettingsChanged):
             self.settings.append({int(code): change.new_value for code, change in event.changed_settings.items()})
+        elif isinstance(event, PingAckReceived):
+            self.pongs += 1
         elif isinstance(event, ConnectionTerminated):
             self.goaway = event
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import pytest
@@ -31,6 +32,33 @@ class MovedClock:
 
     def call_later(self, delay: float, callback: Callable[[], None]) -> Timer:
         return asyncio.get_running_loop().call_later(delay, callback)
+
+
+class HeldClock(MovedClock):
+    """Its timers wait until the test lets them go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._held: list[HeldTimer] = []
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> Timer:
+        self._held.append(HeldTimer(callback))
+        return self._held[-1]
+
+    def let_go(self) -> None:
+        held, self._held = self._held, []
+        for timer in held:
+            if not timer.cancelled:
+                timer.callback()
+
+
+@dataclass
+class HeldTimer:
+    callback: Callable[[], None]
+    cancelled: bool = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
 
 
 @pytest.fixture(scope="session")

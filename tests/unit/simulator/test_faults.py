@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from mcmt.simulator.apns import ApnsSimulator
@@ -9,7 +11,7 @@ from mcmt.simulator.reserved import FAULTS
 from mcmt.simulator.rules import GoawayRule, Rule, SettingsRule
 
 from .client import Client
-from .conftest import Connect, Simulate
+from .conftest import Connect, HeldClock, Simulate
 
 
 async def warm(simulator: ApnsSimulator, connect: Connect, bearer: str) -> Client:
@@ -90,22 +92,27 @@ async def test_no_answer_keeps_the_streams_place_until_it_is_reset(
     assert [(await client.answer(stream)).reset for stream in both] == [None, None]
 
 
-@pytest.mark.parametrize(("last", "answered"), [("all", 600), ("none", 0), ("middle", 300), (601, 300)])
+@pytest.mark.parametrize(("last", "answered"), [("all", 500), ("none", 0), ("middle", 250), (501, 250)])
 async def test_goaway_in_mid_flight_keeps_its_word(
     last: str | int, answered: int, simulate: Simulate, connect: Connect, bearer: str
 ) -> None:
-    """600 streams are open; those up to the last-stream-id are answered, no other is, and the connection ends."""
+    """500 streams are open; those up to the last-stream-id are answered, no other is, and the connection ends."""
     rules = [
         Rule(token="ff*", goaway=GoawayRule.model_validate({"last": last, "debug": "bye", "code": "NO_ERROR"})),
         Rule(token="ee*", delay=0.3),
     ]
-    simulator = await simulate(rules=rules)
+    held = HeldClock()
+    simulator = await simulate(rules=rules, clock=held)
     client = await warm(simulator, connect, bearer)
-    streams = [client.open(f"ee{number:04x}".ljust(64, "0"), authorization=bearer) for number in range(599)]
+    streams = [client.open(f"ee{number:04x}".ljust(64, "0"), authorization=bearer) for number in range(499)]
     client.write()
-    await simulator.wait_for(600)
+    await asyncio.wait_for(simulator.wait_for(500), 10)
     streams.append(client.open("ff" * 32, authorization=bearer))
     client.write()
+    await client.until(lambda: client.goaway is not None)
+    held.let_go()
+    await client.until(lambda: sum(answer.ended for answer in client.answers.values()) == answered + 1)
+    held.let_go()
     await client.until_closed()
     assert client.goaway is not None
     assert client.goaway.additional_data == b"bye"
@@ -113,7 +120,7 @@ async def test_goaway_in_mid_flight_keeps_its_word(
     assert limit is not None
     assert {stream for stream in streams if client.answers[stream].ended} == {s for s in streams if s <= limit}
     assert sum(client.answers[stream].ended for stream in streams) == answered
-    assert simulator.counts[0, "goaway"] == 600 - answered
+    assert simulator.counts[0, "goaway"] == 500 - answered
     assert simulator.counts[200, ""] == answered + 1
     assert simulator.violations == []
 
@@ -150,14 +157,17 @@ async def test_settings_fall_to_one_with_hundreds_in_flight_and_rise_again(
     simulate: Simulate, connect: Connect, bearer: str
 ) -> None:
     rules = [
-        Rule(nth=(250,), settings=SettingsRule(max_concurrent_streams=1, restore_after=0.2)),
+        Rule(nth=(250,), settings=SettingsRule(max_concurrent_streams=1, restore_after=2.0)),
         Rule(token="ee*", delay=0.1),
     ]
-    simulator = await simulate(rules=rules)
+    held = HeldClock()
+    simulator = await simulate(rules=rules, clock=held)
     client = await warm(simulator, connect, bearer)
     streams = [client.open(f"ee{number:04x}".ljust(64, "0"), authorization=bearer) for number in range(500)]
     client.write()
+    await asyncio.wait_for(simulator.wait_for(501), 10)
     await client.until(lambda: client.room == 1)
+    held.let_go()
     await client.until(lambda: client.room == 1000)
     assert {(await client.answer(stream)).status for stream in streams} == {200}
     assert simulator.violations == []

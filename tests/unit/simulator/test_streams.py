@@ -10,7 +10,7 @@ from mcmt.simulator.rules import Rule, SettingsRule
 from mcmt.simulator.streams_limit import StreamsLimit
 
 from .client import MAX_STREAMS, PAYLOAD, WINDOW
-from .conftest import Connect, Simulate
+from .conftest import Connect, HeldClock, Simulate
 
 REFUSED = 7
 
@@ -116,13 +116,17 @@ async def test_the_windows_are_given_back_as_payload_is_read(simulate: Simulate,
 
 
 async def test_no_data_moves_while_the_window_is_zero(simulate: Simulate, connect: Connect, bearer: str) -> None:
-    rule = Rule(when="connect", settings=SettingsRule(initial_window_size=0, restore_after=0.2))
-    simulator = await simulate(rules=[rule])
+    rule = Rule(when="connect", settings=SettingsRule(initial_window_size=0, restore_after=2.0))
+    held = HeldClock()
+    simulator = await simulate(rules=[rule], clock=held)
     client = await connect(simulator)
     await client.until(lambda: any(change.get(WINDOW) == 0 for change in client.settings))
     stream = client.open(payload=None, authorization=bearer)
-    assert client.h2.local_flow_control_window(stream) == 0
+    client.h2.ping(b"eightoct")
     client.write()
+    await client.until(lambda: client.pongs == 1)
+    assert client.h2.local_flow_control_window(stream) == 0
+    held.let_go()
     await client.until(lambda: client.h2.local_flow_control_window(stream) == 65_535)
     assert simulator.total == 0
     client.h2.send_data(stream, PAYLOAD, end_stream=True)
@@ -246,7 +250,7 @@ async def test_wait_for_returns_when_the_pushes_are_there(simulate: Simulate, co
     await client.push("11" * 32, authorization=bearer)
     assert not waiting.done()
     await client.push("22" * 32, authorization=bearer)
-    await waiting
+    await asyncio.wait_for(waiting, 10)
     assert seen == ["11" * 32, "22" * 32]
     assert [push.token for push in simulator.received] == ["22" * 32]
 
