@@ -1,10 +1,10 @@
 """One transaction: what its jobs want is gathered first, then done in a few statements.
 
-Every call into SQLite gives up the interpreter lock and has to win it back from the event loop, which may
-keep it for 5 ms. So the number of calls must not grow with the number of messages: rows go in and change by
-multi-row VALUES and go out by arrays of ids. (Measured: 100 tasks accepting beside a loop that is busy in
-turns of 0.5 ms: 10,600 to 13,100 messages a second; one row a call, by executemany: 3,100 to 5,000. The CPU
-time is the same.)
+Every call into SQLite gives up the interpreter lock and has to win it back, which beside a busy event loop can
+take a switch interval (5 ms). So the number of calls is kept from growing with the number of messages: rows go
+in and change by multi-row VALUES and go out by arrays of ids. What that gains is not shown: beside a loop that
+never idles, 100 tasks accepting, this, one call a row and executemany each ran at anything from 200 to 37,000
+messages a second from run to run. Alone, executemany took 1.7 us a row and this 2.0.
 """
 
 from __future__ import annotations
