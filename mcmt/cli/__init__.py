@@ -17,6 +17,7 @@ from mcmt.errors import ConfigError, McmtError
 _COMMANDS = {
     "check": "mcmt.cli.check:check",
     "demo": "mcmt.cli.demo:demo",
+    "domain": "mcmt.cli.domain:domain",
     "queue": "mcmt.cli.queue:queue",
     "send": "mcmt.cli.send:send",
     "serve": "mcmt.cli.serve:serve",

@@ -20,7 +20,7 @@ _SHOWN = 5
 
 @click.group()
 def queue() -> None:
-    """Look at deliveries that have not ended."""
+    """Look at deliveries that have not ended, and try them now."""
 
 
 @queue.command("list")
@@ -75,6 +75,19 @@ def show(id_: str, as_json: bool, config: Path | None) -> None:
             if number:
                 click.echo()
             _write_entry(msgspec.json.decode(item, type=Entry), time.time())
+
+
+@queue.command()
+@click.argument("domain")
+@json_option
+@config_option
+def retry(domain: str, as_json: bool, config: Path | None) -> None:
+    """Try now what waits in DOMAIN's queue, each delivery once, and the route if it is backed off."""
+    settings = load_places(config)
+    from mcmt.cli.domain import act
+    from mcmt.control.protocol import Retry
+
+    act(settings, Retry(domain.lower()), as_json=as_json)
 
 
 def _write_row(entry: Entry, now: float) -> None:

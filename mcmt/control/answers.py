@@ -1,6 +1,6 @@
 """What the engine answers to each request: items, made as they are sent.
 
-Rules: it reads the engine and changes nothing in it; a listing holds one page in memory.
+Rules: an action is carried out before its answer; a listing holds one page in memory.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import msgspec
 import mcmt
 from mcmt.clock import Clock
 from mcmt.config.settings import Settings
-from mcmt.control.protocol import DomainStatus, EngineStatus, Queue, Show, Status
+from mcmt.control.protocol import Action, DomainStatus, EngineStatus, Queue, Resume, Retry, Show, Status, Suspend
 from mcmt.spool.port import Backlog, Entry, Spool
 
 PAGE = 500
@@ -30,6 +30,18 @@ class Engine(Protocol):
     @property
     def resident(self) -> int:
         """Deliveries in memory."""
+
+    def suspend(self, domain: str, reason: str) -> None:
+        """Send nothing to *domain*. Raises ControlError."""
+
+    def resume(self, domain: str, *, trust: bool = False) -> None:
+        """Send to it again. Raises ControlError."""
+
+    def retry(self, domain: str) -> None:
+        """Try now what waits. Raises ControlError."""
+
+    def suspended(self) -> Mapping[str, object]:
+        """The domains suspended by hand."""
 
 
 class Listener(Protocol):
@@ -55,8 +67,8 @@ class Answers:
         self._clock = clock
         self._started = clock.monotonic()
 
-    def items(self, request: Status | Queue | Show) -> AsyncIterator[msgspec.Struct]:
-        """The items that answer *request*. Iterating raises SpoolError."""
+    def items(self, request: Status | Queue | Show | Action) -> AsyncIterator[msgspec.Struct]:
+        """The items that answer *request*. Iterating raises SpoolError, and ControlError for an action refused."""
         match request:
             case Status():
                 return self._status()
@@ -64,6 +76,8 @@ class Answers:
                 return self._queue(request)
             case Show():
                 return self._show(request)
+            case Suspend() | Resume() | Retry():
+                return self._act(request)
 
     async def _status(self) -> AsyncIterator[EngineStatus | DomainStatus]:
         backlogs = {backlog.domain: backlog for backlog in await self._spool.backlog()}
@@ -85,7 +99,7 @@ class Answers:
             outbox_lag=max(0.0, now - waiting[0].events[0].time) if waiting and waiting[0].events else 0.0,
         )
         active = {str(domain["domain"]): domain for domain in self._engine.snapshot()}
-        for name in sorted(active.keys() | backlogs.keys()):
+        for name in sorted(active.keys() | backlogs.keys() | self._engine.suspended().keys()):
             held = _held(backlogs.get(name), now)
             yield msgspec.convert({**(active.get(name) or self._resting(name)), **held}, DomainStatus)
 
@@ -94,7 +108,22 @@ class Answers:
         stanza = self._settings.domain(name)
         if stanza is None:
             return {"domain": name, "state": "no stanza", "reason": "nothing under domain: names it any more"}
-        return {"domain": name, "channel": stanza.delivery_method, "route": str(stanza.routes[0])}
+        state = "suspended by hand" if name in self._engine.suspended() else "idle"
+        return {"domain": name, "channel": stanza.delivery_method, "route": str(stanza.routes[0]), "state": state}
+
+    async def _act(self, request: Action) -> AsyncIterator[DomainStatus]:
+        match request:
+            case Suspend():
+                self._engine.suspend(request.domain, request.reason)
+            case Resume():
+                self._engine.resume(request.domain, trust=request.trust)
+            case Retry():
+                self._engine.retry(request.domain)
+        backlogs = await self._spool.backlog(request.domain)
+        active = {str(domain["domain"]): domain for domain in self._engine.snapshot()}
+        held = _held(next(iter(backlogs), None), self._clock.time())
+        status = {**(active.get(request.domain) or self._resting(request.domain)), **held}
+        yield msgspec.convert(status, DomainStatus)
 
     async def _queue(self, request: Queue) -> AsyncIterator[Entry]:
         after, left = 0, request.limit

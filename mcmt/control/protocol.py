@@ -23,7 +23,7 @@ PROTOCOL = 1
 MAX_LINE = 64 * 1024
 """Bytes of a request with its newline. Answers are as long as they must be."""
 
-FailureCode = Literal["bad_request", "not_found", "busy", "too_slow", "spool", "stopping"]
+FailureCode = Literal["bad_request", "refused", "not_found", "busy", "too_slow", "spool", "stopping"]
 
 
 # -- requests ---------------------------------------------------------------------------------------------------------
@@ -48,6 +48,30 @@ class Show(msgspec.Struct, frozen=True, tag_field="do", tag="show"):
     id: str
 
 
+class Suspend(msgspec.Struct, frozen=True, tag_field="do", tag="suspend"):
+    """Send nothing to the domain, also over restarts; answered by its DomainStatus, or by ``refused``."""
+
+    domain: str
+    reason: str
+
+
+class Resume(msgspec.Struct, frozen=True, tag_field="do", tag="resume"):
+    """Send to the domain again, whatever suspended it; answered by its DomainStatus, or by ``refused``."""
+
+    domain: str
+    trust: bool = False
+    """Believe whom the gateway refuses, though it accepted nobody."""
+
+
+class Retry(msgspec.Struct, frozen=True, tag_field="do", tag="retry"):
+    """Try now what waits in the domain's queue; answered by its DomainStatus, or by ``refused``."""
+
+    domain: str
+
+
+Action = Suspend | Resume | Retry
+
+
 class Follow(msgspec.Struct, frozen=True, tag_field="do", tag="follow"):
     """Answered by ``begun``, then a LogLine for every line that reached its log file from now on."""
 
@@ -57,7 +81,7 @@ class Follow(msgspec.Struct, frozen=True, tag_field="do", tag="follow"):
     """Only events of this message; empty: of any."""
 
 
-Request = Status | Queue | Show | Follow
+Request = Status | Queue | Show | Action | Follow
 
 
 # -- answers ----------------------------------------------------------------------------------------------------------
@@ -137,6 +161,8 @@ class DomainStatus(msgspec.Struct, frozen=True, kw_only=True):
     """On the wire, without an answer yet."""
     ready: int = 0
     """In memory, waiting for room on a connection."""
+    held: int = 0
+    """Refused in a way that is not believed yet (mcmt/engine/mismatch_guard.py)."""
     queued: int = 0
     """In the spool, those that are out included."""
     oldest: float | None = None

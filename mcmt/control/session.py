@@ -15,6 +15,7 @@ import msgspec
 from mcmt.control.answers import Answers
 from mcmt.control.protocol import (
     MAX_LINE,
+    Action,
     Begun,
     End,
     Failed,
@@ -28,7 +29,7 @@ from mcmt.control.protocol import (
     Show,
     Status,
 )
-from mcmt.errors import SpoolError
+from mcmt.errors import ControlError, SpoolError
 from mcmt.message.event import Event
 
 REQUEST_TIMEOUT = 60.0
@@ -104,7 +105,7 @@ class Session:
             # A cancellation ends here: asyncio's streams would report a cancelled task as a bug.
             self._writer.transport.abort()
 
-    async def _answer(self, request: Status | Queue | Show) -> End | Failed:
+    async def _answer(self, request: Status | Queue | Show | Action) -> End | Failed:
         sent = 0
         try:
             async for item in self._answers.items(request):
@@ -113,6 +114,8 @@ class Session:
                 await self._drain()
         except SpoolError as error:
             return Failed("spool", str(error))
+        except ControlError as error:
+            return Failed("refused", str(error))
         if isinstance(request, Show) and not sent:
             return Failed(
                 "not_found", f"the spool has no delivery {request.id}: it has ended, or was never accepted here"

@@ -12,6 +12,7 @@ from typing import Any
 
 from mcmt.config.settings import DomainSettings, EventLogSettings, ListenSettings, Settings, SpoolSettings
 from mcmt.control.server import ControlServer
+from mcmt.errors import ControlError
 from mcmt.message.event import Event
 from mcmt.message.model import Envelope, Message, NewDelivery, Part
 from mcmt.message.route import Route
@@ -27,6 +28,22 @@ class StandInEngine:
     def __init__(self) -> None:
         self.domains: list[dict[str, object]] = []
         self.resident = 0
+        self.by_hand: dict[str, str] = {}
+        self.retried: list[str] = []
+
+    def suspend(self, domain: str, reason: str) -> None:
+        self.by_hand[domain] = reason
+
+    def resume(self, domain: str, *, trust: bool = False) -> None:
+        if domain not in self.by_hand:
+            raise ControlError(f"{domain} is not suspended")
+        del self.by_hand[domain]
+
+    def retry(self, domain: str) -> None:
+        self.retried.append(domain)
+
+    def suspended(self) -> dict[str, str]:
+        return self.by_hand
 
     def snapshot(self) -> list[dict[str, object]]:
         return self.domains

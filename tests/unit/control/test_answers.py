@@ -69,6 +69,7 @@ async def test_status_tells_of_the_engine_and_of_every_domain(control: Running, 
         "connections": 0,
         "in_flight": 0,
         "ready": 2,
+        "held": 0,
         "queued": 3,
         "oldest": 90.0,
         "next_due": 0.0,
@@ -212,3 +213,26 @@ async def test_a_bug_in_an_answer_ends_that_connection_alone(tmp_path: Path, cap
         assert await client.answer() == {}
         assert (await (await control.client()).answer())["type"] == "hello"
     assert "could not be answered" in caplog.text
+
+
+async def test_an_action_is_carried_out_and_answered_by_the_domain_as_it_is_then(control: Running) -> None:
+    client = await control.client()
+    await client.answer()
+    await client.ask({"do": "suspend", "domain": DOMAIN, "reason": "maintenance"})
+    item, end = await client.answers()
+    assert (item["item"]["domain"], item["item"]["state"]) == (DOMAIN, "suspended by hand")
+    assert end == {"type": "end"}
+    await client.ask({"do": "resume", "domain": DOMAIN})
+    item, _ = await client.answers()
+    assert item["item"]["state"] == "idle"
+    await client.ask({"do": "retry", "domain": DOMAIN})
+    await client.answers()
+    assert control.engine.retried == [DOMAIN]
+
+
+async def test_an_action_that_is_refused_says_why(control: Running) -> None:
+    client = await control.client()
+    await client.answer()
+    await client.ask({"do": "resume", "domain": DOMAIN})
+    (failed,) = await client.answers()
+    assert failed == {"type": "failed", "code": "refused", "text": f"{DOMAIN} is not suspended"}

@@ -1,0 +1,106 @@
+"""Suspending, resuming and retrying by hand."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from mcmt.errors import ConnectError, ControlError
+from mcmt.message.event import Kind
+from tests.support.engine_bench import Bench
+
+from .scripted import DELIVERED, ScriptedGateway, transient
+
+DOMAIN = "push.example.com"
+
+
+@pytest.fixture
+def gateway() -> ScriptedGateway:
+    return ScriptedGateway()
+
+
+async def test_a_suspended_domain_keeps_its_mail_and_sends_it_when_resumed(
+    tmp_path: Path, gateway: ScriptedGateway
+) -> None:
+    async with Bench(tmp_path, gateway) as bench:
+        bench.engine.suspend(DOMAIN, "maintenance")
+        await bench.accept(20)
+        await asyncio.sleep(0.2)
+        assert gateway.sent == []
+        assert bench.engine.resident == 0, "what is not sent lies on disk"
+        bench.engine.resume(DOMAIN)
+        await bench.wait_for_events(20, Kind.DELIVERY)
+        assert [(event.phase, event.text) for event in await bench.events(Kind.ROUTE)] == [
+            ("suspended", "by hand: maintenance"),
+            ("resumed", "by hand"),
+        ]
+
+
+async def test_a_suspension_holds_over_a_restart(tmp_path: Path, gateway: ScriptedGateway) -> None:
+    async with Bench(tmp_path, gateway) as bench:
+        bench.engine.suspend(DOMAIN, "maintenance")
+        await bench.accept(5)
+    async with Bench(tmp_path, gateway) as bench:
+        await asyncio.sleep(0.2)
+        assert gateway.sent == []
+        assert bench.engine.suspended()[DOMAIN].reason == "maintenance"
+        bench.engine.resume(DOMAIN)
+        await bench.wait_for_events(5, Kind.DELIVERY)
+
+
+async def test_what_was_ready_goes_back_and_what_is_on_the_wire_is_answered(
+    tmp_path: Path, gateway: ScriptedGateway
+) -> None:
+    gateway.room, gateway.delay = 5, None
+    async with Bench(tmp_path, gateway) as bench:
+        await bench.accept(40)
+        await bench.wait_until(lambda: len(gateway.sent) == 5)
+        bench.engine.suspend(DOMAIN, "maintenance")
+        assert bench.engine.resident == 5
+        gateway.open[0].answer()
+        await bench.wait_for_events(5, Kind.DELIVERY)
+        await asyncio.sleep(0.1)
+        assert len(gateway.sent) == 5
+        gateway.delay = 0.0
+        bench.engine.resume(DOMAIN)
+        await bench.wait_for_events(40, Kind.DELIVERY)
+        assert len(gateway.sent) == 40, "nothing was sent twice"
+
+
+async def test_a_retry_by_hand_tries_what_waits_once_and_no_more(tmp_path: Path, gateway: ScriptedGateway) -> None:
+    gateway.script = lambda delivery: transient()
+    async with Bench(tmp_path, gateway, retry_interval=500.0, max_retry_interval=900.0) as bench:
+        await bench.accept(700)
+        await bench.wait_for_events(700, Kind.TRANSIENT)
+        bench.engine.retry(DOMAIN)
+        await bench.wait_for_events(1400, Kind.TRANSIENT)
+        await asyncio.sleep(0.3)
+        assert len(gateway.sent) == 1400
+        gateway.script = lambda delivery: DELIVERED
+        bench.engine.retry(DOMAIN)
+        await bench.wait_for_events(700, Kind.DELIVERY)
+
+
+async def test_a_retry_by_hand_ends_the_back_off_of_the_route(tmp_path: Path, gateway: ScriptedGateway) -> None:
+    gateway.connect_error = ConnectError("connection refused")
+    async with Bench(tmp_path, gateway, max_retry_interval=60.0) as bench:
+        await bench.accept()
+        await bench.wait_until(lambda: len(gateway.connects_to) == 3)
+        gateway.connect_error = None
+        bench.engine.retry(DOMAIN)
+        await bench.wait_for_events(1, Kind.DELIVERY, within=1.0)
+
+
+async def test_what_cannot_be_done_is_refused_with_a_reason(tmp_path: Path, gateway: ScriptedGateway) -> None:
+    async with Bench(tmp_path, gateway, others={"off.example.com": {"suspend_delivery": True}}) as bench:
+        with pytest.raises(ControlError, match=r"no stanza for x\.example\.com"):
+            bench.engine.suspend("x.example.com", "")
+        with pytest.raises(ControlError, match=r"no stanza for x\.example\.com"):
+            bench.engine.retry("x.example.com")
+        with pytest.raises(ControlError, match="suspend_delivery"):
+            bench.engine.resume("off.example.com")
+        bench.engine.suspend(DOMAIN, "maintenance")
+        with pytest.raises(ControlError, match="maintenance"):
+            bench.engine.retry(DOMAIN)
