@@ -5,6 +5,7 @@
     ├── MessageError           a message cannot be accepted; carries the SMTP reply for its sender
     ├── SpoolError             the spool cannot do what was asked; nothing was changed
     │   ├── SpoolLocked            another engine holds it; names its pid
+    │   ├── NotOut                 a delivery was settled that nobody had pulled: a bug of the caller's
     │   └── SpoolUnusable          wrong schema version, unwritable folder, damaged file
     ├── ListenError            an address of a listener cannot be bound; names it and the reason
     ├── EventLogError          a log file cannot be had; names the file and what to do
@@ -65,6 +66,14 @@ class SpoolError(McmtError):
 
 class SpoolLocked(SpoolError):  # noqa: N818 - a state, named as the operator meets it
     """Another engine holds the spool."""
+
+
+class NotOut(SpoolError):  # noqa: N818 - a state of a delivery
+    """A delivery is settled that is not out; ``row`` is its key."""
+
+    def __init__(self, row: int) -> None:
+        super().__init__(f"delivery row {row} cannot be settled: it is not out")
+        self.row = row
 
 
 class SpoolUnusable(SpoolError):  # noqa: N818 - a state, named as the operator meets it

@@ -10,10 +10,8 @@ from mcmt.engine.route_health import RouteHealth
 from mcmt.engine.settler import Settled
 from mcmt.engine.shared import Shared
 from mcmt.engine.verdict import KEPT, judge
-from mcmt.message.event import Event
 from mcmt.message.model import Delivery
 from mcmt.message.status import Disposition, Outcome
-from mcmt.spool.port import Settlement
 
 _PROVES_NOTHING = KEPT | {Disposition.AMBIGUOUS}
 
@@ -74,13 +72,9 @@ class Answers:
             return
         now = self._shared.clock.time()
         not_before = self.not_before()
-        settlements: list[Settlement] = []
-        events: list[Event] = []
-        for delivery, outcome in tried:
-            verdict = judge(delivery, outcome, self._settings, now, self._shared.random, not_before)
-            settlements.append(verdict.settlement)
-            events.extend(verdict.events)
-        self._shared.settler.add(settlements, events, self._settled)
+        settings, random = self._settings, self._shared.random
+        verdicts = [judge(delivery, outcome, settings, now, random, not_before) for delivery, outcome in tried]
+        self._shared.settler.add(verdicts, self._settled)
 
     @staticmethod
     def _tell(health: RouteHealth, kept: Sequence[Outcome], *, worked: bool) -> None:

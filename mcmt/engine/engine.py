@@ -77,7 +77,11 @@ class Engine:
         if self._expiring is not None:
             await asyncio.wait([self._expiring])
         await asyncio.gather(*(queue.drain(limit) for queue in self._queues.values()))
-        await self._shared.settler.flush()
+        try:
+            async with asyncio.timeout(max(limit, 1.0)):
+                await self._shared.settler.flush()
+        except TimeoutError:
+            log.error("the spool took no more results before the end: those deliveries will be sent again")
 
     def snapshot(self) -> list[dict[str, object]]:
         """What ``mcmt status`` says of every domain that has something to do."""

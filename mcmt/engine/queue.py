@@ -187,6 +187,8 @@ class DomainQueue:
             if link.spent:
                 link.close(UNTIL_ANSWERED)
                 return
+            if self._shared.settler.stuck:
+                return  # the tick asks again
             if (delay := link.health.send_delay()) > 0:
                 self._look_again(delay)
                 return

@@ -4,17 +4,20 @@ Rules: one settlement is under way at a time, and whatever is judged meanwhile m
 that load makes the transactions larger and not more (invariant 10). What cannot be written stays here
 and is tried again: a result that was known is never dropped while the process lives. It is bounded by
 what the queues may hold resident, because a delivery stays resident until its verdict is on disk.
+
+While the spool takes nothing, ``stuck`` is true and the queues send nothing: a delivery whose result
+cannot be kept would be sent again after a crash.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from mcmt.config.settings import DomainSettings
-from mcmt.engine.verdict import judge
-from mcmt.errors import SpoolError
+from mcmt.engine.verdict import Verdict, judge
+from mcmt.errors import NotOut, SpoolError
 from mcmt.message.event import Event
 from mcmt.message.model import Delivery
 from mcmt.message.status import Outcome
@@ -33,17 +36,18 @@ class Settler:
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
-        self._settlements: list[Settlement] = []
+        self._verdicts: list[Verdict] = []
         self._events: list[Event] = []
         self._settled: list[tuple[Settled, list[Settlement]]] = []
         self._task: asyncio.Task[None] | None = None
+        self.stuck = False
+        """The spool has refused the last burst, and is asked again every second."""
 
-    def add(self, settlements: list[Settlement], events: Iterable[Event], settled: Settled | None) -> None:
+    def add(self, verdicts: Sequence[Verdict], settled: Settled | None) -> None:
         """Write these soon; call *settled* when they are on disk."""
-        self._settlements.extend(settlements)
-        self._events.extend(events)
+        self._verdicts.extend(verdicts)
         if settled is not None:
-            self._settled.append((settled, settlements))
+            self._settled.append((settled, [verdict.settlement for verdict in verdicts]))
         self._start()
 
     def fail(
@@ -55,12 +59,7 @@ class Settler:
         settled: Settled | None = None,
     ) -> None:
         """End deliveries without an attempt; *outcome* is final."""
-        verdicts = [judge(delivery, outcome, settings, now, random=lambda: 0.0) for delivery in deliveries]
-        self.add(
-            [verdict.settlement for verdict in verdicts],
-            [event for verdict in verdicts for event in verdict.events],
-            settled,
-        )
+        self.add([judge(delivery, outcome, settings, now, random=lambda: 0.0) for delivery in deliveries], settled)
 
     def record(self, event: Event) -> None:
         """Write an event that changes no delivery."""
@@ -78,25 +77,33 @@ class Settler:
 
     async def _run(self) -> None:
         try:
-            while self._settlements or self._events:
-                settlements, self._settlements = self._settlements, []
+            while self._verdicts or self._events:
+                verdicts, self._verdicts = self._verdicts, []
                 events, self._events = self._events, []
                 settled, self._settled = self._settled, []
-                await self._write(settlements, events)
+                await self._write(verdicts, events)
                 for callback, done in settled:
                     callback(done)
         finally:
             self._task = None
 
-    async def _write(self, settlements: list[Settlement], events: list[Event]) -> None:
-        told = False
+    async def _write(self, verdicts: list[Verdict], events: list[Event]) -> None:
         while True:
+            settlements = [verdict.settlement for verdict in verdicts]
+            told = [event for verdict in verdicts for event in verdict.events]
             try:
-                await self._spool.settle(settlements, events)
+                await self._spool.settle(settlements, [*told, *events])
+            except NotOut as error:
+                # Answered twice by its channel: the first answer has been written. The others must not wait for it.
+                log.error("a channel answered the delivery of row %d twice: the second answer is dropped", error.row)
+                verdicts = [verdict for verdict in verdicts if verdict.settlement.row != error.row]
             except SpoolError as error:
-                if not told:
-                    log.error("results of %d deliveries wait for the spool: %s", len(settlements), error)
-                    told = True
+                if not self.stuck:
+                    log.error("sending pauses: the results of %d deliveries wait for the spool: %s", len(told), error)
+                    self.stuck = True
                 await asyncio.sleep(_RETRY_SECONDS)
             else:
+                if self.stuck:
+                    log.warning("sending goes on: the spool takes results again")
+                    self.stuck = False
                 return

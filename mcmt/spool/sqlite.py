@@ -21,7 +21,7 @@ import apsw
 import msgspec
 
 from mcmt.clock import Clock, SystemClock
-from mcmt.errors import SpoolError
+from mcmt.errors import NotOut, SpoolError
 from mcmt.message.event import Event, Kind, LogPosition, OutboxRow
 from mcmt.message.model import Delivery, Message, NewDelivery
 from mcmt.spool.away import AS_IT_WAS, GONE, Ledger
@@ -96,7 +96,7 @@ class SqliteSpool:
         try:
             pairs = [(settlement, out[settlement.row]) for settlement in settlements]
         except KeyError as error:
-            raise SpoolError(f"delivery row {error} cannot be settled: it is not out") from None
+            raise NotOut(error.args[0]) from None
         await self._commits.put(Settle(self._loop.create_future(), pairs, events))
 
     async def record(self, events: Sequence[Event]) -> None:
