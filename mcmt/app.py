@@ -75,7 +75,7 @@ class App:
 
     async def _start(self) -> None:
         settings, clock = self.settings, self._clock
-        self.spool = await SqliteSpool.open(settings.spool.path)
+        self.spool = await SqliteSpool.open(settings.spool.path, clock, settings.spool.min_free)
         self._closers.append(self.spool.close)
         state = StateStore.open(settings.spool.path)
         self._closers.append(lambda: asyncio.to_thread(state.close))

@@ -5,6 +5,7 @@
     ├── MessageError           a message cannot be accepted; carries the SMTP reply for its sender
     ├── SpoolError             the spool cannot do what was asked; nothing was changed
     │   ├── SpoolLocked            another engine holds it; names its pid
+    │   ├── SpoolFull              less than min_free is left on its disk
     │   ├── NotOut                 a delivery was settled that nobody had pulled: a bug of the caller's
     │   └── SpoolUnusable          wrong schema version, unwritable folder, damaged file
     ├── ListenError            an address of a listener cannot be bound; names it and the reason
@@ -66,6 +67,10 @@ class SpoolError(McmtError):
 
 class SpoolLocked(SpoolError):  # noqa: N818 - a state, named as the operator meets it
     """Another engine holds the spool."""
+
+
+class SpoolFull(SpoolError):  # noqa: N818 - a state, named as the operator meets it
+    """Less than min_free is left on the spool's disk: no message is accepted, deliveries go on."""
 
 
 class NotOut(SpoolError):  # noqa: N818 - a state of a delivery

@@ -13,7 +13,7 @@ from typing import Final
 
 from aiosmtpd.smtp import syntax
 
-from mcmt.errors import MessageError, SpoolError
+from mcmt.errors import MessageError, SpoolError, SpoolFull
 from mcmt.intake import limits
 from mcmt.intake.data import BareLineEndError, DataReader
 from mcmt.intake.path import read_parameters, read_path
@@ -157,6 +157,10 @@ class SmtpSession(Session):
         except MessageError as reason:
             self._ending = isinstance(reason, BareLineEndError)
             self._refuse("DATA", reason)
+        except SpoolFull as error:
+            log.error("%s %s: not kept: %s", self._connection_id, self._peer, error)
+            # RFC 5321 4.2.2: 452 is insufficient system storage; the client keeps the message and comes again.
+            self._refuse("DATA", MessageError(452, "4.3.1", "not enough room on the disk here; try again later"))
         except SpoolError as error:
             log.error("%s %s: not kept: %s", self._connection_id, self._peer, error)
             text = "the spool cannot keep the message now; nothing was kept, try again later"

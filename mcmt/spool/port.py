@@ -75,7 +75,9 @@ class Spool(Protocol):
     """Every coroutine returns after the transaction is on disk, and raises SpoolError when nothing was done."""
 
     async def accept(self, message: Message, deliveries: Sequence[NewDelivery], events: Sequence[Event]) -> None:
-        """Keep a message with all its deliveries, due at once; then tell the listener of due domains."""
+        """Keep a message with all its deliveries, due at once; then tell the listener of due domains.
+
+        Raises SpoolFull when the disk has less than ``min_free`` left."""
 
     async def pull(self, domain: str, now: float, limit: int, max_bytes: int) -> Pulled:
         """Up to *limit* due deliveries of a domain, oldest first, with bodies of at most *max_bytes* together (but at

@@ -33,6 +33,7 @@ from mcmt.spool.port import Backlog, Entry, Pulled, Settlement
 from mcmt.spool.pulls import Pulls
 from mcmt.spool.reader import MAX_EXPIRED_BYTES, Reader, Request
 from mcmt.spool.schema import open_reader, open_writer
+from mcmt.spool.space import Space
 from mcmt.spool.transaction import Damaged
 
 SHARD = "shard-0.sqlite"
@@ -53,17 +54,26 @@ class SqliteSpool:
     """``mcmt.spool.port.Spool``, on one shard file."""
 
     @classmethod
-    async def open(cls, path: Path, clock: Clock | None = None) -> SqliteSpool:
-        """Open the spool in folder *path*. *clock* only dates the events about rows that cannot be read."""
+    async def open(cls, path: Path, clock: Clock | None = None, min_free: int = 0) -> SqliteSpool:
+        """Open the spool in folder *path*. *clock* only dates the events about rows that cannot be read.
+
+        *min_free*: bytes of its disk that no new message may take.
+        """
         lock, writer, readers = await asyncio.to_thread(_open_files, path)
-        return cls(lock, writer, readers, clock or SystemClock())
+        return cls(lock, writer, readers, clock or SystemClock(), Space(path, min_free))
 
     def __init__(
-        self, lock: FolderLock, writer: apsw.Connection, readers: tuple[apsw.Connection, ...], clock: Clock
+        self,
+        lock: FolderLock,
+        writer: apsw.Connection,
+        readers: tuple[apsw.Connection, ...],
+        clock: Clock,
+        space: Space,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._lock = lock
         self._clock = clock
+        self._space = space
         self._closed = False
         self._ledger = Ledger()
         pulls, log, listing = readers
@@ -82,6 +92,7 @@ class SqliteSpool:
         if not deliveries:
             await self.record(events)
             return
+        self._space.require()
         await self._has_room()
         try:
             job = Accept(self._loop.create_future(), message, deliveries, events)
