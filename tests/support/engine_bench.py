@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mcmt.channel.port import Channel
-from mcmt.clock import SystemClock
+from mcmt.clock import Clock, SystemClock
 from mcmt.config.settings import DomainSettings, EventLogSettings, Settings, SpoolSettings
 from mcmt.engine.engine import Engine
 from mcmt.message.event import Event, Kind
@@ -32,6 +32,7 @@ class Bench:
         routes: tuple[str, ...] = ("test://gateway",),
         options: OptionsModel | None = None,
         others: Mapping[str, Mapping[str, Any]] | None = None,
+        clock: Clock | None = None,
         **changes: Any,
     ) -> None:
         """*changes* are settings of the domain push.example.com; *others*: more domains, and what differs there."""
@@ -59,7 +60,7 @@ class Bench:
             rejectlog=(),
             control_socket=folder / "control.sock",
         )
-        self.clock = SystemClock()
+        self.clock = clock or SystemClock()
 
     async def __aenter__(self) -> Bench:
         self.spool = await SqliteSpool.open(self.settings.spool.path)

@@ -48,7 +48,7 @@ apn_logger:
     assert configuration.faults(text, check_format) == [
         "mcmt.yaml:1:11: hostname: expected a host name such as mx.example.com, got 'not a name'",
         "mcmt.yaml:2:10: workers: more than one worker is not available in this version; give 1 or auto, got 4",
-        "mcmt.yaml:3:32: spool.min_free: expected a size such as 4096, 64KB, 10MB or 1GB",
+        "mcmt.yaml:3:32: spool.min_free: expected a size such as 4096, 64KB, 10MB or 1GB, got 'much'",
         "mcmt.yaml:7:7: esmtp_listener.listen.127.0.0.1:2525.mcmt_recption: "
         "unknown option; did you mean mcmt_reception?",
         "mcmt.yaml:8:25: esmtp_listener.listen.127.0.0.1:2525.max_message_size: "
