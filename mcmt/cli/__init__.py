@@ -18,6 +18,7 @@ _COMMANDS = {
     "check": "mcmt.cli.check:check",
     "demo": "mcmt.cli.demo:demo",
     "domain": "mcmt.cli.domain:domain",
+    "log": "mcmt.cli.log:log",
     "queue": "mcmt.cli.queue:queue",
     "send": "mcmt.cli.send:send",
     "serve": "mcmt.cli.serve:serve",

@@ -12,8 +12,8 @@ import msgspec
 from mcmt.config.channel_schema import Channels, LoggerSchema
 from mcmt.config.document import Path
 from mcmt.config.faults import Checker
-from mcmt.config.schema import ChannelLoggerStanza, MainLoggerStanza
-from mcmt.config.settings import DomainSettings, EventLogSettings
+from mcmt.config.schema import ChannelLoggerStanza, MainLoggerStanza, RotateStanza
+from mcmt.config.settings import DomainSettings, EventLogSettings, RotateSettings
 
 MAIN = "ec_logger"
 
@@ -102,6 +102,7 @@ def _channel_logger(
         log_delivery=stanza.log_delivery,
         log_tempfail=stanza.log_tempfail,
         log_permfail=stanza.log_permfail,
+        rotate=_rotate(checker, path, stanza.rotate),
         **{option: getattr(stanza, option) for option in _SAME},
         **formats,
     )
@@ -116,6 +117,7 @@ def _main_loggers(checker: Checker, files: _Files) -> tuple[tuple[EventLogSettin
             continue
         if stanza.mainlog is None and stanza.rejectlog is None and not wrong:
             checker.fault(path, "names no file; give mainlog, rejectlog or both", key=True)
+        rotate = _rotate(checker, path, stanza.rotate)
         for log, suffix in (("mainlog", ""), ("rejectlog", ".rejectlog")):
             file = getattr(stanza, log)
             if file is not None:
@@ -125,10 +127,18 @@ def _main_loggers(checker: Checker, files: _Files) -> tuple[tuple[EventLogSettin
                         name=f"{MAIN}.{name}{suffix}",
                         channel=None,
                         logfile=tidy(file),
+                        rotate=rotate,
                         **{option: getattr(stanza, option) for option in _SAME},
                     )
                 )
     return tuple(logs["mainlog"]), tuple(logs["rejectlog"])
+
+
+def _rotate(checker: Checker, path: Path, options: object) -> RotateSettings | None:
+    if options is None:
+        return None
+    stanza, _ = checker.stanza(RotateStanza, (*path, "rotate"), options)
+    return None if stanza is None else RotateSettings(**dict(stanza))
 
 
 def _warn(

@@ -13,12 +13,20 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
-from mcmt.config.settings import DomainSettings, EventLogSettings, ListenSettings, Settings
+from mcmt.config.settings import (
+    DomainSettings,
+    EventLogSettings,
+    ListenSettings,
+    RotateSettings,
+    Settings,
+)
 from mcmt.message.route import parse_route
-from mcmt.options import FilePath, OptionsModel, Seconds, Size
+from mcmt.options import FilePath, OptionsModel, Seconds, Size, parse_duration, parse_size
 
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 """Who may submit mail when ``relay_hosts`` is not given."""
+SMALLEST_LOG = 64 * 1024
+"""Bytes that ``rotate.size`` must have: less would be a new file with every burst of lines."""
 
 
 def _default(settings: type[msgspec.Struct], option: str) -> Any:
@@ -46,6 +54,32 @@ def _retries(value: object) -> object:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
     raise ValueError("expected auto (until the message expires), none (the same) or a whole number")
+
+
+def _rotate_size(value: object) -> object:
+    if value == "none":
+        return None
+    size = parse_size(value)
+    if size < SMALLEST_LOG:
+        raise ValueError(f"must be at least {SMALLEST_LOG // 1024}KB, or none")
+    return size
+
+
+def _rotate_every(value: object) -> object:
+    if value == "none":
+        return None
+    every = parse_duration(value, "s")
+    if every < 60:
+        raise ValueError("must be at least 60 seconds, or none; for a day write 1d")
+    return every
+
+
+def _keep(value: object) -> object:
+    if value == "all":
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return value
+    raise ValueError("expected all, or how many rotated files stay: a whole number from 1")
 
 
 def _network(value: object) -> object:
@@ -151,8 +185,6 @@ class DomainStanza(OptionsModel):
 class ChannelLoggerStanza(OptionsModel):
     """``<channel>_logger``, one logger. What is None comes from the channel."""
 
-    NOT_AVAILABLE: ClassVar[frozenset[str]] = frozenset({"rotate"})
-
     logfile: FilePath | None = None
     logmode: Mode = _default(EventLogSettings, "logmode")
     heartbeat: Seconds = _default(EventLogSettings, "heartbeat")
@@ -165,12 +197,12 @@ class ChannelLoggerStanza(OptionsModel):
     log_tempfail_format: str | None = None
     log_permfail_format: str | None = None
     log_heartbeat_format: str | None = None
+    rotate: dict[Any, Any] | None = None
+    """A RotateStanza."""
 
 
 class MainLoggerStanza(OptionsModel):
     """``ec_logger``, one logger: the main log, the reject log, or both. They have no switches: they are the ledger."""
-
-    NOT_AVAILABLE: ClassVar[frozenset[str]] = frozenset({"rotate"})
 
     mainlog: FilePath | None = None
     rejectlog: FilePath | None = None
@@ -178,3 +210,14 @@ class MainLoggerStanza(OptionsModel):
     heartbeat: Seconds = _default(EventLogSettings, "heartbeat")
     format: Literal["text", "json"] = _default(EventLogSettings, "format")
     token: Literal["full", "masked"] = _default(EventLogSettings, "token")
+    rotate: dict[Any, Any] | None = None
+    """A RotateStanza, for both files."""
+
+
+class RotateStanza(OptionsModel):
+    """``rotate`` of a logger"""
+
+    size: Annotated[int | None, BeforeValidator(_rotate_size)] = _default(RotateSettings, "size")
+    every: Annotated[float | None, BeforeValidator(_rotate_every)] = _default(RotateSettings, "every")
+    keep: Annotated[int | None, BeforeValidator(_keep)] = _default(RotateSettings, "keep")
+    compress: Literal["gzip", "none"] = _default(RotateSettings, "compress")

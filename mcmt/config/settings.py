@@ -59,6 +59,18 @@ class DomainSettings(msgspec.Struct, frozen=True, kw_only=True):
     suspend_delivery: bool = False
 
 
+class RotateSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """When a log begins a new file, and what becomes of the old ones."""
+
+    size: int | None = 100 * 1024**2
+    """Bytes at which a file is full; None: never."""
+    every: float | None = 86400.0
+    """At the multiples of so many seconds since 1970-01-01 00:00 UTC; None: never."""
+    keep: int | None = 7
+    """How many rotated files stay, the youngest; None: all."""
+    compress: Literal["gzip", "none"] = "gzip"
+
+
 class EventLogSettings(msgspec.Struct, frozen=True, kw_only=True):
     """One logger: a file, the events that it takes, and their formats."""
 
@@ -79,6 +91,8 @@ class EventLogSettings(msgspec.Struct, frozen=True, kw_only=True):
     tempfail_format: str = ""
     permfail_format: str = ""
     heartbeat_format: str = ""
+    rotate: RotateSettings | None = None
+    """None: the file grows until someone else rotates it."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):

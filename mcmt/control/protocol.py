@@ -72,6 +72,13 @@ class Retry(msgspec.Struct, frozen=True, tag_field="do", tag="retry"):
 Action = Suspend | Resume | Retry
 
 
+class Rotate(msgspec.Struct, frozen=True, tag_field="do", tag="rotate"):
+    """Answered by a Rotation (mcmt/eventlog/rotation.py) for every log asked for; by ``not_found`` if there is none."""
+
+    logger: str | None = None
+    """A logger's name, with its stanza or without; None: every log."""
+
+
 class Follow(msgspec.Struct, frozen=True, tag_field="do", tag="follow"):
     """Answered by ``begun``, then a LogLine for every line that reached its log file from now on."""
 
@@ -81,7 +88,7 @@ class Follow(msgspec.Struct, frozen=True, tag_field="do", tag="follow"):
     """Only events of this message; empty: of any."""
 
 
-Request = Status | Queue | Show | Action | Follow
+Request = Status | Queue | Show | Action | Rotate | Follow
 
 
 # -- answers ----------------------------------------------------------------------------------------------------------

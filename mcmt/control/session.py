@@ -7,7 +7,7 @@ dropped, so that the logs never wait for anyone.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, cast
 
 import msgspec
@@ -26,10 +26,11 @@ from mcmt.control.protocol import (
     LogLine,
     Queue,
     Request,
+    Rotate,
     Show,
     Status,
 )
-from mcmt.errors import ControlError, SpoolError
+from mcmt.errors import ControlError, EventLogError, SpoolError
 from mcmt.message.event import Event
 
 REQUEST_TIMEOUT = 60.0
@@ -50,6 +51,9 @@ class EventLog(Protocol):
 
     def follow(self, listener: Callable[[str, str, Event], None]) -> Callable[[], object]:
         """Call *listener* with logger's name, line and event once a line is on disk; returns what ends it."""
+
+    def rotate(self, logger: str | None) -> Awaitable[Sequence[msgspec.Struct]]:
+        """Begin new files, and say what became of each. Raises EventLogError: no such logger, or it stops."""
 
 
 class Refused(Exception):  # noqa: N818 - an answer, raised where it is found out and sent where the client is known
@@ -88,7 +92,7 @@ class Session:
             if isinstance(request, Follow):
                 await self._follow(request)
                 return
-            self.send(await self._answer(request))
+            self.send(await (self._rotate(request) if isinstance(request, Rotate) else self._answer(request)))
             await self._drain()
 
     def send(self, answer: Hello | Begun | End | Failed) -> None:
@@ -120,6 +124,14 @@ class Session:
             return Failed(
                 "not_found", f"the spool has no delivery {request.id}: it has ended, or was never accepted here"
             )
+        return End()
+
+    async def _rotate(self, request: Rotate) -> End | Failed:
+        try:
+            for rotation in await self._eventlog.rotate(request.logger):
+                self._send_item(rotation)
+        except EventLogError as error:
+            return Failed("not_found", str(error))
         return End()
 
     async def _follow(self, follow: Follow) -> None:

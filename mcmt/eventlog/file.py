@@ -16,9 +16,10 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
+from mcmt.eventlog.names import find_inode, real
 from mcmt.message.event import LogPosition
 
 _FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
@@ -49,7 +50,7 @@ class LogFile:
         if known is None:
             self._create()
             return False
-        place = self._find(known.inode)
+        place = find_inode(self.path, known.inode)
         if place is None:
             self._tell(
                 f"{self.path}: the file that was written last is gone; a new one begins, "
@@ -101,6 +102,30 @@ class LogFile:
         self.offset += keep
         self.tail = 0
 
+    def rotate(self, target: Path) -> bool:
+        """Call the file *target* from now on, and begin a new one at the path. False: as in ``append``.
+
+        On OSError it has the name that it had; if even that was refused, the new one, and is written to under it.
+        """
+        if not self._is_ours():
+            return False
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+        path, old = real(self.path), (self._descriptor, self.inode, self.device, self.offset)
+        path.rename(target)
+        try:
+            self._create()
+        except OSError:
+            self._descriptor, self.inode, self.device, self.offset = old
+            target.rename(path)  # nothing has been written to what may stand there
+            raise
+        os.close(old[0])
+        return True
+
+    def head(self, length: int) -> bytes:
+        """The first *length* bytes, or fewer."""
+        return self._read(0, min(length, self.offset))
+
     def moved(self) -> bool:
         """The path names another file by now, or none."""
         try:
@@ -121,7 +146,7 @@ class LogFile:
             if not stat.S_ISREG(status.st_mode):
                 raise OSError(errno.EINVAL, "not a regular file", str(self.path))
             self._apply_mode(status)
-            folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            folder = os.open(real(self.path).parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 os.fsync(folder)  # or a power loss takes the file's name away
             finally:
@@ -145,23 +170,6 @@ class LogFile:
         self.offset = size
         self.tail = 0
 
-    def _find(self, inode: int) -> Path | None:
-        for place in self._places():
-            with contextlib.suppress(OSError):
-                status = place.stat()
-                if status.st_ino == inode and stat.S_ISREG(status.st_mode):
-                    return place
-        return None
-
-    def _places(self) -> Iterator[Path]:
-        yield self.path
-        name, stem, suffix = self.path.name, self.path.stem, self.path.suffix
-        with contextlib.suppress(OSError):
-            # Rotated names: log.ec.1, log.ec-20250131, log-20250131.ec; another logger's log.json is none.
-            for place in sorted(self.path.parent.iterdir()):
-                if place.name.startswith(name) or (place.name.startswith(stem) and place.suffix == suffix):
-                    yield place
-
     def _is_ours(self) -> bool:
         if self._descriptor < 0 and not self._return():
             return False
@@ -179,7 +187,7 @@ class LogFile:
 
     def _return(self) -> bool:
         """Open the file again after a failure. What stands past the offset is our own torn write."""
-        place = self._find(self.inode)
+        place = find_inode(self.path, self.inode)
         if place is None:
             self._tell(f"{self.path}: was removed; a new one begins")
             self._create()

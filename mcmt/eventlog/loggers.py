@@ -17,12 +17,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from mcmt.config.settings import EventLogSettings, Settings
+from mcmt.config.settings import EventLogSettings, RotateSettings, Settings
 from mcmt.errors import EventLogError
 from mcmt.eventlog.escape import escape
 from mcmt.eventlog.format import compile_format
 from mcmt.eventlog.jsonline import compile_json
 from mcmt.eventlog.mainlog import MAINLOG, REJECTLOG
+from mcmt.eventlog.names import looks_rotated
 from mcmt.message.event import Event, Kind
 
 Renderers = Mapping[Kind, Callable[[Event], str]]
@@ -38,6 +39,7 @@ class EventLogger:
         self.mode: int = settings.logmode
         self.heartbeat: float = settings.heartbeat
         """Seconds between heartbeats; 0: none."""
+        self.rotate: RotateSettings | None = settings.rotate
         self._channel = settings.channel
         self._renderers = renderers
 
@@ -59,7 +61,7 @@ class EventLogger:
 
 
 def build_loggers(settings: Settings) -> Sequence[EventLogger]:
-    """Every logger that the settings name. Raises EventLogError for a bad format or a file that two of them share."""
+    """Every logger that the settings name. Raises EventLogError for a bad format or file name, or a file of two."""
     loggers = [EventLogger(entry.name, entry, _channel_renderers(entry)) for entry in settings.channel_loggers]
     loggers += [EventLogger(entry.name, entry, _all_or_json(entry, MAINLOG)) for entry in settings.mainlog]
     # A main log and a reject log come from one stanza; a position needs a name that is one file's own.
@@ -69,6 +71,8 @@ def build_loggers(settings: Settings) -> Sequence[EventLogger]:
     ]
     owners: dict[str | Path, EventLogger] = {}
     for logger in loggers:
+        if looks_rotated(logger.path.name):
+            raise EventLogError(f"{logger.path}: is a name as rotated files have; give {logger.name} another logfile")
         for key, what in ((logger.path.resolve(), f"the file {logger.path}"), (logger.name, "a name")):
             other = owners.setdefault(key, logger)
             if other is not logger:

@@ -28,6 +28,7 @@ from mcmt.eventlog.heartbeat import Heartbeats
 from mcmt.eventlog.loggers import EventLogger
 from mcmt.eventlog.outbox import Outbox
 from mcmt.eventlog.progress import Progress, Written
+from mcmt.eventlog.rotation import Rotation, Rotations
 from mcmt.message.event import Event, LogPosition, OutboxRow
 
 Listener = Callable[[str, str, Event], None]
@@ -52,6 +53,7 @@ class EventLogWriter:
         self._tell = tell
         self._all = [Progress(logger, clock, tell) for logger in loggers]
         self._heartbeats = Heartbeats(self._all, outbox, clock, self.wake)
+        self._rotations = Rotations(self._all, clock, tell, self.wake, self._in_thread)
         self._thread = ThreadPoolExecutor(1, "eventlog")
         self._listeners: dict[object, Listener] = {}
         self._due = asyncio.Event()
@@ -97,6 +99,14 @@ class EventLogWriter:
             progress.resume()
         await self._reached(self._reopening)
 
+    async def rotate(self, logger: str | None = None) -> Sequence[Rotation]:
+        """Begin a new file now for the logger of that name, with its stanza or without; None: for every one.
+
+        Raises EventLogError when there is no such logger, or the writer is stopped before.
+        """
+        self._check_running()
+        return await self._rotations.ask(logger)
+
     async def stop(self) -> None:
         """Write and acknowledge everything in the outbox, then close. What cannot be written now stays there."""
         self._stopping = True
@@ -132,12 +142,15 @@ class EventLogWriter:
         await self._reached(self._flushing)
 
     async def _reached(self, waiters: list[asyncio.Future[None]]) -> None:
-        if self._task is None or self._task.done():
-            raise EventLogError("the event log is not running")
+        self._check_running()
         future = asyncio.get_running_loop().create_future()
         waiters.append(future)
         self.wake()
         await future
+
+    def _check_running(self) -> None:
+        if self._task is None or self._task.done():
+            raise EventLogError("the event log is not running")
 
     async def _run(self) -> None:
         while True:
@@ -162,7 +175,11 @@ class EventLogWriter:
         if not self._stopping:
             await self._heartbeats.record(self._trip)
         await self._follow_renames()
+        if not self._stopping:
+            await self._rotations.carry_out(self._through)
         await self._remember()
+        if not self._stopping:
+            await self._rotations.tend()
         ready = [progress for progress in self._all if progress.ready]
         if not ready:
             return False
@@ -297,6 +314,7 @@ class EventLogWriter:
         if self._closed:
             return
         self._closed = True
+        await self._rotations.stop()
         for progress in self._all:
             await self._in_thread(progress.file.close)
         self._thread.shutdown(wait=False)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from channels.apn import LOGGER
+from mcmt.config.settings import RotateSettings
 from tests.unit.config.support import DOMAIN, LISTENER, SPOOL, Configuration
 
 BASE = SPOOL + LISTENER + DOMAIN
+WRITTEN: dict[str, Any] = {"size": 1024**3, "every": 43200.0, "keep": 30, "compress": "none"}
 
 
 def test_a_channels_logger_has_the_channels_file_and_formats(configuration: Configuration) -> None:
@@ -116,11 +120,47 @@ def test_a_logger_without_files_is_a_fault(configuration: Configuration) -> None
     )
 
 
-@pytest.mark.parametrize("stanza", ["apn_logger", "ec_logger"])
-def test_rotation_is_not_silently_left_out(configuration: Configuration, stanza: str) -> None:
-    assert f"{stanza}.one.rotate: is not available in this version; remove it" in "\n".join(
-        configuration.faults(f"{BASE}{stanza}: {{one: {{rotate: {{keep: 7}}}}}}\n")
-    )
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("", RotateSettings()),
+        ("size: 1GB, every: 12h, keep: 30, compress: none", RotateSettings(**WRITTEN)),
+        ("size: none, every: none, keep: all", RotateSettings(size=None, every=None, keep=None)),
+        ("size: 65536, every: 3600", RotateSettings(size=65536, every=3600.0)),
+    ],
+)
+def test_rotation_is_set_for_each_logger_and_for_both_files_of_a_main_logger(
+    configuration: Configuration, written: str, meant: RotateSettings
+) -> None:
+    settings = configuration.load(
+        f"{BASE}apn_logger: {{one: {{rotate: {{{written}}}}}, two: {{logfile: two.ec}}}}\n"
+        f"ec_logger: {{one: {{mainlog: main.ec, rejectlog: reject.ec, rotate: {{{written}}}}}}}\n"
+    ).settings
+    assert [log.rotate for log in settings.channel_loggers] == [meant, None]
+    assert [log.rotate for log in (*settings.mainlog, *settings.rejectlog)] == [meant, meant]
+
+
+@pytest.mark.parametrize(
+    ("written", "fault"),
+    [
+        ("{size: 1KB}", "rotate.size: must be at least 64KB, or none"),
+        ("{size: big}", "rotate.size: expected a size such as"),
+        ("{every: 1}", "rotate.every: must be at least 60 seconds, or none; for a day write 1d"),
+        ("{every: day}", "rotate.every: expected a duration such as"),
+        ("{keep: 0}", "rotate.keep: expected all, or how many rotated files stay"),
+        ("{keep: true}", "rotate.keep: expected all, or how many rotated files stay"),
+        ("{compress: zstd}", "rotate.compress: expected 'gzip' or 'none'"),
+        ("{sise: 1GB}", "rotate.sise: unknown option; did you mean size?"),
+        ("{size: }", "rotate.size: has no value"),
+        ("daily", "rotate: expected options below it"),
+        ("", "rotate: has no value"),
+    ],
+)
+@pytest.mark.parametrize("stanza", ["apn_logger: {one: {rotate: %s}}", "ec_logger: {one: {mainlog: a.ec, rotate: %s}}"])
+def test_what_is_wrong_about_rotation_is_told_with_its_place(
+    configuration: Configuration, stanza: str, written: str, fault: str
+) -> None:
+    assert f".one.{fault}" in configuration.fault(f"{BASE}{stanza % written}\n")
 
 
 def test_a_push_domain_without_a_notification_log_is_a_warning(configuration: Configuration) -> None:

@@ -20,6 +20,7 @@ from mcmt.config.schema import (
     ListenStanza,
     MainLoggerStanza,
     RootStanza,
+    RotateStanza,
     SpoolStanza,
 )
 from mcmt.errors import ConfigError
@@ -42,6 +43,8 @@ STANZAS: list[tuple[type[OptionsModel], list[Place]]] = [
     (channels()["apn"].Options, [TOKEN, CERTIFICATE]),
     (ChannelLoggerStanza, [("apn_logger", "apn_logger1")]),
     (MainLoggerStanza, [("ec_logger", "ec_logger1")]),
+    (RotateStanza, [("apn_logger", "apn_logger1", "rotate")]),
+    (RotateStanza, [("ec_logger", "ec_logger1", "rotate")]),
 ]
 OPTIONS = [
     pytest.param(model, name, places, id=f"{model.__name__}.{name}")

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from mcmt.config.settings import DomainSettings, EventLogSettings, ListenSettings, Settings, SpoolSettings
 from mcmt.control.server import ControlServer
-from mcmt.errors import ControlError
+from mcmt.errors import ControlError, EventLogError
+from mcmt.eventlog.rotation import Rotation
 from mcmt.message.event import Event
 from mcmt.message.model import Envelope, Message, NewDelivery, Part
 from mcmt.message.route import Route
@@ -62,6 +63,12 @@ class StandInEventLog:
         key = object()
         self.listeners[key] = listener
         return lambda: self.listeners.pop(key, None)
+
+    async def rotate(self, logger: str | None) -> Sequence[Rotation]:
+        names = [name for name in (CHANNEL_LOG, LEDGER) if logger in (None, name)]
+        if not names:
+            raise EventLogError(f"there is no logger {logger}")
+        return [Rotation(name, f"/logs/{name}", f"/logs/{name}-20261122T180000Z") for name in names]
 
     def tell(self, logger: str, line: str, event: Event) -> None:
         for listener in tuple(self.listeners.values()):
