@@ -38,7 +38,8 @@ _EXPIRED = "SELECT * FROM delivery WHERE (expires, row) > (?1, ?2) AND expires <
 _NEXT = "SELECT due, row FROM delivery WHERE domain = ?1 AND due > ?2 ORDER BY due, row"
 _MESSAGE = "'[' || id || ',' || deliveries || ',' || parts || ',' || sender || ']'"
 _PART = "'[' || id || ',' || length(content) || ',' || head || ']'"
-_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, apsw.CorruptError)
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, apsw.CorruptError)
+"""What damaged rows raise."""
 
 _Args = tuple[Any, ...]
 _T = TypeVar("_T")
@@ -87,7 +88,7 @@ class Fetch:
             ).get
             return decode_messages(b"[%b]" % (text or b""))
 
-        return _each("message", keys, read)
+        return read_each("message", keys, read)
 
     def parts(self, keys: list[int]) -> tuple[list[tuple[int, Part]], list[Damaged]]:
         """Those of the parts that are in the spool, and those that cannot be read."""
@@ -106,13 +107,13 @@ class Fetch:
                 parts.append((stored.id, Part(stored.head.media_type, stored.head.headers, content)))
             return parts
 
-        return _each("part", keys, read)
+        return read_each("part", keys, read)
 
     def _page(self, query: str, args: _Args, limit: int, domain: str) -> Page:
         try:
             text = self._connection.execute(f"SELECT CAST(group_concat({_ROW}) AS BLOB) FROM ({query})", args).get  # noqa: S608
             deliveries = decode_deliveries(b"[%b]" % (text or b""))
-        except _UNREADABLE:
+        except UNREADABLE:
             return self._page_by_rows(query, args, limit, domain)
         if not deliveries:
             return Page([], [], None, False)
@@ -127,23 +128,24 @@ class Fetch:
             try:
                 text = self._connection.execute(f"SELECT CAST({_ROW} AS BLOB) FROM delivery WHERE row = ?", (row,)).get  # noqa: S608
                 page.deliveries += decode_deliveries(b"[%b]" % (text or b""))
-            except _UNREADABLE as error:
+            except UNREADABLE as error:
                 page.damaged.append(Damaged("delivery", row, str(error), domain))
         page.full = len(keys) == limit
         return page
 
 
-def _each(source: str, keys: list[int], read: Callable[[list[int]], list[_T]]) -> tuple[list[_T], list[Damaged]]:
+def read_each(source: str, keys: list[int], read: Callable[[list[int]], list[_T]]) -> tuple[list[_T], list[Damaged]]:
+    """What *read* makes of all keys at once, or of each alone where one of them is damaged, and those that are."""
     if not keys:
         return [], []
     try:
         return read(keys), []
-    except _UNREADABLE:
+    except UNREADABLE:
         found: list[_T] = []
         damaged = []
         for key in keys:
             try:
                 found += read([key])
-            except _UNREADABLE as error:
+            except UNREADABLE as error:
                 damaged.append(Damaged(source, key, str(error)))
         return found, damaged

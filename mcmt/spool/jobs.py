@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Sequence
 
 from mcmt.message.event import Event, LogPosition
+from mcmt.message.failure import Failure
 from mcmt.message.model import Message, NewDelivery
 from mcmt.spool.away import GONE, Away
-from mcmt.spool.port import Settlement
+from mcmt.spool.port import OwedReport, Settlement
 from mcmt.spool.rows import due_at, encode_data, encode_envelope, encode_head, encode_sender, microseconds
 from mcmt.spool.transaction import Damaged, Transaction
 
@@ -32,7 +33,7 @@ class SpoolJob:
 class Accept(SpoolJob):
     """A message with its deliveries."""
 
-    __slots__ = ("_deliveries", "_head", "_parts", "domains")
+    __slots__ = ("_deliveries", "_failures", "_head", "_parts", "domains")
 
     def __init__(
         self,
@@ -40,10 +41,12 @@ class Accept(SpoolJob):
         message: Message,
         deliveries: Sequence[NewDelivery],
         events: Sequence[Event],
+        failures: Sequence[Failure] = (),
     ) -> None:
         sizes = [len(part.content) for part in message.parts]
         super().__init__(future, events, sum(sizes) + len(message.header_block))
         self.domains = {delivery.domain for delivery in deliveries}
+        self._failures = failures
         self._head = (message.batch_id, len(deliveries), encode_sender(message), encode_envelope(message))
         self._parts = [(encode_head(part), part.content) for part in message.parts]
         self._deliveries = [
@@ -53,8 +56,47 @@ class Accept(SpoolJob):
 
     def stage(self, transaction: Transaction) -> None:
         """Keep all of it."""
-        transaction.insert_message(self._head, self._parts, self._deliveries)
+        message = transaction.insert_message(self._head, self._parts, self._deliveries)
+        for failure in self._failures:
+            transaction.fail(message, 0, failure)
         transaction.record(self.events)
+
+
+class Bounce(Accept):
+    """A report as a message of its own, and the failures that it tells."""
+
+    __slots__ = ("_owed",)
+
+    def __init__(
+        self,
+        future: asyncio.Future[None],
+        owed: OwedReport,
+        message: Message,
+        deliveries: Sequence[NewDelivery],
+        events: Sequence[Event],
+    ) -> None:
+        super().__init__(future, message, deliveries, events)
+        self._owed = owed
+
+    def stage(self, transaction: Transaction) -> None:
+        """Keep the one, let go of the others."""
+        super().stage(transaction)
+        transaction.tell(self._owed.key, self._owed.through, self._owed.count)
+
+
+class Undeliverable(SpoolJob):
+    """Failures that nobody can be told of."""
+
+    __slots__ = ("_owed",)
+
+    def __init__(self, future: asyncio.Future[None], owed: OwedReport, events: Sequence[Event]) -> None:
+        super().__init__(future, events)
+        self._owed = owed
+
+    def stage(self, transaction: Transaction) -> None:
+        """Let go of them, and tell the log."""
+        super().stage(transaction)
+        transaction.tell(self._owed.key, self._owed.through, self._owed.count)
 
 
 class Settle(SpoolJob):
@@ -76,6 +118,8 @@ class Settle(SpoolJob):
         for settlement, away in self._settlements:
             if settlement.retry_at is None:
                 transaction.finish(settlement.row, away.message, away.deliveries, away.parts)
+                if settlement.failure is not None:
+                    transaction.fail(away.message, settlement.row, settlement.failure)
             else:
                 due = due_at(settlement.retry_at)
                 transaction.reschedule(settlement.row, due, settlement.attempts, settlement.last)

@@ -16,7 +16,8 @@ from typing import Protocol
 import msgspec
 
 from mcmt.message.event import Event, LogPosition, OutboxRow
-from mcmt.message.model import Delivery, Message, NewDelivery
+from mcmt.message.failure import Failure
+from mcmt.message.model import Delivery, Message, NewDelivery, Sender
 
 
 class Pulled(msgspec.Struct, frozen=True):
@@ -37,6 +38,25 @@ class Settlement(msgspec.Struct, frozen=True, gc=False):
     """Attempts made by now, where it is due again."""
     last: str = ""
     """Code and text of the last answer, for ``mcmt queue show``."""
+    failure: Failure | None = None
+    """Where it failed for good and somebody is owed a report of that."""
+
+
+class OwedReport(msgspec.Struct, frozen=True):
+    """The failures of one message that one return path is owed a report of, at this moment."""
+
+    key: int
+    return_path: str
+    sender: Sender
+    """Of the message that the failures are of."""
+    header_block: bytes
+    """That message's own header fields."""
+    failures: tuple[Failure, ...]
+    """The first of them, MAX_LISTED at most."""
+    count: int
+    """All of them."""
+    through: int
+    """The spool's mark behind the last of them: what fails from now on is told by another report."""
 
 
 class Backlog(msgspec.Struct, frozen=True):
@@ -85,7 +105,21 @@ class Spool(Protocol):
         to quarantine with an event, and the rest are returned."""
 
     async def settle(self, settlements: Sequence[Settlement], events: Sequence[Event]) -> None:
-        """Finish or reschedule deliveries that are out, and keep the events, in one transaction."""
+        """Finish or reschedule deliveries that are out, and keep the events and failures, in one transaction."""
+
+    async def pull_reports(self, now: float, limit: int) -> Sequence[OwedReport]:
+        """Up to *limit* reports that are due: those whose message has nothing pending, then those whose first failure
+        was GATHER_SECONDS ago. For one caller: until they are made they are returned again."""
+
+    async def report(
+        self,
+        owed: OwedReport,
+        bounce: Message | None,
+        deliveries: Sequence[NewDelivery],
+        events: Sequence[Event],
+    ) -> None:
+        """Accept the message that makes a report, and let go of the failures that it tells, in one transaction.
+        Without a message they go all the same: the events say why. A second time it is a SpoolError."""
 
     def release(self, rows: Collection[int]) -> None:
         """These are not out any more, and as due as they were: no attempt was made."""

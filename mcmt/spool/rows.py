@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from mcmt.message.event import Event
+from mcmt.message.failure import Failure
 from mcmt.message.model import Envelope, Headers, Message, NewDelivery, Part, Sender
 
 _LAST_MICROSECOND = 2**62
@@ -78,7 +79,29 @@ class StoredPart(msgspec.Struct, frozen=True, array_like=True):
     head: PartHead
 
 
-class _Report(msgspec.Struct, frozen=True, array_like=True):
+class StoredReport(msgspec.Struct, frozen=True, array_like=True):
+    """An owed report as a page of them is read, apart from its failures and its message's envelope."""
+
+    id: int
+    return_path: str
+    through: int
+    """The id of its last failure; 0: it has none."""
+    count: int
+    length: int
+    """Of its message's ``envelope``."""
+    sender: SenderData
+
+
+class StoredFailure(msgspec.Struct, frozen=True, array_like=True):
+    """``failure``."""
+
+    id: int
+    report: int
+    last: str
+    data: Failure
+
+
+class EnvelopeData(msgspec.Struct, frozen=True, array_like=True):
     """``message.envelope``: what only a report needs."""
 
     envelope: Envelope
@@ -93,6 +116,9 @@ decode_sender = msgspec.json.Decoder(SenderData).decode
 decode_deliveries = msgspec.json.Decoder(list[StoredDelivery]).decode
 decode_messages = msgspec.json.Decoder(list[StoredMessage]).decode
 decode_parts = msgspec.json.Decoder(list[StoredPart]).decode
+decode_reports = msgspec.json.Decoder(list[StoredReport]).decode
+decode_failures = msgspec.json.Decoder(list[StoredFailure]).decode
+decode_envelope = msgspec.msgpack.Decoder(EnvelopeData).decode
 decode_events = msgspec.msgpack.Decoder(tuple[Event, ...]).decode
 
 
@@ -104,7 +130,7 @@ def encode_sender(message: Message) -> str:
 
 def encode_envelope(message: Message) -> bytes:
     """``message.envelope``."""
-    return _msgpack.encode(_Report(message.envelope, message.header_block, message.size))
+    return _msgpack.encode(EnvelopeData(message.envelope, message.header_block, message.size))
 
 
 def encode_head(part: Part) -> str:
@@ -116,6 +142,11 @@ def encode_data(delivery: NewDelivery, size: int) -> str:
     """``delivery.data``."""
     data = (delivery.number, delivery.part, delivery.recipient, delivery.token, size, delivery.expires)
     return _json.encode(data).decode()
+
+
+def encode_failure(failure: Failure) -> str:
+    """``failure.data``."""
+    return _json.encode(failure).decode()
 
 
 def encode_events(events: Sequence[Event]) -> bytes:

@@ -11,7 +11,7 @@ There is one writing connection and any number of reading ones; only the writing
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import apsw
@@ -19,7 +19,7 @@ import apsw
 from mcmt.errors import SpoolUnusable
 from mcmt.spool.folder import create_file
 
-VERSION = 1
+VERSION = 2
 APPLICATION = 0x6D636D74  # "mcmt", for file(1)
 # https://sqlite.org/wal.html: before it, a checkpoint beside a writer could corrupt a WAL that two connections use.
 _FIRST_SOUND_SQLITE = (3, 51, 3)
@@ -68,12 +68,35 @@ CREATE TABLE quarantine (
     statement BLOB NOT NULL         -- the INSERT that puts it back, byte for byte
 ) STRICT;
 """
+# Since version 2. The unique index finds a message's reports, due ones are found by theirs.
+_REPORTS = """
+-- AUTOINCREMENT: the failures of a report in quarantine must not be taken for another one's.
+CREATE TABLE report (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    message INTEGER NOT NULL,
+    return_path TEXT NOT NULL,
+    due INTEGER NOT NULL,           -- microseconds since the epoch; 0: nothing of its message is pending
+    UNIQUE (message, return_path)
+) STRICT;
+CREATE INDEX report_due ON report (due);
+CREATE TABLE failure (
+    id INTEGER PRIMARY KEY,         -- grows
+    report INTEGER NOT NULL,
+    due INTEGER NOT NULL,           -- when it is to be told at the latest
+    data TEXT NOT NULL,             -- JSON: mcmt.message.failure.Failure
+    last TEXT NOT NULL              -- the answer before, taken over from the delivery
+) STRICT;
+CREATE INDEX failure_report ON failure (report);
+"""
+_MIGRATIONS = {1: _REPORTS}
+"""What brings a file from that version to the next one."""
 
 COLUMNS = {
     "message": ("id", "batch_id", "row", "deliveries", "pending", "parts", "sender", "envelope"),
     "part": ("id", "head", "content"),
     "delivery": ("row", "message", "domain", "due", "expires", "attempts", "data", "last"),
     "outbox": ("sequence", "events"),
+    "report": ("id", "message", "return_path", "due"),
 }
 """Columns of the tables that rows are inserted into or quarantined from, the key first."""
 
@@ -88,7 +111,7 @@ def open_writer(path: Path) -> apsw.Connection:
         # Checkpoints are the writer's own business: none in the middle of a commit that somebody waits for.
         connection.execute("PRAGMA wal_autocheckpoint=0")
         connection.execute(f"PRAGMA journal_size_limit={_WAL_KEPT}")
-        prepare(connection, path, APPLICATION, VERSION, _TABLES)
+        prepare(connection, path, APPLICATION, VERSION, _TABLES + _REPORTS, _MIGRATIONS)
     except apsw.Error as error:
         raise unusable(path, error) from error
     return connection
@@ -122,8 +145,18 @@ def configure(connection: apsw.Connection, cache: int) -> None:
     connection.execute(f"PRAGMA cache_size=-{cache}")
 
 
-def prepare(connection: apsw.Connection, path: Path, application: int, version: int, tables: str) -> None:
-    """Make the tables of an empty file, or check that they are the ones that we know."""
+def prepare(
+    connection: apsw.Connection,
+    path: Path,
+    application: int,
+    version: int,
+    tables: str,
+    migrations: Mapping[int, str] = {},
+) -> None:
+    """Make the tables of an empty file, bring older ones up to *version*, or check that they are the ones we know.
+
+    In one transaction: a file is of one version or of the other, whenever this is killed.
+    """
     with connection:
         found = connection.pragma("user_version"), connection.pragma("application_id")
         if found == (0, 0) and not connection.execute("SELECT count(*) FROM sqlite_schema").get:
@@ -132,11 +165,15 @@ def prepare(connection: apsw.Connection, path: Path, application: int, version: 
             connection.pragma("user_version", version)
         elif found[1] != application:
             raise SpoolUnusable(f"{path} is a database of another program; name another folder in spool.path")
-        elif found[0] != version:
+        elif found[0] > version or not all(step in migrations for step in range(found[0], version)):
             raise SpoolUnusable(
                 f"{path} has schema version {found[0]} and this mcmt knows version {version};"
                 " run the mcmt that wrote it, or a later one"
             )
+        elif found[0] < version:
+            for step in range(found[0], version):
+                connection.execute(migrations[step])
+            connection.pragma("user_version", version)
 
 
 def unusable(path: Path, error: apsw.Error) -> SpoolUnusable:

@@ -23,15 +23,17 @@ import msgspec
 from mcmt.clock import Clock, SystemClock
 from mcmt.errors import NotOut, SpoolError
 from mcmt.message.event import Event, Kind, LogPosition, OutboxRow
+from mcmt.message.failure import Failure
 from mcmt.message.model import Delivery, Message, NewDelivery
 from mcmt.spool.away import AS_IT_WAS, GONE, Ledger
 from mcmt.spool.commits import Commits
 from mcmt.spool.folder import FolderLock, prepare_folder, sync_folder
-from mcmt.spool.jobs import Accept, Acknowledge, Quarantine, Settle, SpoolJob
+from mcmt.spool.jobs import Accept, Acknowledge, Bounce, Quarantine, Settle, SpoolJob, Undeliverable
 from mcmt.spool.listing import Listing
-from mcmt.spool.port import Backlog, Entry, Pulled, Settlement
+from mcmt.spool.port import Backlog, Entry, OwedReport, Pulled, Settlement
 from mcmt.spool.pulls import Pulls
 from mcmt.spool.reader import MAX_EXPIRED_BYTES, Reader, Request
+from mcmt.spool.reports import Reports
 from mcmt.spool.schema import open_reader, open_writer
 from mcmt.spool.space import Space
 from mcmt.spool.transaction import Damaged
@@ -82,12 +84,19 @@ class SqliteSpool:
         self._reader = Reader(pulls, self._ledger)
         self._log = Listing(log)
         self._listing = Listing(listing)
+        self._reports = Reports(listing)
         self._pulls = Pulls(self._reader, self._ledger, self._pull_thread)
         self._commits = Commits(writer, self._pulls.leave)
 
     # ---- what changes the spool
 
-    async def accept(self, message: Message, deliveries: Sequence[NewDelivery], events: Sequence[Event]) -> None:
+    async def accept(
+        self,
+        message: Message,
+        deliveries: Sequence[NewDelivery],
+        events: Sequence[Event],
+        failures: Sequence[Failure] = (),
+    ) -> None:
         """Keep a message with all its deliveries."""
         if not deliveries:
             await self.record(events)
@@ -95,7 +104,7 @@ class SqliteSpool:
         self._space.require()
         await self._has_room()
         try:
-            job = Accept(self._loop.create_future(), message, deliveries, events)
+            job = Accept(self._loop.create_future(), message, deliveries, events, failures)
         except (msgspec.MsgspecError, ValueError, TypeError, IndexError) as error:
             raise SpoolError(f"message {message.batch_id} cannot be kept: {error}") from error
         await self._commits.put(job)
@@ -109,6 +118,19 @@ class SqliteSpool:
         except KeyError as error:
             raise NotOut(error.args[0]) from None
         await self._commits.put(Settle(self._loop.create_future(), pairs, events))
+
+    async def report(
+        self,
+        owed: OwedReport,
+        bounce: Message | None,
+        deliveries: Sequence[NewDelivery],
+        events: Sequence[Event],
+    ) -> None:
+        """Accept the message that makes a report, and let go of the failures that it tells."""
+        await self._has_room()
+        future = self._loop.create_future()
+        job = Bounce(future, owed, bounce, deliveries, events) if bounce else Undeliverable(future, owed, events)
+        await self._commits.put(job)
 
     async def record(self, events: Sequence[Event]) -> None:
         """Keep events that change nothing else."""
@@ -136,6 +158,14 @@ class SqliteSpool:
     async def pull_expired(self, now: float, limit: int) -> tuple[Delivery, ...]:
         """Up to *limit* deliveries whose life has ended, with bodies of at most MAX_EXPIRED_BYTES together."""
         return (await self._pull(Request(None, now, limit, MAX_EXPIRED_BYTES))).deliveries
+
+    async def pull_reports(self, now: float, limit: int) -> Sequence[OwedReport]:
+        """Up to *limit* reports that are due, with header fields of at most reports.MAX_BYTES together."""
+        while True:
+            reports, damaged = await self._ask(self._listing_thread, self._reports.due, now, limit)
+            moved = damaged and await self._quarantine(self._clock.time(), damaged)
+            if reports or not moved:
+                return reports
 
     def release(self, rows: Collection[int]) -> None:
         """These are not out any more, and as due as they were."""

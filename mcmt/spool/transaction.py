@@ -10,7 +10,6 @@ messages a second from run to run. Alone, executemany took 1.7 us a row and this
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 import apsw
@@ -18,14 +17,18 @@ import msgspec
 
 from mcmt.errors import SpoolError
 from mcmt.message.event import Event, LogPosition
+from mcmt.message.failure import Failure
+from mcmt.spool.owed import Owed, finish_messages
 from mcmt.spool.rows import encode_events
 from mcmt.spool.schema import COLUMNS, ids
+from mcmt.spool.statements import execute_rows
 
 # One outbox row is read and written whole, so it must stay small beside memory.
 EVENTS_PER_ROW = 256
-# Each is a statement that SQLite keeps prepared.
-_ROWS_AT_ONCE = (256, 64, 16, 4, 1)
-_INSERT = {table: (f"INSERT INTO {table} VALUES {{rows}}", len(columns)) for table, columns in COLUMNS.items()}  # noqa: S608
+_INSERT = {
+    table: (f"INSERT INTO {table} VALUES {{rows}}", len(COLUMNS[table]))  # noqa: S608 - our own words
+    for table in ("message", "part", "delivery")
+}
 # SQLite walks the VALUES and looks each row up by its key.
 _RESCHEDULE = (
     "UPDATE delivery SET due = new.column2, attempts = new.column3, last = new.column4"
@@ -39,7 +42,7 @@ _COUNT_DOWN = (
 )
 _FINISHED = "SELECT id, parts FROM message WHERE id IN carray(?1) AND pending = 0"
 _POSITION = "INSERT INTO position VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET inode = ?2, offset = ?3"
-_TEXT = frozenset({"batch_id", "sender", "head", "domain", "data", "last"})
+_TEXT = frozenset({"batch_id", "sender", "head", "domain", "data", "last", "return_path"})
 
 
 _KEYS = """
@@ -49,12 +52,13 @@ SELECT
         ifnull((SELECT max(key) + 1 FROM quarantine WHERE source IN ('message', 'part')), 1)),
     max(ifnull((SELECT row + deliveries FROM message ORDER BY id DESC LIMIT 1), 1),
         ifnull((SELECT max(row) + 1 FROM delivery), 1),
-        ifnull((SELECT max(key) + 1 FROM quarantine WHERE source = 'delivery'), 1))
+        ifnull((SELECT max(key) + 1 FROM quarantine WHERE source = 'delivery'), 1)),
+    ifnull((SELECT max(id) + 1 FROM failure), 1)
 """
 
 
 class Keys:
-    """The keys to be given next: to a message, whose parts take the ones that follow, and to a delivery.
+    """The keys to be given next: to a message, whose parts take the ones that follow, to a delivery, to a failure.
 
     A key is never given twice while the spool is open (cursors rest on it), nor while anything is left of the
     message that it was given with.
@@ -63,7 +67,8 @@ class Keys:
     def __init__(self, connection: apsw.Connection) -> None:
         self.message: int
         self.row: int
-        self.message, self.row = connection.execute(_KEYS).get
+        self.failure: int
+        self.message, self.row, self.failure = connection.execute(_KEYS).get
 
 
 class Damaged(msgspec.Struct, frozen=True):
@@ -87,6 +92,7 @@ class Transaction:
         self._messages: list[int] = []
         self._parts: list[int] = []
         self._countdown: dict[int, int] = {}
+        self._owed = Owed()
         self._events: list[Event] = []
         self._positions: dict[str, LogPosition] = {}
         self._through = 0
@@ -97,8 +103,11 @@ class Transaction:
         head: tuple[str, int, str, bytes],
         parts: Sequence[tuple[str, bytes]],
         deliveries: Sequence[tuple[str, int, str]],
-    ) -> None:
-        """A message: (batch id, number of deliveries, sender, envelope), (head, content), (domain, expires, data)."""
+    ) -> int:
+        """A message: (batch id, number of deliveries, sender, envelope), (head, content), (domain, expires, data).
+
+        Returns its key.
+        """
         keys = self._keys
         message, row = keys.message, keys.row
         keys.message = message + max(1, len(parts))
@@ -111,6 +120,7 @@ class Transaction:
         columns = self._rows["delivery"]
         for key, (domain, expires, data) in enumerate(deliveries, row):
             columns += (key, message, domain, 0, expires, 0, data, "")
+        return message
 
     def finish(self, row: int, message: int, deliveries: int, parts: int) -> None:
         """A delivery goes, and its message with the last of them."""
@@ -124,6 +134,16 @@ class Transaction:
     def reschedule(self, row: int, due: int, attempts: int, last: str) -> None:
         """A delivery is due again, at *due* microseconds."""
         self._rescheduled += (row, due, attempts, last)
+
+    def fail(self, message: int, row: int, failure: Failure) -> None:
+        """A failure to report, of a delivery that goes, or of a recipient without one (row 0)."""
+        keys = self._keys
+        self._owed.fail(keys.failure, message, row, failure)
+        keys.failure += 1
+
+    def tell(self, report: int, through: int, count: int) -> None:
+        """The *count* failures of a report up to *through* are told."""
+        self._owed.tell(report, through, count)
 
     def record(self, events: Sequence[Event]) -> None:
         """Events for the outbox."""
@@ -141,10 +161,11 @@ class Transaction:
     def apply(self, connection: apsw.Connection) -> None:
         """Do it. Raises apsw.Error, or SpoolError where a row was not what the job took it for."""
         for table, columns in self._rows.items():
-            _execute(connection, _INSERT[table], columns)
+            execute_rows(connection, _INSERT[table], columns)
+        self._owed.insert(connection)
         if self._rescheduled:
             before = connection.total_changes()
-            _execute(connection, _RESCHEDULE, self._rescheduled)
+            execute_rows(connection, _RESCHEDULE, self._rescheduled)
             _expect(connection, before, len(self._rescheduled) // 4)
         if self._finished:
             before = connection.total_changes()
@@ -152,7 +173,8 @@ class Transaction:
             _expect(connection, before, len(self._finished))
         if self._countdown:
             self._count_down(connection)
-        _delete(connection, "message", "id", self._messages)
+        self._owed.let_go(connection)
+        _delete(connection, "message", "id", finish_messages(connection, self._messages))
         _delete(connection, "part", "id", self._parts)
         for time, damaged in self._damaged:
             _move(connection, time, damaged)
@@ -166,26 +188,10 @@ class Transaction:
             connection.execute("DELETE FROM outbox WHERE sequence <= ?", (self._through,))
 
     def _count_down(self, connection: apsw.Connection) -> None:
-        _execute(connection, _COUNT_DOWN, [value for item in self._countdown.items() for value in item])
+        execute_rows(connection, _COUNT_DOWN, [value for item in self._countdown.items() for value in item])
         for message, parts in connection.execute(_FINISHED, (ids(self._countdown),)):
             self._messages.append(message)
             self._parts += range(message, message + parts)
-
-
-def _execute(connection: apsw.Connection, statement: tuple[str, int], values: list[Any]) -> None:
-    """Run a statement over rows of so many values each, given end to end, many rows at once."""
-    text, width = statement
-    start = 0
-    for count in _ROWS_AT_ONCE:
-        while len(values) - start >= count * width:
-            connection.execute(_with_rows(text, width, count), values[start : start + count * width])
-            start += count * width
-
-
-@cache
-def _with_rows(text: str, width: int, count: int) -> str:
-    row = f"({','.join('?' * width)})"
-    return text.format(rows=",".join([row] * count))
 
 
 def _delete(connection: apsw.Connection, table: str, key: str, keys: list[int]) -> None:

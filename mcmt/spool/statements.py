@@ -1,0 +1,27 @@
+"""Statements over many rows at once: a call into SQLite for hundreds of rows, for the reason told in transaction.py."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import apsw
+
+# Each is a statement that SQLite keeps prepared.
+_ROWS_AT_ONCE = (256, 64, 16, 4, 1)
+
+
+def execute_rows(connection: apsw.Connection, statement: tuple[str, int], values: list[Any]) -> None:
+    """Run a statement over rows of so many values each, given end to end; its ``{rows}`` stands for them."""
+    text, width = statement
+    start = 0
+    for count in _ROWS_AT_ONCE:
+        while len(values) - start >= count * width:
+            connection.execute(_with_rows(text, width, count), values[start : start + count * width])
+            start += count * width
+
+
+@cache
+def _with_rows(text: str, width: int, count: int) -> str:
+    row = f"({','.join('?' * width)})"
+    return text.format(rows=",".join([row] * count))
