@@ -9,6 +9,7 @@ each time, so one token has to be kept and handed to everybody byte for byte.
 from __future__ import annotations
 
 import base64
+import hashlib
 from pathlib import Path
 
 import msgspec
@@ -32,19 +33,23 @@ class _Kept(msgspec.Struct):
 
 
 class ProviderToken:
-    """The current token of one key."""
+    """The current token of one key, which is read anew for each connection.
+
+    Raises RouteFaultError when it cannot be read or is not one of Apple's.
+    """
 
     def __init__(self, key_file: Path, key_id: str, team_id: str, state: State, clock: Clock) -> None:
-        self._key_file = key_file
+        self._key = read_key(key_file)
         self._key_id = key_id
         self._team_id = team_id
         self._state = state
         self._clock = clock
-        self._name = f"provider_token/{team_id}/{key_id}"
+        # Of this very key: a token made with a key that was replaced since is never sent again.
+        self._name = f"provider_token/{team_id}/{key_id}/{_fingerprint(self._key)}"
         self._kept: _Kept | None = None
 
     def current(self) -> str:
-        """The token to send now. Raises RouteFaultError when the key cannot be read or cannot sign."""
+        """The token to send now."""
         now = self._clock.time()
         if self._kept is None or not _fresh(self._kept, now):
             # Another connection may have renewed it already.
@@ -72,25 +77,35 @@ class ProviderToken:
             return None
 
     def _make(self, now: float) -> _Kept:
-        kept = _Kept(float(int(now)), sign(self._key_file, self._key_id, self._team_id, int(now)))
+        kept = _Kept(float(int(now)), sign(self._key, self._key_id, self._team_id, int(now)))
         self._state.put(self._name, msgspec.json.encode(kept))
         return kept
 
 
-def sign(key_file: Path, key_id: str, team_id: str, issued_at: int) -> str:
-    """A JWS in compact form (RFC 7515) over Apple's claims; *issued_at* in seconds since the epoch."""
+def read_key(file: Path) -> ec.EllipticCurvePrivateKey:
+    """Apple's .p8 file. Raises RouteFaultError naming it."""
     try:
-        key = serialization.load_pem_private_key(key_file.read_bytes(), password=None)
+        key = serialization.load_pem_private_key(file.read_bytes(), password=None)
     except (OSError, ValueError, TypeError) as error:
-        raise RouteFaultError(f"apn_auth_key {key_file} cannot be read as a private key: {error}") from error
+        raise RouteFaultError(f"apn_auth_key {file} cannot be read as a private key: {error}") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise RouteFaultError(f"apn_auth_key {key_file} is not a P-256 key, as Apple's .p8 files are")
+        raise RouteFaultError(f"apn_auth_key {file} is not a P-256 key, as Apple's .p8 files are")
+    return key
+
+
+def sign(key: ec.EllipticCurvePrivateKey, key_id: str, team_id: str, issued_at: int) -> str:
+    """A JWS in compact form (RFC 7515) over Apple's claims; *issued_at* in seconds since the epoch."""
     head = _base64url(msgspec.json.encode({"alg": "ES256", "kid": key_id}))
     claims = _base64url(msgspec.json.encode({"iss": team_id, "iat": issued_at}))
     signed = f"{head}.{claims}"
     # RFC 7518 3.4: the signature is R and S side by side, 32 bytes each, not the DER form.
     r, s = decode_dss_signature(key.sign(signed.encode(), ec.ECDSA(hashes.SHA256())))
     return f"{signed}.{_base64url(r.to_bytes(32, 'big') + s.to_bytes(32, 'big'))}"
+
+
+def _fingerprint(key: ec.EllipticCurvePrivateKey) -> str:
+    public = key.public_key().public_bytes(serialization.Encoding.X962, serialization.PublicFormat.CompressedPoint)
+    return hashlib.sha256(public).hexdigest()[:16]
 
 
 def _fresh(kept: _Kept, now: float) -> bool:

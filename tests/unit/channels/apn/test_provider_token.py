@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from channels.apn.provider_token import NOT_BEFORE, RENEW_AFTER, ProviderToken, sign
+from channels.apn.provider_token import NOT_BEFORE, RENEW_AFTER, ProviderToken, read_key, sign
 from mcmt.errors import RouteFaultError
 from tests.support.manual_clock import ManualClock
 
@@ -27,9 +27,7 @@ class Memory:
         self.values[key] = value
 
 
-@pytest.fixture(scope="module")
-def key_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("key") / "AuthKey_ABC123DEFG.p8"
+def write_key(file: Path) -> Path:
     file.write_bytes(
         ec.generate_private_key(ec.SECP256R1()).private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -38,14 +36,18 @@ def key_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+@pytest.fixture(scope="module")
+def key_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_key(tmp_path_factory.mktemp("key") / "AuthKey_ABC123DEFG.p8")
+
+
 def token_of(key_file: Path, state: Memory, clock: ManualClock) -> ProviderToken:
     return ProviderToken(key_file, "ABC123DEFG", "DEF123GHIJ", state, clock)
 
 
 def test_the_token_is_a_jws_that_an_independent_library_verifies(key_file: Path) -> None:
-    token = sign(key_file, "ABC123DEFG", "DEF123GHIJ", 1_700_000_000)
-    key = serialization.load_pem_private_key(key_file.read_bytes(), None)
-    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    key = read_key(key_file)
+    token = sign(key, "ABC123DEFG", "DEF123GHIJ", 1_700_000_000)
     claims = jwt.decode(token, key.public_key(), algorithms=["ES256"], options={"verify_iat": False})
     assert claims == {"iss": "DEF123GHIJ", "iat": 1_700_000_000}
     assert jwt.get_unverified_header(token) == {"alg": "ES256", "kid": "ABC123DEFG"}
@@ -102,10 +104,22 @@ def test_a_file_that_is_no_key_is_the_routes_fault_and_named(tmp_path: Path, con
     file = tmp_path / "broken.p8"
     file.write_bytes(content)
     with pytest.raises(RouteFaultError, match=r"broken\.p8"):
-        sign(file, "ABC123DEFG", "DEF123GHIJ", 0)
+        token_of(file, Memory(), ManualClock())
+
+
+def test_a_key_that_was_replaced_is_used_by_the_next_connection(tmp_path: Path) -> None:
+    state, clock = Memory(), ManualClock()
+    file = write_key(tmp_path / "AuthKey_ABC123DEFG.p8")
+    old = token_of(file, state, clock).current()
+    write_key(file)
+    new = token_of(file, state, clock).current()
+    assert new != old
+    jwt.decode(new, read_key(file).public_key(), algorithms=["ES256"], options={"verify_iat": False})
 
 
 def test_unreadable_state_is_made_anew(key_file: Path) -> None:
     state, clock = Memory(), ManualClock()
-    state.put("provider_token/DEF123GHIJ/ABC123DEFG", b"garbage")
+    token_of(key_file, state, clock).current()
+    (name,) = state.values
+    state.put(name, b"garbage")
     assert token_of(key_file, state, clock).current().count(".") == 2

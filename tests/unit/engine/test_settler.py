@@ -1,0 +1,53 @@
+"""Writing verdicts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mcmt.errors import SpoolError
+from mcmt.message.event import Kind
+from tests.support.engine_bench import Bench
+
+from .scripted import DELIVERED, ScriptedGateway
+
+
+async def test_nothing_is_sent_while_results_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gateway = ScriptedGateway()
+    gateway.room = 10
+    async with Bench(tmp_path, gateway) as bench:
+        settle, full = bench.spool.settle, True
+
+        async def refuse(*arguments: Any) -> None:
+            if full:
+                raise SpoolError("disk full")
+            await settle(*arguments)
+
+        monkeypatch.setattr(bench.spool, "settle", refuse)
+        await bench.accept(200)
+        await bench.wait_until(lambda: bench.engine._shared.settler.stuck)
+        sent = len(gateway.sent)
+        assert sent < 200
+        await bench.accept(50)
+        await bench.wait_until(lambda: len(gateway.sent) == sent)
+        full = False
+        assert len(await bench.wait_for_events(250, Kind.DELIVERY)) == 250
+        assert len(gateway.sent) == 250, "each was sent once"
+
+
+async def test_a_channel_that_answers_a_delivery_twice_stops_nobody(tmp_path: Path) -> None:
+    gateway = ScriptedGateway()
+    gateway.delay = None
+    async with Bench(tmp_path, gateway) as bench:
+        await bench.accept(2)
+        await bench.wait_until(lambda: len(gateway.sent) == 2)
+        first, second = gateway.sent
+        report = gateway.open[0].report
+        report.outcomes([(first, DELIVERED)])
+        await bench.wait_for_events(1, Kind.DELIVERY)
+        report.outcomes([(first, DELIVERED), (second, DELIVERED)])
+        await bench.wait_for_events(2, Kind.DELIVERY)
+        assert {event.id for event in await bench.events(Kind.DELIVERY)} == {first.id, second.id}
+        gateway.open[0].owed.clear()
