@@ -81,12 +81,14 @@ class NewDelivery(msgspec.Struct, frozen=True, gc=False):
 
 
 class Sender(msgspec.Struct, frozen=True):
-    """What the log needs to know of a message while one of its deliveries is on its way."""
+    """What the log and a channel need to know of a message while one of its deliveries is on its way."""
 
     batch_id: str
     received: float
     reverse_path: str
     context: dict[str, str]
+    peer: str = ""
+    """IP address of the client; empty for a message of our own."""
 
 
 class Delivery(msgspec.Struct, frozen=True):

@@ -49,10 +49,11 @@ class SenderData(msgspec.Struct, frozen=True, array_like=True):
     received: float
     reverse_path: str
     context: dict[str, str]
+    peer: str = ""
 
     def sender(self) -> Sender:
         """The value that travels."""
-        return Sender(self.batch_id, self.received, self.reverse_path, self.context)
+        return Sender(self.batch_id, self.received, self.reverse_path, self.context, self.peer)
 
 
 class StoredMessage(msgspec.Struct, frozen=True, array_like=True):
@@ -124,7 +125,8 @@ decode_events = msgspec.msgpack.Decoder(tuple[Event, ...]).decode
 
 def encode_sender(message: Message) -> str:
     """``message.sender``."""
-    sender = (message.batch_id, message.received, message.envelope.reverse_path, message.context)
+    envelope = message.envelope
+    sender = (message.batch_id, message.received, envelope.reverse_path, message.context, envelope.peer)
     return _json.encode(sender).decode()
 
 

@@ -1,0 +1,105 @@
+"""What one transaction sends: MAIL with its parameters, the recipients, the content as it goes over the wire.
+
+Deliveries and the server's extensions in, values out. Deliveries that this server cannot take whatever it would
+answer are refused here, before anything is sent, with our own words.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import takewhile
+from typing import NamedTuple
+
+from mcmt.errors import MessageError
+from mcmt.message.model import Delivery
+from mcmt.message.status import Disposition
+
+from .content import Content, prepare
+from .dots import stuff
+from .extensions import Extensions
+from .trace import received_field
+from .verdicts import Verdict
+
+# RFC 5321 4.1.2: a Mailbox has no control characters, and spaces and angle brackets only inside a quoted local part.
+_is_path = re.compile(
+    r'(?:[^\s"<>\x00-\x1f\x7f]+|"(?:[^"\\\x00-\x1f\x7f]|\\[^\x00-\x1f\x7f])*"@[^\s"<>\x00-\x1f\x7f]+)'
+).fullmatch
+
+
+class Outgoing(NamedTuple):
+    """The deliveries of one transaction and what is sent for them."""
+
+    deliveries: tuple[Delivery, ...]
+    """To be asked about with RCPT, in order."""
+    refusals: tuple[tuple[Delivery, Verdict], ...]
+    """Refused here."""
+    mail: bytes = b""
+    """The MAIL command."""
+    content: memoryview = memoryview(b"")
+    """Everything after 354, dots stuffed, the final dot included."""
+
+    @classmethod
+    def refused(cls, deliveries: Sequence[Delivery], disposition: Disposition, code: str, text: str) -> Outgoing:
+        """Nothing to send."""
+        verdict = Verdict(disposition, code, text)
+        return cls((), tuple((delivery, verdict) for delivery in deliveries))
+
+
+def take_same_message(deliveries: Sequence[Delivery], limit: int) -> list[Delivery]:
+    """From the front of *deliveries* those of one message and part, at most *limit*."""
+    first = deliveries[0]
+    batch_id, part = first.sender.batch_id, first.part
+    return list(
+        takewhile(
+            lambda delivery: delivery.sender.batch_id == batch_id and (delivery.part is part or delivery.part == part),
+            deliveries[:limit],
+        )
+    )
+
+
+def compose(deliveries: Sequence[Delivery], name: str, extensions: Extensions) -> Outgoing:
+    """What to send of one message; *name* is ours. Raises MessageError where nobody can be sent it."""
+    sender = deliveries[0].sender
+    _check_path(sender.reverse_path, extensions, "5.1.7")
+    good: list[Delivery] = []
+    bad: list[tuple[Delivery, Verdict]] = []
+    for delivery in deliveries:
+        try:
+            _check_path(delivery.token, extensions, "5.1.3")
+            good.append(delivery)
+        except MessageError as error:
+            text = f"{error.enhanced} [internal] {error.text}"
+            bad.append((delivery, Verdict(Disposition.PERMANENT, str(error.code), text)))
+    if not good:
+        return Outgoing((), tuple(bad))
+    content = prepare(deliveries[0].part.content, extensions)
+    # RFC 5321 4.4: the FOR clause names one recipient; more would tell them of one another.
+    trace = received_field(name, sender, good[0].token if len(good) == 1 else "")
+    data = trace + content.data
+    if extensions.max_size and len(data) > extensions.max_size:
+        text = f"the message has {len(data)} octets, the server takes {extensions.max_size} (SIZE)"
+        raise MessageError(552, "5.3.4", text)
+    mail = _mail(sender.reverse_path, good, content, len(data), extensions)
+    return Outgoing(tuple(good), tuple(bad), mail, memoryview(stuff(data)))
+
+
+def _check_path(path: str, extensions: Extensions, enhanced: str) -> None:
+    if path and not _is_path(path):
+        raise MessageError(553, enhanced, f"{path!a} cannot be sent as an address")
+    # RFC 6531 3.2: without SMTPUTF8 an address that is not ASCII must not be sent.
+    if not path.isascii() and not extensions.utf8:
+        raise MessageError(553, "5.6.7", f"{path!a} is not ASCII, and the server does not take such (SMTPUTF8)")
+
+
+def _mail(
+    reverse_path: str, recipients: Sequence[Delivery], content: Content, size: int, extensions: Extensions
+) -> bytes:
+    command = f"MAIL FROM:<{reverse_path}>"
+    if extensions.size:
+        command += f" SIZE={size}"
+    if content.eight_bit and extensions.eight_bit:
+        command += " BODY=8BITMIME"
+    if content.utf8 or not reverse_path.isascii() or not all(delivery.token.isascii() for delivery in recipients):
+        command += " SMTPUTF8"
+    return f"{command}\r\n".encode()
