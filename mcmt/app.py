@@ -28,6 +28,7 @@ from mcmt.eventlog.format import check_format
 from mcmt.eventlog.loggers import build_loggers
 from mcmt.eventlog.writer import EventLogWriter
 from mcmt.intake.listener import SmtpListener
+from mcmt.intake.check import check_listen
 from mcmt.spool.sqlite import SqliteSpool
 from mcmt.spool.state import StateStore
 
@@ -41,7 +42,7 @@ def load_channels(folders: Sequence[Path] = ()) -> Mapping[str, Channel]:
 
 def load_settings(file: Path, channels: Mapping[str, Channel]) -> Loaded:
     """The settings in *file*. Raises ConfigError with every fault."""
-    return load_config(file, channels, check_format=check_format)
+    return load_config(file, channels, check_format=check_format, check_listen=check_listen)
 
 
 class App:

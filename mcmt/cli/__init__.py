@@ -19,6 +19,7 @@ _COMMANDS = {
     "demo": "mcmt.cli.demo:demo",
     "domain": "mcmt.cli.domain:domain",
     "log": "mcmt.cli.log:log",
+    "passwd": "mcmt.cli.passwd:passwd",
     "queue": "mcmt.cli.queue:queue",
     "send": "mcmt.cli.send:send",
     "serve": "mcmt.cli.serve:serve",

@@ -16,6 +16,7 @@ from mcmt.config.document import Path
 from mcmt.config.faults import Checker, Locate
 from mcmt.config.schema import ELSEWHERE, DomainStanza
 from mcmt.config.settings import DomainSettings
+from mcmt.message.address import routing_name
 from mcmt.message.route import Route, parse_route
 from mcmt.options import OptionsModel
 
@@ -43,7 +44,7 @@ def read_domains(checker: Checker, channels: Channels, open_files: bool) -> dict
     seen: dict[str, str] = {}
     for written, stanza in stanzas.items():
         path: Path = ("domain", written)
-        name = written.lower().rstrip(".")
+        name = routing_name(written)
         if name != "*" and not _NAME.fullmatch(name):
             checker.fault(path, 'expected a domain name, or "*" for every other domain', key=True)
         if seen.setdefault(name, written) != written:

@@ -3,34 +3,41 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any
 
-from mcmt.config.channel_schema import Channels
+from mcmt.config.channel_schema import Channels, FindingSchema
 from mcmt.config.document import Path
 from mcmt.config.faults import Checker
-from mcmt.config.schema import ELSEWHERE, ListenStanza
-from mcmt.config.settings import DomainSettings, ListenSettings
+from mcmt.config.schema import ELSEWHERE, ListenerStanza, ListenStanza
+from mcmt.config.settings import INTAKE_COPIES, DomainSettings, IntakeSettings, ListenSettings
 
 _STANZA = "esmtp_listener"
 _LISTEN: Path = (_STANZA, "listen")
 _ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%\w]+\]|[A-Za-z0-9_.-]*):(?P<port>\d{1,5})", re.ASCII)
 
 
+CheckListen = Callable[[ListenSettings], Sequence[FindingSchema]]
+"""Opens what an address names (certificate, key, users) and says what was found. Never raises."""
+
+
 def read_listeners(
-    checker: Checker, channels: Channels, domains: Mapping[str, DomainSettings]
-) -> tuple[ListenSettings, ...]:
-    """Every address that is right; what is wrong is noted in *checker*."""
+    checker: Checker,
+    channels: Channels,
+    domains: Mapping[str, DomainSettings],
+    check_listen: CheckListen | None = None,
+) -> tuple[tuple[ListenSettings, ...], IntakeSettings]:
+    """Every address that is right, and what holds over all of them; what is wrong is noted in *checker*."""
     listener = checker.mapping((_STANZA,), checker.data.get(_STANZA))
-    for option in listener.keys() - {"listen"}:
-        checker.unknown((_STANZA, option), ListenStanza.NOT_AVAILABLE, {"listen"}, ELSEWHERE)
+    intake = _read_intake(checker, listener)
     entries = checker.mapping(_LISTEN, listener.get("listen"))
     if not entries:
         checker.fault(_LISTEN, 'there is no address to listen on; add one such as "127.0.0.1:2525": {}', key=True)
     found: dict[str, ListenSettings] = {}
     for address, options in entries.items():
         path = (*_LISTEN, address)
-        stanza, _ = checker.stanza(ListenStanza, path, options)
+        stanza, wrong = checker.stanza(ListenStanza, path, options)
         try:
             host, port = parse_address(address)
         except ValueError as error:
@@ -38,19 +45,25 @@ def read_listeners(
             continue
         if stanza is None:
             continue
-        settings = ListenSettings(
-            host=host,
-            port=port,
-            mcmt_reception=stanza.mcmt_reception,
-            relay_hosts=tuple(stanza.relay_hosts),
-            max_message_size=stanza.max_message_size,
-        )
+        values = {option: getattr(stanza, option) for option in ListenStanza.model_fields}
+        settings = ListenSettings(host=host, port=port, **{**values, "relay_hosts": tuple(stanza.relay_hosts)})
         for other, taken in found.items():
             if _overlap(settings, taken):
                 checker.fault(path, f"{other} already takes this address and port; keep one of the two", key=True)
         found[address] = settings
-        _warn(checker, path, stanza, channels, domains)
-    return tuple(found.values())
+        _check_security(checker, path, settings, frozenset(wrong), check_listen)
+        _check_sizes(checker, path, settings, intake)
+        _warn(checker, path, settings, channels, domains)
+    return tuple(found.values()), intake
+
+
+def _read_intake(checker: Checker, listener: Mapping[str, Any]) -> IntakeSettings:
+    known = ListenerStanza.model_fields
+    for option in listener.keys() - known.keys() - {"listen"}:
+        checker.unknown((_STANZA, option), ListenerStanza.NOT_AVAILABLE, {"listen", *known}, ELSEWHERE)
+    given = {option: value for option, value in listener.items() if option in known}
+    stanza, _ = checker.stanza(ListenerStanza, (_STANZA,), given)
+    return IntakeSettings(**{option: getattr(stanza, option) for option in known} if stanza else {})
 
 
 def parse_address(text: str) -> tuple[str | None, int]:
@@ -88,17 +101,46 @@ def _overlap(one: ListenSettings, other: ListenSettings) -> bool:
     return first.version == second.version and (first.is_unspecified or second.is_unspecified)
 
 
+def _check_security(
+    checker: Checker, path: Path, listen: ListenSettings, wrong: frozenset[str | int], check_listen: CheckListen | None
+) -> None:
+    # A wrong option is absent here: nothing can be said about what depends on it.
+    if listen.tls_certificate is None and "tls_certificate" not in wrong:
+        for option, text in (
+            ("tls_key", "needs tls_certificate, the certificate that it belongs to"),
+            ("users_file", "needs tls_certificate: passwords are taken over TLS only"),
+            ("require_tls", "needs tls_certificate"),
+        ):
+            if getattr(listen, option):
+                checker.fault((*path, option), text, key=True)
+    if check_listen is None or wrong & {"tls_certificate", "tls_key", "users_file"}:
+        return
+    for finding in check_listen(listen):
+        note = checker.fault if finding.fault else checker.warn if finding.warning else checker.find
+        note((*path, finding.option), finding.text)
+
+
+def _check_sizes(checker: Checker, path: Path, listen: ListenSettings, intake: IntakeSettings) -> None:
+    needed = INTAKE_COPIES * listen.max_message_size
+    if needed > intake.max_intake_bytes:
+        checker.fault(
+            (*path, "max_message_size"),
+            f"a message of {listen.max_message_size} bytes needs {needed} bytes of memory, and "
+            f"esmtp_listener.max_intake_bytes is {intake.max_intake_bytes}, so that it would never fit; change one",
+        )
+
+
 def _warn(
-    checker: Checker, path: Path, stanza: ListenStanza, channels: Channels, domains: Mapping[str, DomainSettings]
+    checker: Checker, path: Path, listen: ListenSettings, channels: Channels, domains: Mapping[str, DomainSettings]
 ) -> None:
     rendered = [name for name, domain in domains.items() if channels[domain.delivery_method].MEDIA_TYPES]
-    if rendered and stanza.mcmt_reception == "passthru":
+    if rendered and listen.mcmt_reception == "passthru":
         checker.warn(
             (*path, "mcmt_reception"),
             f"is passthru, so a message for {rendered[0]} would be refused with 554 5.6.1; set it to allow",
             key=True,
         )
-    if not stanza.relay_hosts:
-        checker.warn((*path, "relay_hosts"), "is empty, so nobody may submit mail here")
-    if any(network.prefixlen == 0 for network in stanza.relay_hosts):
+    if not listen.relay_hosts and listen.users_file is None:
+        checker.warn((*path, "relay_hosts"), "is empty and there is no users_file, so nobody may submit mail here")
+    if any(network.prefixlen == 0 for network in listen.relay_hosts):
         checker.warn((*path, "relay_hosts"), "lets everyone submit mail without a password")

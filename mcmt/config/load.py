@@ -16,7 +16,7 @@ from mcmt.config.channel_schema import Channels, ChannelSchema
 from mcmt.config.document import Mark, read
 from mcmt.config.domains import default_names, read_domains
 from mcmt.config.faults import Checker
-from mcmt.config.listeners import read_listeners
+from mcmt.config.listeners import CheckListen, read_listeners
 from mcmt.config.loggers import MAIN, read_loggers, tidy
 from mcmt.config.schema import ELSEWHERE, ControlStanza, DomainStanza, RootStanza, SpoolStanza
 from mcmt.config.settings import Settings, SpoolSettings
@@ -64,14 +64,15 @@ def load(
     channels: Mapping[str, ChannelSchema],
     *,
     check_format: Callable[[str], None] | None = None,
+    check_listen: CheckListen | None = None,
     open_files: bool = True,
     full_hostname: Callable[[], str] = socket.getfqdn,
 ) -> Loaded:
     """Read *file*. Raises ConfigError with all its faults, in the order of their places.
 
     *check_format* raises ValueError for a log format that cannot be used. *full_hostname* is asked when the file has no
-    ``hostname``. Without *open_files* the channels do not look into certificates and keys: for commands that only want
-    to know where things are.
+    ``hostname``. *check_listen* says what it found in the files that an address names. Without *open_files* nobody
+    looks into certificates, keys and users: for commands that only want to know where things are.
     """
     try:
         content = file.read_bytes()
@@ -85,7 +86,9 @@ def load(
     loaded: Loaded | None = None
     for reading in document.readings:
         checker = Checker(reading, str(file), base)
-        settings = _settings(checker, file, channels, check_format, open_files, full_hostname)
+        settings = _settings(
+            checker, file, channels, check_format, check_listen if open_files else None, open_files, full_hostname
+        )
         if settings is not None:
             loaded = Loaded(settings, _in_order(checker.warnings), _in_order(checker.findings))
         faults_found |= checker.faults
@@ -99,6 +102,7 @@ def _settings(
     file: Path,
     channels: Channels,
     check_format: Callable[[str], None] | None,
+    check_listen: CheckListen | None,
     open_files: bool,
     full_hostname: Callable[[], str],
 ) -> Settings | None:
@@ -110,7 +114,7 @@ def _settings(
     spool, _ = checker.stanza(SpoolStanza, ("spool",), data.get("spool"))
     control, _ = checker.stanza(ControlStanza, ("control",), data.get("control"))
     domains = read_domains(checker, channels, open_files)
-    listen = read_listeners(checker, channels, domains)
+    listen, intake = read_listeners(checker, channels, domains, check_listen)
     spool_path = tidy(spool.path if spool else checker.base)
     loggers = read_loggers(checker, channels, domains, spool_path, check_format)
     control_socket = tidy((control and control.socket) or spool_path / "control.sock")
@@ -127,6 +131,7 @@ def _settings(
         workers=root.workers,
         spool=SpoolSettings(path=spool_path),
         listen=listen,
+        intake=intake,
         domains=domains,
         channel_loggers=loggers.channel_loggers,
         mainlog=loggers.mainlog,

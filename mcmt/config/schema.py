@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 from mcmt.config.settings import (
     DomainSettings,
     EventLogSettings,
+    IntakeSettings,
     ListenSettings,
     RotateSettings,
     Settings,
@@ -147,16 +148,39 @@ class ControlStanza(OptionsModel):
 
 
 class ListenStanza(OptionsModel):
-    """``esmtp_listener.listen``, one address"""
+class ListenerStanza(OptionsModel):
+    """``esmtp_listener``, beside ``listen``: what holds over all addresses"""
 
-    NOT_AVAILABLE: ClassVar[frozenset[str]] = frozenset({"tls_certificate", "tls_key", "users_file"})
+    max_connections: Count = _default(IntakeSettings, "max_connections")
+    max_connections_per_address: Count = _default(IntakeSettings, "max_connections_per_address")
+    max_intake_bytes: Annotated[Size, Field(ge=1)] = _default(IntakeSettings, "max_intake_bytes")
+    auth_failures_per_session: Count = _default(IntakeSettings, "auth_failures_per_session")
+    auth_failures_per_address: Count = _default(IntakeSettings, "auth_failures_per_address")
+    auth_failure_window: Span = _default(IntakeSettings, "auth_failure_window")
+
+
+    """``esmtp_listener.listen``, one address"""
 
     mcmt_reception: Literal["passthru", "allow", "reject"] = _default(ListenSettings, "mcmt_reception")
     relay_hosts: list[Network] = Field(default_factory=lambda: [ip_network(each) for each in LOOPBACK])
     max_message_size: Annotated[Size, Field(ge=1)] = _default(ListenSettings, "max_message_size")
+    tls_certificate: FilePath | None = None
+    tls_key: FilePath | None = None
+    """None: the key is in the certificate's file."""
+    require_tls: bool = _default(ListenSettings, "require_tls")
+    users_file: FilePath | None = None
+    # RFC 5321 4.5.3.1.8: a server takes 100 recipients or more.
+    max_recipients_per_message: Annotated[int, Field(ge=100)] = _default(ListenSettings, "max_recipients_per_message")
+    max_errors: Count = _default(ListenSettings, "max_errors")
+    idle_timeout: Span = _default(ListenSettings, "idle_timeout")
+    data_timeout: Span = _default(ListenSettings, "data_timeout")
+    min_data_rate: Annotated[Size, Field(ge=0)] = _default(ListenSettings, "min_data_rate")
 
 
-ELSEWHERE = dict.fromkeys(ListenStanza.model_fields, "it belongs to an address below esmtp_listener.listen")
+ELSEWHERE = {
+    **dict.fromkeys(ListenerStanza.model_fields, "it belongs to esmtp_listener"),
+    **dict.fromkeys(ListenStanza.model_fields, "it belongs to an address below esmtp_listener.listen"),
+}
 """Options that are looked for in the wrong stanza, and where they belong."""
 
 

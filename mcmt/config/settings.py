@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -32,7 +32,40 @@ class ListenSettings(msgspec.Struct, frozen=True, kw_only=True):
     """0: chosen by the system, for tests."""
     mcmt_reception: Literal["passthru", "allow", "reject"] = "passthru"
     relay_hosts: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Who may submit without a password."""
+    tls_certificate: Path | None = None
+    """PEM; offers STARTTLS."""
+    tls_key: Path | None = None
+    """None: the key is in the certificate's file."""
+    require_tls: bool = False
+    """Nothing but STARTTLS is taken before it."""
+    users_file: Path | None = None
+    """Offers AUTH, over TLS."""
     max_message_size: int = 10 * 1024**2
+    max_recipients_per_message: int = 1000
+    max_errors: int = 20
+    """Commands in one session that were none, or out of place, since the last accepted message."""
+    idle_timeout: float = 300.0
+    """For one whole command, and for the next octets of a message."""
+    data_timeout: float = 600.0
+    """For the whole content of a message."""
+    min_data_rate: int = 500
+    """Octets a second of a message's content; 0: any."""
+
+
+INTAKE_COPIES: Final = 3
+"""How often an octet of a message counts in ``max_intake_bytes``: as it came, joined, and taken apart for the spool."""
+
+
+class IntakeSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What holds over all addresses of the SMTP listener."""
+
+    max_connections: int = 500
+    max_connections_per_address: int = 250
+    max_intake_bytes: int = 256 * 1024**2
+    auth_failures_per_session: int = 3
+    auth_failures_per_address: int = 20
+    auth_failure_window: float = 600.0
 
 
 class DomainSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,6 +143,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """At least one."""
     rejectlog: tuple[EventLogSettings, ...]
     control_socket: Path
+    intake: IntakeSettings = IntakeSettings()
     max_deliveries_per_message: int = 10_000
     max_resident_messages: int = 32_768
     drain_timeout: float = 20.0

@@ -21,6 +21,7 @@
 | connection_id, phase, protocol | where known | the session; how far it came, or a route's news; the door |
 | gone_since | P | since when the gateway knows the token to be invalid, seconds since the epoch |
 | context | R D T P J | the message's context variables |
+| user | R J | who had logged in to submit it |
 
 D, T and P always have every name down to ``wire``; elsewhere what is empty, zero or unknown is left out.
 Masking reaches the recipient's local part and the context variables too, where they hold a token.
@@ -90,6 +91,7 @@ class _Other(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     phase: str = ""
     protocol: str = ""
     context: dict[str, str] | None = None
+    user: str = ""
 
 
 def _attempt(event: Event) -> _Attempt:
@@ -139,6 +141,7 @@ def _other(event: Event) -> _Other:
         event.phase,
         event.protocol,
         event.context,
+        event.user,
     )
 
 

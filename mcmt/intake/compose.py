@@ -233,6 +233,7 @@ def _failure(
     context: dict[str, str],
     delivery_id: str,
     batch_id: str,
+        user=envelope.user,
     received: float,
 ) -> Event:
     return Event(

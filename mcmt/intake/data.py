@@ -29,6 +29,8 @@ class DataReader:
         self._max_line = max_line
         self._blocks: list[bytes] = []
         self._size = 0
+        self.held = 0
+        """Octets of the message that are kept here."""
         self._lines = 0
         self._searched = 0
         """Octets at the front of the buffer in which the end is known not to begin."""
@@ -68,10 +70,16 @@ class DataReader:
         return False
 
     def content(self) -> bytes:
-        """The message, transparency undone. Raises MessageError where it was found at fault."""
+        """The message, transparency undone, once. Raises MessageError where it was found at fault."""
         if self._fault is not None:
             raise self._fault
-        return self._blocks[0] if len(self._blocks) == 1 else b"".join(self._blocks)
+        content = self._blocks[0] if len(self._blocks) == 1 else b"".join(self._blocks)
+        self._blocks.clear()
+        return content
+
+    def refuse(self, fault: MessageError) -> None:
+        """Keep nothing of the message, and only read on to find its end: ``content`` raises *fault*."""
+        self._fail(fault)
 
     def _take(self, block: bytes) -> None:
         count = block.count(b"\r\n")
@@ -100,6 +108,7 @@ class DataReader:
             self._fail(MessageError(552, "5.3.4", text))
         if self._fault is None:
             self._blocks.append(block)
+            self.held = self._size
 
     def _long_line(self, number: int) -> None:
         text = f"line {number} of the message is longer than {self._max_line} octets; fold or encode it"
@@ -109,6 +118,7 @@ class DataReader:
         # The first fault stands. What came before is let go: the message is only read on to find its end.
         self._fault = self._fault or fault
         self._blocks.clear()
+        self.held = 0
 
 
 def bare_line_end(line: int) -> BareLineEndError:

@@ -1,14 +1,27 @@
-"""What the sessions of a listener share, and who may submit through it."""
+"""What the sessions of a listener share, and who may connect and submit through it."""
 
 from __future__ import annotations
 
+import logging
+import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from mcmt.clock import Clock
-from mcmt.config.settings import ListenSettings
+from mcmt.config.settings import IntakeSettings, ListenSettings
+from mcmt.errors import MessageError
+from mcmt.intake import limits
+from mcmt.intake.logins import Logins
+from mcmt.intake.memory import IntakeMemory
 from mcmt.intake.reception import Reception
+from mcmt.intake.tls import CertificateFiles
+
+log = logging.getLogger(__name__)
+
+# What one subscriber has of IPv6 addresses (RFC 6177): as many as he likes in 64 bits.
+_IPV6_SUBSCRIBER: Final = 64
 
 
 class Stoppable(Protocol):
@@ -22,10 +35,15 @@ class Stoppable(Protocol):
 
 
 class Sessions:
-    """The sessions of one listener, over all its addresses."""
+    """The sessions over all addresses of the listener: how many there may be, in all and from one client."""
 
-    def __init__(self) -> None:
-        self._members: set[Stoppable] = set()
+    def __init__(self, settings: IntakeSettings, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._members: dict[Stoppable, str] = {}
+        self._per_address: Counter[str] = Counter()
+        self._turned_away = 0
+        self._told = -math.inf
         self.on_empty: Callable[[], None] | None = None
         """Called when the last one has gone."""
 
@@ -35,16 +53,41 @@ class Sessions:
     def __iter__(self) -> Iterator[Stoppable]:
         return iter(tuple(self._members))
 
-    def add(self, session: Stoppable) -> None:
-        """One more."""
-        self._members.add(session)
+    def admit(self, session: Stoppable, address: str) -> MessageError | None:
+        """Take one more, from *address* (``client_of``); or what it is told when it is one too many."""
+        settings = self._settings
+        if len(self._members) >= settings.max_connections:
+            # RFC 3463: X.3.2, the system is not accepting network messages.
+            text = f"{settings.max_connections} connections are open, no more are taken (max_connections)"
+            return self._turn_away(address, "4.3.2", text)
+        if self._per_address[address] >= settings.max_connections_per_address:
+            text = (
+                f"{settings.max_connections_per_address} connections are open from your address, no more are taken "
+                "(max_connections_per_address)"
+            )
+            return self._turn_away(address, "4.7.0", text)
+        self._members[session] = address
+        self._per_address[address] += 1
+        return None
+
+    def _turn_away(self, address: str, enhanced: str, text: str) -> MessageError:
+        self._turned_away += 1
+        now = self._clock.monotonic()
+        if now - self._told >= limits.TURNED_AWAY:
+            log.warning("%d connections turned away, the last one from %s: %s", self._turned_away, address, text)
+            self._told, self._turned_away = now, 0
+        return MessageError(421, enhanced, f"{text}; try again later")
 
     def discard(self, session: Stoppable) -> None:
         """It has gone, or was never in."""
-        if session in self._members:
-            self._members.discard(session)
-            if not self._members and self.on_empty is not None:
-                self.on_empty()
+        address = self._members.pop(session, None)
+        if address is None:
+            return
+        self._per_address[address] -= 1
+        if not self._per_address[address]:
+            del self._per_address[address]
+        if not self._members and self.on_empty is not None:
+            self.on_empty()
 
 
 class Door(NamedTuple):
@@ -52,12 +95,36 @@ class Door(NamedTuple):
 
     hostname: str
     listen: ListenSettings
+    intake: IntakeSettings
     reception: Reception
     clock: Clock
     random_bits: Callable[[int], int]
     sessions: Sessions
+    memory: IntakeMemory
+    certificate: CertificateFiles | None
+    """Offers STARTTLS."""
+    logins: Logins | None
+    """Offers AUTH, once there is TLS."""
     template: Mapping[str, Any]
     """What aiosmtpd's constructor gives an object (mcmt/intake/session.py)."""
+
+    @property
+    def tick(self) -> float:
+        """How often a session looks at the clock: the shortest time that it could have to notice."""
+        return min(self.listen.idle_timeout, self.listen.data_timeout, limits.DATA_GRACE)
+
+
+def client_of(peer: str) -> str:
+    """Whom an IP address stands for where clients are counted: itself, and of IPv6 its network of 64 bits."""
+    try:
+        address = ip_address(peer)
+    except ValueError:
+        return peer
+    if not isinstance(address, IPv6Address):
+        return peer
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(IPv6Network((int(address), _IPV6_SUBSCRIBER), strict=False))
 
 
 def may_relay(peer: str, networks: tuple[IPv4Network | IPv6Network, ...]) -> bool:

@@ -1,7 +1,10 @@
 """The limits of the SMTP door, by name. Sizes are octets, durations are seconds.
 
 RFC 5321 4.5.3.1 gives the least that a server has to take; each limit here is that or more. What happens
-at a limit is said beside it. The size of a message is the listener's ``max_message_size``.
+at a limit is said beside it. Those that operators may want to change are options, not here: of one address
+``max_message_size``, ``max_recipients_per_message``, ``max_errors``, ``idle_timeout``, ``data_timeout``,
+``min_data_rate``; over all of them ``max_connections``, ``max_connections_per_address``, ``max_intake_bytes``,
+``auth_failures_per_session``, ``auth_failures_per_address``, ``auth_failure_window`` (mcmt/config/settings.py).
 """
 
 from __future__ import annotations
@@ -18,10 +21,6 @@ DOMAIN: Final = 255
 DATA_LINE: Final = 64 * 1024
 """A line of the message without its CR LF (4.5.3.1.6: 998). A push payload is one line, and base64 of a client that
 does not fold may be too. Longer: 554 when the message has ended."""
-RECIPIENTS: Final = 1000
-"""Recipients of one transaction (4.5.3.1.8: 100). More: 452, so the client sends the rest in another one."""
-ERRORS: Final = 20
-"""Commands in one session that were none, or out of place, since the last accepted message. Then 421."""
 REFUSALS: Final = 1000
 """Senders, recipients and messages refused in one session since the last accepted message. Then 421."""
 PENDING_REPLIES: Final = 64
@@ -29,13 +28,25 @@ PENDING_REPLIES: Final = 64
 READ: Final = 64 * 1024
 """What is taken from the stream's buffer at once. The stream stops reading from the socket at the same figure, so a
 session holds at most a message, this, and the one read of the event loop that went past it."""
-IDLE: Final = 300.0
-"""Silence of the client (4.5.3.2.7: 5 minutes). Then 421."""
+DATA_GRACE: Final = 30.0
+"""How long the content of a message may take before ``min_data_rate`` is asked of it."""
+TLS_HANDSHAKE: Final = 30.0
+"""How long the client may take for its part of the TLS handshake. Then the connection is closed."""
 LINGER: Final = 2.0
 """How long what a client still sends is thrown away after our last reply. Closing at once would make the kernel send
 a reset, and the reply would be lost with it."""
-SESSIONS: Final = 500
-"""Sessions of one listener. More: 421 as the greeting. Stays below the usual limit of 1,024 open files."""
+TURNED_AWAY: Final = 60.0
+"""How often the operator is told at most that connections were turned away."""
+AUTH_LINE: Final = 12288
+"""An AUTH command or a client's answer to a challenge, with its CR LF (RFC 4954 3 and 4). Longer: 500."""
+AUTH_DELAY: Final = 1.0
+"""How long a client waits for its first 535; twice as long for each further one."""
+AUTH_PENDING: Final = 32
+"""Passwords that wait to be computed. More: 454."""
+AUTH_KNOWN: Final = 1024
+"""Passwords that were right, kept as digests so that they are computed once. More: the oldest is computed again."""
+AUTH_ADDRESSES: Final = 10_000
+"""Addresses whose failed logins are counted. More: the one that failed first is forgotten."""
 BACKLOG: Final = 512
 """Connections that the kernel keeps until they are accepted."""
 REJECTIONS: Final = 1000

@@ -9,17 +9,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import ssl
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from mcmt.channel.port import Channel
 from mcmt.clock import Clock
-from mcmt.config.settings import Settings
+from mcmt.config.settings import ListenSettings, Settings
+from mcmt.errors import ListenError
 from mcmt.intake import limits
+from mcmt.intake.connection import make_template
 from mcmt.intake.door import Door, Sessions
+from mcmt.intake.failures import FailureBudget
+from mcmt.intake.logins import Logins, PasswordThread
+from mcmt.intake.memory import IntakeMemory
 from mcmt.intake.reception import Reception
-from mcmt.intake.session import make_template
 from mcmt.intake.smtp import SmtpSession
 from mcmt.intake.sockets import bind_sockets
+from mcmt.intake.tls import CertificateFiles, reason_of
+from mcmt.intake.users import UsersFile
 from mcmt.spool.port import Spool
 
 
@@ -38,12 +46,14 @@ class SmtpListener:
         """*bound*: sockets that listen already, one sequence for each of ``settings.listen``; None: bind at start."""
         self._hostname = settings.hostname
         self._listen = settings.listen
+        self._intake = settings.intake
         self._reception = Reception(settings, channels, spool, clock, random_bits)
         self._clock = clock
         self._random_bits = random_bits
         self._bound = bound
         self._servers: list[asyncio.Server] = []
-        self._sessions = Sessions()
+        self._sessions = Sessions(settings.intake, clock)
+        self._passwords: PasswordThread | None = None
         self.addresses: tuple[tuple[str, int], ...] = ()
         """Host and port of every socket, once started."""
 
@@ -53,9 +63,11 @@ class SmtpListener:
         return len(self._sessions)
 
     async def start(self) -> None:
-        """Begin to accept connections. Raises ListenError: then nothing listens."""
+        """Begin to accept connections. Raises ListenError, UsersError: then nothing listens."""
         # aiosmtpd writes a line of INFO a connection, with what clients sent in it.
         logging.getLogger("mail.log").setLevel(logging.WARNING)
+        certificates = [_load_certificate(listen) for listen in self._listen]
+        logins = self._read_users()
         bound: list[Sequence[socket.socket]] = list(self._bound or ())
         if self._bound is None:
             try:
@@ -68,10 +80,21 @@ class SmtpListener:
                 raise
         loop = asyncio.get_running_loop()
         template = make_template(self._hostname, loop)
+        memory = IntakeMemory(self._intake.max_intake_bytes)
         addresses = []
-        for listen, sockets in zip(self._listen, bound, strict=True):
+        for listen, certificate, sockets in zip(self._listen, certificates, bound, strict=True):
             door = Door(
-                self._hostname, listen, self._reception, self._clock, self._random_bits, self._sessions, template
+                self._hostname,
+                listen,
+                self._intake,
+                self._reception,
+                self._clock,
+                self._random_bits,
+                self._sessions,
+                memory,
+                certificate,
+                None if listen.users_file is None else logins[listen.users_file],
+                template,
             )
             for listening in sockets:
                 addresses.append(listening.getsockname()[:2])
@@ -96,6 +119,18 @@ class SmtpListener:
         # What abort leaves open is ended by its own timer.
         await self._emptied(2 * limits.LINGER)
         await self._reception.aclose()
+        if self._passwords is not None:
+            self._passwords.close()
+
+    def _read_users(self) -> dict[Path, Logins]:
+        files = {listen.users_file: UsersFile(listen.users_file) for listen in self._listen if listen.users_file}
+        if not files:
+            return {}
+        self._passwords = PasswordThread()
+        allowed, window = self._intake.auth_failures_per_address, self._intake.auth_failure_window
+        failures = FailureBudget(allowed, window, self._clock)
+        secret = self._random_bits(256).to_bytes(32, "big")
+        return {name: Logins(file, failures, self._passwords, secret) for name, file in files.items()}
 
     async def _emptied(self, limit: float) -> None:
         if not self._sessions:
@@ -105,3 +140,12 @@ class SmtpListener:
         timer = self._clock.call_later(limit, done.set)
         await done.wait()
         timer.cancel()
+
+
+def _load_certificate(listen: ListenSettings) -> CertificateFiles | None:
+    if listen.tls_certificate is None:
+        return None
+    try:
+        return CertificateFiles(listen.tls_certificate, listen.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        raise ListenError(f"{listen.tls_certificate} cannot be used: {reason_of(error)}; see mcmt check") from error

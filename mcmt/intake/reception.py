@@ -78,6 +78,7 @@ class Reception:
                 connection_id=envelope.connection_id,
                 phase=phase,
                 protocol=envelope.protocol,
+                user=envelope.user,
             )
         )
 

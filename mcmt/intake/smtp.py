@@ -14,11 +14,11 @@ from typing import Final
 from aiosmtpd.smtp import syntax
 
 from mcmt.errors import MessageError, SpoolError, SpoolFull
-from mcmt.intake import limits
 from mcmt.intake.data import BareLineEndError, DataReader
+from mcmt.intake.memory import no_room
 from mcmt.intake.path import read_parameters, read_path
 from mcmt.intake.reply import reply
-from mcmt.intake.session import Session
+from mcmt.intake.security import AUTH, SecureSession
 
 log = logging.getLogger(__name__)
 
@@ -32,15 +32,19 @@ _EXTENSIONS: Final = ("PIPELINING", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES
 _BODY: Final = frozenset({"7BIT", "8BITMIME"})
 
 
-class SmtpSession(Session):
+class SmtpSession(SecureSession):
     """One client's session. Made by the event loop's server, one a connection."""
 
-    COMMANDS = ("EHLO", "HELO", "MAIL", "RCPT", "DATA", "RSET", "NOOP", "QUIT", "VRFY", "EXPN", "HELP")
+    COMMANDS = (
+        *("EHLO", "HELO", "STARTTLS", "AUTH", "MAIL", "RCPT", "DATA", "RSET", "NOOP", "QUIT", "VRFY", "EXPN", "HELP"),
+    )
 
     _utf8 = False
     """SMTPUTF8 was asked for at MAIL."""
-    _extended = False
-    """The client said EHLO."""
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._utf8 = False
 
     def _reset(self) -> None:
         self._sender = None
@@ -66,7 +70,12 @@ class SmtpSession(Session):
     async def smtp_EHLO(self, argument: str | None) -> None:  # noqa: N802 - the command
         """RFC 5321 4.1.1.1. aiosmtpd's own offers AUTH, and with every EHLO of any client allows longer commands."""
         self._greet(argument, "EHLO", extended=True)
-        lines = (self.hostname, f"SIZE {self._door.listen.max_message_size}", *_EXTENSIONS)
+        lines = [self.hostname, f"SIZE {self._door.listen.max_message_size}", *_EXTENSIONS]
+        if self._offers_tls:
+            # RFC 3207 4.2: not offered within TLS.
+            lines.append("STARTTLS")
+        if self._offers_auth:
+            lines.append(AUTH)
         self._replies += [f"250-{line}\r\n".encode() for line in lines[:-1]]
         self._replies.append(f"250 {lines[-1]}\r\n".encode())
 
@@ -83,13 +92,20 @@ class SmtpSession(Session):
             if parameters:
                 self._read_mail_parameters(parameters)
             self._require_utf8(address)
-            if not self._relays:
-                raise MessageError(550, "5.7.1", f"{self._peer} may not submit here (relay_hosts does not name it)")
+            if not self._relays and not self._user:
+                raise self._stranger()
         except MessageError as reason:
             self._refuse("MAIL", reason)
             self._reset()
         else:
             self._replies.append(_SENDER_OK)
+
+    def _stranger(self) -> MessageError:
+        if self._door.logins is None:
+            return MessageError(550, "5.7.1", f"{self._peer} may not submit here (relay_hosts does not name it)")
+        # RFC 4954 6: 530 5.7.0, authentication required.
+        way = "AUTH" if self._secure else "STARTTLS and AUTH"
+        return MessageError(530, "5.7.0", f"log in first ({way}), or have relay_hosts name {self._peer}")
 
     def _read_mail_parameters(self, text: str) -> None:
         if not self._extended:
@@ -109,6 +125,9 @@ class SmtpSession(Session):
         if int(size) > limit:
             text = f"a message of {size} octets is larger than {limit} (max_message_size)"
             raise MessageError(552, "5.3.4", text)
+        # RFC 1870 6.1: 452 where there is no room for a message of that size now.
+        if not self._door.memory.fits(int(size)):
+            raise no_room()
 
     def _require_utf8(self, address: str) -> None:
         # RFC 6531 3.5: X.6.7 where the address needs SMTPUTF8 and the transaction did not ask for it.
@@ -123,9 +142,10 @@ class SmtpSession(Session):
         address, parameters = read_path(argument or "", "TO", self._getaddr)
         if parameters:
             raise MessageError(555, "5.5.4", "RCPT takes no parameters here")
-        if len(self._recipients) >= limits.RECIPIENTS:
+        most = self._door.listen.max_recipients_per_message
+        if len(self._recipients) >= most:
             # RFC 5321 4.5.3.1.10: the client sends the rest in another transaction, so nothing was refused.
-            text = f"{limits.RECIPIENTS} recipients are enough for one transaction; send the rest in another"
+            text = f"{most} recipients are enough (max_recipients_per_message); send the rest in another transaction"
             self._replies.append(reply(452, "4.5.3", text))
             return
         if "@" not in address:
@@ -151,6 +171,8 @@ class SmtpSession(Session):
             raise MessageError(503, "5.5.1", "no recipient was accepted")
         self._in_data = True
         try:
+            if not self._door.memory.fits(1):
+                raise no_room()
             self._replies.append(_START_DATA)
             await self._flush()
             await self._receive()
@@ -166,22 +188,34 @@ class SmtpSession(Session):
             text = "the spool cannot keep the message now; nothing was kept, try again later"
             self._refuse("DATA", MessageError(451, "4.3.0", text))
         finally:
-            self._in_data = self._in_commit = False
+            self._in_data = self._awaited = False
+            self._content_since = None
             self._reset()
         if self._draining:
             self._say_draining()
 
     async def _receive(self) -> None:
-        reader = DataReader(self._door.listen.max_message_size)
-        while not reader.feed(self._input):
-            if not await self._fill():
-                # RFC 5321 4.1.1.4: without the end of the message there is none.
-                self._ending = True
-                return
-        content = reader.content()
-        self._in_commit = True
-        envelope = self._envelope(tuple(self._recipients))
-        batch_id = await self._door.reception.receive(envelope, content, self._door.listen.mcmt_reception)
+        listen, memory = self._door.listen, self._door.memory
+        reader = DataReader(listen.max_message_size)
+        held = 0
+        try:
+            ended = False
+            while not ended:
+                ended = reader.feed(self._input)
+                if not memory.take(reader.held - held):
+                    reader.refuse(no_room())
+                    memory.take(reader.held - held)
+                held = reader.held
+                if not ended and not await self._fill():
+                    # RFC 5321 4.1.1.4: without the end of the message there is none.
+                    self._ending = True
+                    return
+            content = reader.content()
+            self._awaited = True
+            envelope = self._envelope(tuple(self._recipients))
+            batch_id = await self._door.reception.receive(envelope, content, listen.mcmt_reception)
+        finally:
+            memory.give_back(held)
         self._replies.append(f"250 2.0.0 {batch_id} queued\r\n".encode())
         self._errors = self._refusals = 0
 

@@ -64,6 +64,8 @@ class Event(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True
     context: dict[str, str] | None = None
     """The message's context variables, where it has any."""
     gone_since: float = 0.0
+    user: str = ""
+    """Reception and rejection: who had logged in."""
 
 
 class LogPosition(msgspec.Struct, frozen=True, gc=False):

@@ -33,6 +33,8 @@ class Envelope(msgspec.Struct, frozen=True):
     """The intake session, as in the main log."""
     protocol: str = "esmtp"
     """The door: esmtp, later http and others; ``internal`` for our own bounces."""
+    user: str = ""
+    """Who had logged in."""
 
 
 class Part(msgspec.Struct, frozen=True):

@@ -77,13 +77,6 @@ def test_entries_that_differ_stand_side_by_side(configuration: Configuration, fi
     assert len(configuration.load(listen(f'"{first}": {{}}, "{second}": {{}}')).settings.listen) == 2
 
 
-@pytest.mark.parametrize("option", ["tls_certificate", "tls_key", "users_file"])
-def test_encryption_and_passwords_are_not_silently_left_out(configuration: Configuration, option: str) -> None:
-    assert configuration.fault(listen(f'"127.0.0.1:25": {{{option}: file}}')).endswith(
-        f"esmtp_listener.listen.127.0.0.1:25.{option}: is not available in this version; remove it"
-    )
-
-
 def test_an_option_beside_listen_says_where_it_belongs(configuration: Configuration) -> None:
     text = f'{SPOOL}{DOMAIN}esmtp_listener:\n  mcmt_reception: allow\n  listen: {{"127.0.0.1:25": {{}}}}\n'
     assert configuration.fault(text) == (
@@ -107,4 +100,4 @@ def test_an_open_and_a_closed_door_are_warnings(configuration: Configuration) ->
     (everyone,) = configuration.warnings(listen('"127.0.0.1:25": {relay_hosts: ["0.0.0.0/0"]}'))
     assert everyone.endswith("relay_hosts: lets everyone submit mail without a password")
     (nobody,) = configuration.warnings(listen('"127.0.0.1:25": {relay_hosts: []}'))
-    assert nobody.endswith("relay_hosts: is empty, so nobody may submit mail here")
+    assert nobody.endswith("relay_hosts: is empty and there is no users_file, so nobody may submit mail here")

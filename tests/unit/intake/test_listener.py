@@ -12,13 +12,15 @@ import msgspec
 import pytest
 
 from mcmt.clock import SystemClock, Timer
+from mcmt.config.settings import IntakeSettings, ListenSettings
 from mcmt.errors import ListenError
-from mcmt.intake import limits
 from mcmt.intake.door import may_relay
 from mcmt.intake.listener import SmtpListener
 from mcmt.intake.sockets import bind_sockets
 from tests.unit.intake.conftest import Serve
 from tests.unit.intake.server import MCMT, ListSpool, make_channels, make_listen, make_settings
+
+IDLE = ListenSettings(host=None, port=0).idle_timeout
 
 
 def make_listener(*listen: Any, bound: Any = None) -> SmtpListener:
@@ -150,10 +152,9 @@ async def test_a_client_outside_relay_hosts_is_told_so_at_mail(serve: Serve) -> 
 
 
 async def test_one_session_too_many_is_turned_away_and_a_place_that_got_free_is_given(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
+    serve: Serve,
 ) -> None:
-    monkeypatch.setattr(limits, "SESSIONS", 2)
-    server = await serve()
+    server = await serve(settings=make_settings(intake=IntakeSettings(max_connections=2)))
     first, _ = await server.connect(), await server.connect()
     assert (await greeting(*server.address)).startswith(b"421 4.3.2 ")
     assert server.listener.sessions == 2
@@ -166,11 +167,11 @@ async def test_a_silent_client_is_told_and_cut_off(serve: Serve) -> None:
     clock = HandClock()
     server = await serve(clock=clock)
     client = await server.hello()
-    clock.move(limits.IDLE - 1)
+    clock.move(IDLE - 1)
     assert (await client.ask("NOOP")).startswith("250")
     clock.move(2)
     assert (await client.ask("NOOP")).startswith("250")
-    clock.move(limits.IDLE)
+    clock.move(IDLE)
     assert (await client.rest()).startswith("421 4.4.2 ")
 
 
@@ -181,8 +182,8 @@ async def test_a_client_that_waits_for_the_spool_is_not_silent(serve: Serve) -> 
     client = await server.ready()
     client.send(MCMT + b".\r\n")
     await server.spool.waiting.wait()
-    clock.move(limits.IDLE + 1)
-    clock.move(limits.IDLE + 1)
+    clock.move(IDLE + 1)
+    clock.move(IDLE + 1)
     server.spool.gate.set()
     assert (await client.reply()).startswith("250 2.0.0")
 

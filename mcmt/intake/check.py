@@ -1,0 +1,90 @@
+"""What ``mcmt check`` says about the files that a listening address names: certificate, key, users.
+
+The engine is not needed for it, and nothing is changed. Never raises: what is wrong is a Finding.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from mcmt.channel.port import Finding
+from mcmt.clock import Clock, SystemClock
+from mcmt.config.settings import ListenSettings
+from mcmt.intake.tls import CertificateFiles, reason_of
+from mcmt.intake.users import UsersError, is_world_readable, read_users
+
+_WARN_DAYS: Final = 30
+
+
+def check_listen(listen: ListenSettings, clock: Clock | None = None) -> Sequence[Finding]:
+    """What was found in the files that *listen* names."""
+    now = (clock or SystemClock()).time()
+    return (*_certificate(listen, now), *_users(listen))
+
+
+def _certificate(listen: ListenSettings, now: float) -> Iterator[Finding]:
+    if listen.tls_certificate is None:
+        return
+    holder = listen.tls_key or listen.tls_certificate
+    for option, file in (("tls_certificate", listen.tls_certificate), ("tls_key", holder)):
+        try:
+            file.open("rb").close()
+        except OSError as error:
+            yield Finding(option, f"{file} cannot be read: {error.strerror}", fault=True)
+            return
+    try:
+        CertificateFiles(listen.tls_certificate, listen.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        text = f"{listen.tls_certificate} and the key in {holder} cannot be used: {reason_of(error)}"
+        yield Finding("tls_certificate", text, fault=True)
+        return
+    # Here and not above: a large import that only a certificate needs.
+    from cryptography import x509
+    from cryptography.x509.oid import NameOID
+
+    certificate = x509.load_pem_x509_certificates(listen.tls_certificate.read_bytes())[0]
+    common = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    subject = str(common[0].value) if common else certificate.subject.rfc4514_string() or "nobody"
+    try:
+        alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        names = ", ".join(map(str, alternatives.get_values_for_type(x509.DNSName)))
+    except (x509.ExtensionNotFound, ValueError):
+        names = ""
+    end = certificate.not_valid_after_utc.timestamp()
+    days = (end - now) / 86400
+    until = datetime.fromtimestamp(end, UTC).strftime("%Y-%m-%d")
+    left = f"{days:.0f} days left" if days >= 0 else f"expired {-days:.0f} days ago"
+    yield Finding(
+        "tls_certificate", f"certificate of {subject}{names and f' for {names}'}; valid until {until}, {left}"
+    )
+    if now < certificate.not_valid_before_utc.timestamp():
+        yield _warning("tls_certificate", "is not valid yet, and clients may refuse it; compare this machine's clock")
+    elif days < 0:
+        yield _warning("tls_certificate", "has expired, and clients may refuse it; have a new one made")
+    elif days < _WARN_DAYS:
+        yield _warning("tls_certificate", f"expires in {days:.0f} days; have a new one made")
+    if is_world_readable(holder):
+        yield _warning("tls_key", f"everyone on this machine may read the key: chmod go-rwx {holder}")
+
+
+def _users(listen: ListenSettings) -> Iterator[Finding]:
+    if listen.users_file is None:
+        return
+    try:
+        count = len(read_users(listen.users_file))
+        world_readable = is_world_readable(listen.users_file)
+    except (UsersError, OSError) as error:
+        yield Finding("users_file", str(error), fault=True)
+        return
+    yield Finding("users_file", "1 user" if count == 1 else f"{count} users")
+    if not count:
+        yield _warning("users_file", f"{listen.users_file} has no users; add one with: mcmt passwd NAME")
+    if world_readable:
+        yield _warning("users_file", f"everyone on this machine may read it: chmod go-rwx {listen.users_file}")
+
+
+def _warning(option: str, text: str) -> Finding:
+    return Finding(option, text, warning=True)

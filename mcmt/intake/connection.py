@@ -1,0 +1,265 @@
+"""One client's connection, below the conversation: octets in and out, the deadlines, the end.
+
+aiosmtpd's protocol class with its costs and traps taken out: it reads and logs line by line, sends every reply by
+itself, keeps a timer a command, and cancels the session when the client half-closes. aiosmtpd is pinned exactly, and
+what is overridden here is held by tests.
+
+Rules: replies of one burst leave together, and none is held back while the session waits (RFC 2920 3.2); no timer or
+task a message. It must not know what a command is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import ssl
+from typing import Any, Final, cast
+
+from aiosmtpd.smtp import SMTP
+
+from mcmt.clock import Timer
+from mcmt.errors import MessageError
+from mcmt.intake import limits
+from mcmt.intake.door import Door, client_of, may_relay
+from mcmt.intake.pace import content_deadline
+from mcmt.intake.reply import reply
+
+log = logging.getLogger(__name__)
+
+DRAINING: Final = reply(421, "4.3.2", "the server is being stopped; try again later")
+
+
+def make_template(hostname: str, loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
+    """The attributes that aiosmtpd's constructor gives an object, for ``Door.template``."""
+    return vars(SMTP(None, enable_SMTPUTF8=True, hostname=hostname, loop=loop))
+
+
+class Connection(SMTP):
+    """What there is to a session beside what is said in it."""
+
+    # The reader's limit: it stops reading from the socket at twice this.
+    line_length_limit = limits.READ // 2
+
+    def __init__(self, door: Door, loop: asyncio.AbstractEventLoop) -> None:
+        # SMTP.__init__ searches the object for commands and mechanisms: 65 us, a third of a session with one message.
+        # What it leaves behind is the same for every session, so one search serves them all.
+        vars(self).update(door.template)
+        reader = asyncio.StreamReader(limit=self.line_length_limit, loop=loop)
+        asyncio.StreamReaderProtocol.__init__(self, reader, self._cb_client_connected, loop)
+        self._door = door
+        self._input = bytearray()
+        self._replies: list[bytes] = []
+        self._in_data = False
+        """From DATA to the reply to its content."""
+        self._awaited = False
+        """The client has given all, and waits for us."""
+        self._ending = False
+        """The last reply has been given: nothing that the client still sends is read."""
+        self._parted = False
+        """Client and server agree that this is the end, and nothing more is on its way."""
+        self._draining = False
+        self._handler_done = False
+        self._progress = False
+        """A whole command, or octets of a message, have come since we last began to wait for the client."""
+        self._waiting_since = door.clock.monotonic()
+        self._content_since: float | None = None
+        """Since when the content of a message is waited for, if it is."""
+        self._content_octets = 0
+        self._mute = False
+        """What we would say would fall into the TLS handshake."""
+        self._timer: Timer | None = None
+        self._pausing: asyncio.Future[None] | None = None
+
+    # -- the connection ------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Greet, or turn away what is one session too many."""
+        door = self._door
+        self._wire = cast(asyncio.Transport, transport)
+        peer = transport.get_extra_info("peername")
+        # An IPv6 address may end in its zone, which means nothing to anybody else (RFC 4007 11.2).
+        self._peer = peer[0].partition("%")[0] if peer else ""
+        self._client = client_of(self._peer)
+        if refusal := door.sessions.admit(self, self._client):
+            asyncio.StreamReaderProtocol.connection_made(self, transport)
+            self._wire.write(reply(refusal.code, refusal.enhanced, refusal.text))
+            self._wire.close()
+            if self._wire.get_write_buffer_size():
+                self._abort_later()
+            return
+        self._relays = may_relay(self._peer, door.listen.relay_hosts)
+        self._connection_id = f"{door.random_bits(64):016x}"
+        self._timer = door.clock.call_later(door.tick, self._watch)
+        super().connection_made(transport)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Let the session notice by itself. aiosmtpd would cancel it, in the middle of a commit perhaps.
+
+        May be called twice: a transport that is lost in its TLS handshake does not always tell.
+        """
+        if error is not None and not isinstance(error, ConnectionError):
+            # Timeouts, unreachable hosts, broken TLS: whoever waits for the client learns one thing, that it is gone.
+            error = ConnectionAbortedError(str(error))
+        asyncio.StreamReaderProtocol.connection_lost(self, error)
+        self.transport = None
+        if self._timer is not None:
+            self._timer.cancel()
+        self._end_pause()
+        if self._handler_done:
+            self._door.sessions.discard(self)
+
+    def eof_received(self) -> bool | None:
+        """A client that has said all may still listen (``nc -N``): it gets its replies. TLS has no half-closed end."""
+        return asyncio.StreamReaderProtocol.eof_received(self)
+
+    async def _upgrade(self, invitation: bytes, context: ssl.SSLContext) -> None:
+        """Say *invitation* and go on over TLS. Raises ConnectionError: the handshake failed, and this is the end."""
+        plain, reader = self._wire, cast(Any, self._reader)
+        # What came before may come from anybody on the way: taken for a command of the secure session, it would be
+        # obeyed in the client's name. Nothing may be awaited between here and the handshake.
+        self._input.clear()
+        reader._buffer.clear()
+        reader._paused = False
+        plain.write(invitation)
+        self._mute = True
+        try:
+            secure = await asyncio.get_running_loop().start_tls(
+                plain,
+                self,
+                context,
+                server_side=True,
+                ssl_handshake_timeout=limits.TLS_HANDSHAKE,
+                ssl_shutdown_timeout=limits.LINGER,
+            )
+        except OSError as error:
+            log.info("%s %s: no TLS: %s", self._connection_id, self._peer, error)
+            self.connection_lost(error)
+            raise ConnectionAbortedError("the TLS handshake failed") from error
+        finally:
+            self._mute = False
+        if secure is None or secure.is_closing() or plain.is_closing():
+            self.connection_lost(None)
+            raise ConnectionAbortedError("closed in the TLS handshake")
+        self._wire = self.transport = secure
+        # As aiosmtpd and asyncio's own StreamWriter.start_tls do it.
+        self._transport = reader._transport = cast(Any, self._writer)._transport = secure
+        self._over_ssl = True
+        if reader._paused:
+            # What came with the end of the handshake was so much that the reader stopped the old transport.
+            reader._paused = False
+            plain.resume_reading()
+
+    # -- the deadlines -------------------------------------------------------------------------------------------
+
+    def _reset_timeout(self, duration: float | None = None) -> None:  # noqa: ARG002 - aiosmtpd's
+        # Setting a timer anew is 1 us a command; one timer a session looks at the clock when it fires instead.
+        self._waiting_since = self._door.clock.monotonic()
+
+    def _watch(self) -> None:
+        """Look at the clock: so often that no deadline which was set since the last look can have passed."""
+        deadline, reason = self._deadline()
+        left = deadline - self._door.clock.monotonic()
+        if left > 0:
+            self._timer = self._door.clock.call_later(min(left, self._door.tick), self._watch)
+            return
+        # RFC 3463: X.4.2, the connection was no good.
+        late = MessageError(421, "4.4.2", reason)
+        if self._in_data:
+            self._reject(late)
+        self._hang_up(reply(late.code, late.enhanced, late.text))
+
+    def _deadline(self) -> tuple[float, str]:
+        """When the client's time is over, and what it is told then."""
+        if self._awaited:
+            return math.inf, ""
+        listen = self._door.listen
+        # RFC 5321 4.5.3.2.7: a server waits 5 minutes or more for the next command. It is counted to the command's end:
+        # one that comes octet by octet would never be late.
+        silent = self._waiting_since + listen.idle_timeout
+        if self._content_since is not None:
+            deadline, reason = content_deadline(listen, self._content_since, self._content_octets)
+            if deadline < silent:
+                return deadline, reason
+        return silent, f"nothing came for {listen.idle_timeout:g} seconds (idle_timeout)"
+
+    def _reject(self, reason: MessageError) -> None:
+        """Have it written that the message which is being received is refused."""
+        raise NotImplementedError
+
+    async def _pause(self, seconds: float) -> None:
+        """Let that time pass; less when the connection ends."""
+        self._pausing = asyncio.get_running_loop().create_future()
+        timer = self._door.clock.call_later(seconds, self._end_pause)
+        if not self._wire.is_closing():
+            await self._pausing
+        timer.cancel()
+        self._pausing = None
+
+    def _end_pause(self) -> None:
+        if self._pausing is not None and not self._pausing.done():
+            self._pausing.set_result(None)
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    def _hang_up(self, last: bytes) -> None:
+        """End from outside, whatever the session waits for."""
+        if not self._wire.is_closing():
+            if not self._ending and not self._mute:
+                self._wire.write(b"".join(self._replies) + last)
+                self._replies.clear()
+            self._wire.close()
+        self._ending = True
+        self._end_pause()
+        # A client that does not read would keep the connection open for ever.
+        self._abort_later()
+
+    def _abort_later(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._door.clock.call_later(limits.LINGER, self._wire.abort)
+
+    def drain(self) -> None:
+        """Finish the message that is being received, if one is, and end."""
+        self._draining = True
+        if not self._in_data:
+            self._hang_up(DRAINING)
+
+    def abort(self) -> None:
+        """End now. A message that is being received is not accepted, or its client is not told."""
+        self._hang_up(DRAINING)
+
+    async def _linger(self) -> None:
+        """Throw away what the client still sends, so that it can read our last reply."""
+        if self._wire.is_closing():
+            return
+        if self._wire.can_write_eof():
+            self._wire.write_eof()
+        self._abort_later()
+        while await self._reader.read(limits.READ):
+            pass
+
+    # -- octets in and out ---------------------------------------------------------------------------------------
+
+    async def _fill(self) -> bool:
+        """Send what is held back, and wait for more from the client; False when it has closed."""
+        if self._progress:
+            self._progress = False
+            self._waiting_since = self._door.clock.monotonic()
+            if self._in_data and self._content_since is None:
+                self._content_since, self._content_octets = self._waiting_since, 0
+        await self._flush()
+        data = await self._reader.read(limits.READ)
+        self._input += data
+        if self._in_data:
+            self._progress = True
+            self._content_octets += len(data)
+        return bool(data) and not self._ending
+
+    async def _flush(self) -> None:
+        if self._replies:
+            burst = b"".join(self._replies)
+            self._replies.clear()
+            self._writer.write(burst)
+            # Waits while the client does not read what it is told.
+            await self._writer.drain()

@@ -1,0 +1,44 @@
+"""How much of messages the sessions hold together: ``max_intake_bytes``.
+
+Rules: a session asks before it keeps octets, and gives back what it asked for when the message is in the spool or
+refused. An octet counts ``INTAKE_COPIES`` times from the beginning, so what parsing needs is there when it is needed.
+Buffers of connections (limits.READ each) are not counted: ``max_connections`` bounds them.
+"""
+
+from __future__ import annotations
+
+from mcmt.config.settings import INTAKE_COPIES
+from mcmt.errors import MessageError
+
+
+class IntakeMemory:
+    """One allowance for all sessions."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.held = 0
+        """Bytes, copies counted."""
+
+    def fits(self, octets: int) -> bool:
+        """Whether a message of that size could be kept now."""
+        return self.held + INTAKE_COPIES * octets <= self.limit
+
+    def take(self, octets: int) -> bool:
+        """Keep that many octets of a message, or with a negative number give so many back.
+
+        False when there is no room, and nothing was taken.
+        """
+        held = self.held + INTAKE_COPIES * octets
+        if octets > 0 and held > self.limit:
+            return False
+        self.held = held
+        return True
+
+    def give_back(self, octets: int) -> None:
+        """These are not held any more."""
+        self.held -= INTAKE_COPIES * octets
+
+
+def no_room() -> MessageError:
+    """What a client is told whose message does not fit (RFC 5321 4.2.3: 452; RFC 3463: X.3.1 mail system full)."""
+    return MessageError(452, "4.3.1", "too many messages are being received (max_intake_bytes); try again later")

@@ -1,0 +1,74 @@
+"""The listener's certificate: loaded, and loaded again when its files have changed.
+
+Rules: the files are looked at when a client asks for TLS, so a renewed certificate serves the next connection; one that
+cannot be loaded changes nothing, and is told once. It must not know a session.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+_Version = tuple[tuple[int, int, int], ...]
+
+
+class CertificateFiles:
+    """A certificate with its key, as files that others may change."""
+
+    def __init__(self, certificate: Path, key: Path | None) -> None:
+        """Raises OSError, ssl.SSLError: it cannot be loaded."""
+        self._certificate = certificate
+        self._key = key
+        self._version = self._look()
+        self._context = _make_context(certificate, key)
+
+    def context(self) -> ssl.SSLContext:
+        """What a handshake that begins now uses."""
+        try:
+            version = self._look()
+        except OSError:
+            version = ()
+        if version != self._version:
+            # Looked at before it is loaded: what changes meanwhile is loaded next time.
+            self._version = version
+            try:
+                self._context = _make_context(self._certificate, self._key)
+            except (OSError, ssl.SSLError) as error:
+                reason = reason_of(error)
+                log.error("%s: the old certificate stays in use: %s", self._certificate, reason)
+            else:
+                log.info("%s: the new certificate is in use", self._certificate)
+        return self._context
+
+    def _look(self) -> _Version:
+        stats = [file.stat() for file in (self._certificate, self._key) if file is not None]
+        return tuple([(stat.st_mtime_ns, stat.st_size, stat.st_ino) for stat in stats])
+
+
+def _make_context(certificate: Path, key: Path | None) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    # RFC 8996: TLS 1.0 and 1.1 must not be used.
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # A client that asks for handshake after handshake would have us compute for nothing.
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    # Without a callback OpenSSL would ask the terminal for a passphrase.
+    context.load_cert_chain(certificate, key, password=_no_passphrase)
+    return context
+
+
+def _no_passphrase() -> str:
+    raise ssl.SSLError("the key is protected by a passphrase; remove it with: openssl pkey -in FILE -out key.pem")
+
+
+def reason_of(error: OSError | ssl.SSLError) -> str:
+    """Why files could not be loaded, in an operator's words."""
+    if isinstance(error, ssl.SSLError):
+        return {
+            "KEY_VALUES_MISMATCH": "the key is not that of the certificate",
+            "NO_START_LINE": "a file is not PEM",
+            "PEM_LIB": "a file is not PEM",
+        }.get(error.reason or "", str(error.args[-1]))
+    return f"a file cannot be read: {error.strerror}"
