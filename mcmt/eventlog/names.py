@@ -41,11 +41,6 @@ class Rotated(NamedTuple):
     inode: int
     path: Path
 
-    @property
-    def plain(self) -> Path:
-        """The name that the rotation gave it."""
-        return self.path.with_name(self.path.name.removesuffix(self.suffix))
-
 
 def real(path: Path) -> Path:
     """Where the file of that name is, links followed: rotation must not rename the link."""

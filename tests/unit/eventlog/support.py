@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import re
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import msgspec
 
-from mcmt.config.settings import EventLogSettings
+from mcmt.config.settings import EventLogSettings, RotateSettings
 from mcmt.errors import SpoolError
 from mcmt.eventlog.format import compile_format
 from mcmt.eventlog.loggers import EventLogger
@@ -127,9 +129,15 @@ def delivery(number: int, **fields: object) -> Event:
     )
 
 
-def logger(path: Path, name: str = "apn_logger.one", text: str = "%i %t", heartbeat: float = 0) -> EventLogger:
+def logger(
+    path: Path,
+    name: str = "apn_logger.one",
+    text: str = "%i %t",
+    heartbeat: float = 0,
+    rotate: RotateSettings | None = None,
+) -> EventLogger:
     """A channel-independent logger of deliveries, and of its own heartbeats."""
-    settings = EventLogSettings(name=name, channel=None, logfile=path, heartbeat=heartbeat)
+    settings = EventLogSettings(name=name, channel=None, logfile=path, heartbeat=heartbeat, rotate=rotate)
     return EventLogger(name, settings, {Kind.DELIVERY: compile_format(text), Kind.HEARTBEAT: compile_format("%t@M")})
 
 
@@ -164,6 +172,20 @@ class Bench:
 
     def text(self) -> str:
         return self.path.read_text()
+
+
+def rotated_files(path: Path) -> list[Path]:
+    """What rotations left of the log *path*, in the order of names."""
+    pattern = re.escape(path.name) + r"-\d{8}T\d{6}Z(\.gz)?(\.tmp)?"
+    return sorted(each for each in path.parent.iterdir() if re.fullmatch(pattern, each.name))
+
+
+def whole_text(path: Path) -> str:
+    """Every line of the log *path*, over all of its files."""
+    files = [
+        gzip.decompress(old.read_bytes()) if old.suffix == ".gz" else old.read_bytes() for old in rotated_files(path)
+    ]
+    return b"".join([*files, path.read_bytes()]).decode()
 
 
 async def until(true: Callable[[], object]) -> None:
