@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import resource
 import secrets
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -27,12 +29,18 @@ from mcmt.engine.engine import Engine
 from mcmt.eventlog.format import check_format
 from mcmt.eventlog.loggers import build_loggers
 from mcmt.eventlog.writer import EventLogWriter
-from mcmt.intake.listener import SmtpListener
 from mcmt.intake.check import check_listen
+from mcmt.intake.listener import SmtpListener
 from mcmt.spool.sqlite import SqliteSpool
 from mcmt.spool.state import StateStore
 
 log = logging.getLogger(__name__)
+
+# The spool's threads wait for the interpreter each time they come back from the disk, up to one interval while the loop
+# is busy. 10,000 messages by smtp-source, 50 sessions, two runs each in turn: 2,840 and 3,350 a second with Python's
+# 5 ms, 5,310 and 4,240 with this.
+_SWITCH_INTERVAL = 0.0005
+_OWN_FILES = 64  # spool, logs, control socket, and what Python holds open
 
 
 def load_channels(folders: Sequence[Path] = ()) -> Mapping[str, Channel]:
@@ -100,6 +108,21 @@ class App:
             await self._closers.pop()()
 
 
+def raise_open_files(settings: Settings) -> None:
+    """Allow this process as many open files as it may have, and say so when that is too few for the settings."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    wanted = _OWN_FILES + settings.intake.max_connections
+    wanted += sum(domain.max_outbound_connections for domain in settings.domains.values())
+    if wanted > hard:
+        log.warning(
+            "at most %d files may be open (RLIMIT_NOFILE), and the connections of the configuration can need %d: "
+            "raise the limit (LimitNOFILE= of the unit), or lower max_connections or max_outbound_connections",
+            hard,
+            wanted,
+        )
+
+
 async def serve(app: App, on_ready: Callable[[App], None]) -> None:
     """Run until SIGTERM or SIGINT, then drain; a second signal ends at once. SIGHUP reopens the logs."""
     loop = asyncio.get_running_loop()
@@ -116,6 +139,8 @@ async def serve(app: App, on_ready: Callable[[App], None]) -> None:
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
+    raise_open_files(app.settings)
+    sys.setswitchinterval(_SWITCH_INTERVAL)
     await app.start()
     loop.add_signal_handler(signal.SIGTERM, stop)
     loop.add_signal_handler(signal.SIGINT, stop)
