@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from mcmt.channel.port import Report, State
 from mcmt.clock import Clock
+from mcmt.message.failure import ReportTerms
 from mcmt.message.route import Route
 
 from .connection import ApnsConnection
@@ -19,10 +20,11 @@ from .provider_token import ProviderToken
 from .request import RequestBuilder
 from .transport import open_transport
 
-__all__ = ["LOGGER", "MEDIA_TYPES", "SCHEMES", "Options", "check", "connect", "read"]
+__all__ = ["LOGGER", "MEDIA_TYPES", "REPORT_TERMS", "SCHEMES", "Options", "check", "connect", "read"]
 
 MEDIA_TYPES = frozenset({MEDIA_TYPE})
 SCHEMES = frozenset({"apn"})
+REPORT_TERMS = ReportTerms("X-APNs", "X-Device-Token", "X-Apns-Id")
 DEFAULT_PORT = 443
 
 

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import msgspec
 
 from mcmt.clock import Clock
+from mcmt.message.failure import ReportTerms
 from mcmt.message.model import Delivery, Part
 from mcmt.message.route import Route
 from mcmt.message.status import Outcome
@@ -33,6 +34,10 @@ class LoggerDefaults(msgspec.Struct, frozen=True):
     tempfail: str
     permfail: str
     heartbeat: str
+
+
+MAIL_TERMS = ReportTerms("smtp")
+"""Of a channel that takes whole messages (RFC 3464 2.3.6, 9.2.2)."""
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -120,3 +125,11 @@ class Channel(Protocol):
 
     async def connect(self, route: Route, options: Any, report: Report, clock: Clock, state: State) -> Connection:
         """Open a connection. Raises ConnectError or RouteFaultError; cancelled at connect_timeout."""
+
+
+def report_terms(name: str, channel: Channel) -> ReportTerms:
+    """What a report calls the things of *channel*: its own ``REPORT_TERMS``, which it need not export."""
+    own: ReportTerms | None = getattr(channel, "REPORT_TERMS", None)
+    if own is not None:
+        return own
+    return ReportTerms(f"X-{name}", "X-Token", "X-Remote-Id") if channel.MEDIA_TYPES else MAIL_TERMS

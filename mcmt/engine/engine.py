@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Callable, Collection, Mapping
 
 from mcmt.channel.port import Channel, State
 from mcmt.clock import Clock, Timer
 from mcmt.config.settings import DomainSettings, Settings
+from mcmt.engine.bouncer import Bouncer
 from mcmt.engine.queue import DomainQueue
 from mcmt.engine.residency import Residency
 from mcmt.engine.settler import Settler
@@ -43,6 +45,7 @@ class Engine:
         state: Callable[[str], State],
         clock: Clock,
         random: Callable[[], float],
+        random_bits: Callable[[int], int] = secrets.randbits,
     ) -> None:
         self._settings = settings
         self._channels = channels
@@ -57,6 +60,7 @@ class Engine:
             SteadyTime(clock),
             random,
         )
+        self._bouncer = Bouncer(settings, spool, channels, clock, random_bits)
         self._queues: dict[str, DomainQueue] = {}
         self._homeless: set[str] = set()
         self._timer: Timer | None = None
@@ -79,6 +83,7 @@ class Engine:
         await asyncio.gather(*(queue.drain(limit) for queue in self._queues.values()))
         try:
             async with asyncio.timeout(max(limit, 1.0)):
+                await self._bouncer.drain()
                 await self._shared.settler.flush()
         except TimeoutError:
             log.error("the spool took no more results before the end: those deliveries will be sent again")
@@ -170,6 +175,7 @@ class Engine:
             queue.tick()
             if queue.idle:
                 del self._queues[domain]
+        self._bouncer.tick()
         if self._expiring is None:
             self._expiring = asyncio.get_running_loop().create_task(self._expire(), name="expire")
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from mcmt.config.settings import DomainSettings
 from mcmt.engine.retry import retry_delay
 from mcmt.message.event import Event, Kind
+from mcmt.message.failure import Failure, return_path_of, status_of
 from mcmt.message.model import Delivery
 from mcmt.message.status import Disposition, Outcome
 from mcmt.spool.port import Settlement
@@ -56,9 +57,12 @@ def judge(
     """
     kind = FINAL.get(outcome.disposition)
     if kind is not None:
-        return Verdict(Settlement(delivery.row), (event_of(kind, delivery, outcome, settings.delivery_method, now),))
+        owed = _owed(delivery, outcome, settings, now) if kind is Kind.PERMANENT else None
+        event = event_of(kind, delivery, outcome, settings.delivery_method, now)
+        return Verdict(Settlement(delivery.row, failure=owed), (event,))
 
     attempts = delivery.attempts + 1
+    last = f"{outcome.code} {outcome.text}".strip()
     tried = event_of(Kind.TRANSIENT, delivery, outcome, settings.delivery_method, now)
     give_up = ""
     if settings.max_retries is not None and attempts > settings.max_retries:
@@ -76,12 +80,33 @@ def judge(
             duration=outcome.duration,
         )
         failed = event_of(Kind.PERMANENT, delivery, failure, settings.delivery_method, now)
-        return Verdict(Settlement(delivery.row), (tried, failed))
+        owed = _owed(delivery, failure, settings, now, last)
+        return Verdict(Settlement(delivery.row, failure=owed), (tried, failed))
 
     delay = retry_delay(attempts, settings.retry_interval, settings.max_retry_interval, random)
     retry_at = max(now + max(delay, outcome.retry_after), not_before)
-    last = f"{outcome.code} {outcome.text}".strip()
     return Verdict(Settlement(delivery.row, retry_at, attempts, last), (tried,))
+
+
+def _owed(delivery: Delivery, outcome: Outcome, settings: DomainSettings, now: float, last: str = "") -> Failure | None:
+    """The failure that a report is owed for; None where nobody is to hear of it."""
+    return_path = return_path_of(delivery.part.headers, delivery.sender.reverse_path)
+    if not (return_path and settings.generate_bounces):
+        return None
+    return Failure(
+        number=delivery.number,
+        recipient=delivery.recipient,
+        token=delivery.token,
+        channel=settings.delivery_method,
+        code=outcome.code,
+        text=outcome.text,
+        status=status_of(outcome),
+        remote_id=outcome.remote_id,
+        remote_address=outcome.remote_address,
+        time=now,
+        return_path=return_path,
+        last=last,
+    )
 
 
 def event_of(kind: Kind, delivery: Delivery, outcome: Outcome, channel: str, now: float) -> Event:

@@ -16,6 +16,7 @@ from mcmt.config.settings import DomainSettings, Settings
 from mcmt.errors import MessageError
 from mcmt.message.address import domain_of
 from mcmt.message.event import Event, Kind
+from mcmt.message.failure import Failure
 from mcmt.message.header_fields import find_end, read_fields
 from mcmt.message.mime import MEDIA_TYPE, ParsedMessage, parse
 from mcmt.message.model import Envelope, Message, NewDelivery, Part, header
@@ -27,6 +28,8 @@ WHOLE = "message/rfc822"
 NOW_OR_NEVER = 60.0
 """Seconds that a delivery lives whose message says that it ends at once (``apns-expiration: 0``)."""
 NO_PART = "[internal] the message has no part for this channel"
+_NO_PART_CODE = "554"
+_NO_PART_STATUS = "5.6.1"
 
 
 def open_message(data: bytes, mcmt_reception: McmtReception) -> ParsedMessage:
@@ -48,6 +51,8 @@ class Composed(NamedTuple):
     message: Message
     deliveries: Sequence[NewDelivery]
     events: Sequence[Event]
+    failures: Sequence[Failure]
+    """Of the recipients for whom the message has no part, where the sender is owed a bounce."""
 
 
 class _Recipient(NamedTuple):
@@ -91,6 +96,7 @@ def compose(
     _refuse_too_many(sum(map(len, asked)), settings.max_deliveries_per_message)
     deliveries: list[NewDelivery] = []
     events: list[Event] = []
+    failures: list[Failure] = []
     number = 0
     for recipient, targets in zip(recipients, asked, strict=True):
         before = number
@@ -104,8 +110,11 @@ def compose(
         events.append(_reception(recipient, envelope, context, first, batch_id, received, len(data), count))
         if failed:
             events.append(_failure(recipient, envelope, context, first, batch_id, received))
+            # A bounce is never owed to the null reverse-path (RFC 5321 4.5.5).
+            if envelope.reverse_path and recipient.stanza.generate_bounces:
+                failures.append(_owed(recipient, envelope, number, received))
     message = Message(batch_id, received, envelope, parsed.header_block, context, tuple(parts), len(data))
-    return Composed(message, deliveries, events)
+    return Composed(message, deliveries, events, failures)
 
 
 def _read(
@@ -224,6 +233,7 @@ def _reception(
         connection_id=envelope.connection_id,
         protocol=envelope.protocol,
         context=context or None,
+        user=envelope.user,
     )
 
 
@@ -233,7 +243,6 @@ def _failure(
     context: dict[str, str],
     delivery_id: str,
     batch_id: str,
-        user=envelope.user,
     received: float,
 ) -> Event:
     return Event(
@@ -245,8 +254,24 @@ def _failure(
         domain=recipient.domain,
         sender=envelope.reverse_path,
         recipient=recipient.address,
-        code="554",
-        text=f"5.6.1 {NO_PART}",
+        code=_NO_PART_CODE,
+        text=f"{_NO_PART_STATUS} {NO_PART}",
         protocol=envelope.protocol,
         context=context or None,
+    )
+
+
+def _owed(recipient: _Recipient, envelope: Envelope, number: int, received: float) -> Failure:
+    return Failure(
+        number=number,
+        recipient=recipient.address,
+        token="",
+        channel=recipient.stanza.delivery_method,
+        code=_NO_PART_CODE,
+        text=f"{_NO_PART_STATUS} {NO_PART}",
+        status=_NO_PART_STATUS,
+        remote_id="",
+        remote_address="",
+        time=received,
+        return_path=envelope.reverse_path,
     )

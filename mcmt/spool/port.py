@@ -94,8 +94,15 @@ class Entry(msgspec.Struct, frozen=True):
 class Spool(Protocol):
     """Every coroutine returns after the transaction is on disk, and raises SpoolError when nothing was done."""
 
-    async def accept(self, message: Message, deliveries: Sequence[NewDelivery], events: Sequence[Event]) -> None:
-        """Keep a message with all its deliveries, due at once; then tell the listener of due domains.
+    async def accept(
+        self,
+        message: Message,
+        deliveries: Sequence[NewDelivery],
+        events: Sequence[Event],
+        failures: Sequence[Failure] = (),
+    ) -> None:
+        """Keep a message with all its deliveries, due at once; then tell the listener of due domains. *failures* are
+        those of recipients for whom there is nothing to deliver.
 
         Raises SpoolFull when the disk has less than ``min_free`` left."""
 
@@ -119,7 +126,9 @@ class Spool(Protocol):
         events: Sequence[Event],
     ) -> None:
         """Accept the message that makes a report, and let go of the failures that it tells, in one transaction.
-        Without a message they go all the same: the events say why. A second time it is a SpoolError."""
+        Without a message they go all the same: the events say why. A second time it is a SpoolError.
+
+        Raises SpoolFull as ``accept`` does, where there is a message."""
 
     def release(self, rows: Collection[int]) -> None:
         """These are not out any more, and as due as they were: no attempt was made."""

@@ -127,6 +127,8 @@ class SqliteSpool:
         events: Sequence[Event],
     ) -> None:
         """Accept the message that makes a report, and let go of the failures that it tells."""
+        if bounce is not None:
+            self._space.require()
         await self._has_room()
         future = self._loop.create_future()
         job = Bounce(future, owed, bounce, deliveries, events) if bounce else Undeliverable(future, owed, events)

@@ -33,11 +33,25 @@ class Bench:
         options: OptionsModel | None = None,
         others: Mapping[str, Mapping[str, Any]] | None = None,
         clock: Clock | None = None,
+        channels: Mapping[str, Channel] | None = None,
         **changes: Any,
     ) -> None:
-        """*changes* are settings of the domain push.example.com; *others*: more domains, and what differs there."""
-        fields: dict[str, Any] = {"retry_interval": 0.05, "max_retry_interval": 0.4, **changes}
+        """*changes* are settings of the domain push.example.com; *others*: more domains, and what differs there.
+
+        *channels*: more of them, by name.
+        """
+        fields: dict[str, Any] = {
+            "delivery_method": "test",
+            "routes": tuple(map(parse_route, routes)),
+            "options": options or OptionsModel(),
+            "retry_interval": 0.05,
+            "max_retry_interval": 0.4,
+            # Bounces have tests of their own; elsewhere every failure would be followed by another one's line.
+            "generate_bounces": False,
+            **changes,
+        }
         self.channel = channel
+        self.channels = {"test": channel, **(channels or {})}
         self.folder = folder
         self.settings = Settings(
             file=folder / "mcmt.yaml",
@@ -46,13 +60,7 @@ class Bench:
             spool=SpoolSettings(path=folder / "spool"),
             listen=(),
             domains={
-                name: DomainSettings(
-                    name=name,
-                    delivery_method="test",
-                    routes=tuple(map(parse_route, routes)),
-                    options=options or OptionsModel(),
-                    **{**fields, **differences},
-                )
+                name: DomainSettings(name=name, **{**fields, **differences})
                 for name, differences in {"push.example.com": {}, **(others or {})}.items()
             },
             channel_loggers=(),
@@ -65,8 +73,7 @@ class Bench:
     async def __aenter__(self) -> Bench:
         self.spool = await SqliteSpool.open(self.settings.spool.path)
         self.state = StateStore.open(self.settings.spool.path)
-        channels = {"test": self.channel}
-        self.engine = Engine(self.settings, self.spool, channels, self.state.scope, self.clock, lambda: 0.0)
+        self.engine = Engine(self.settings, self.spool, self.channels, self.state.scope, self.clock, lambda: 0.0)
         await self.engine.start()
         return self
 
@@ -83,6 +90,8 @@ class Bench:
         content: bytes = b"{}",
         headers: Headers = (),
         token: Callable[[int], str] = "{:064x}".format,
+        sender: str = "app@example.com",
+        header_block: bytes = b"",
     ) -> str:
         """One message with *count* deliveries; its batch id."""
         now = self.clock.time()
@@ -90,8 +99,8 @@ class Bench:
         message = Message(
             batch_id=batch_id,
             received=now,
-            envelope=Envelope("app@example.com", (f"user@{domain}",)),
-            header_block=b"",
+            envelope=Envelope(sender, (f"user@{domain}",)),
+            header_block=header_block,
             context={},
             parts=(Part("message/vnd.test", headers, content),),
             size=len(content),

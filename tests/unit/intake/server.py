@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import ssl
 from collections.abc import Sequence
 from ipaddress import ip_network
 from pathlib import Path
@@ -18,6 +19,7 @@ from mcmt.config.settings import DomainSettings, ListenSettings, Settings, Spool
 from mcmt.errors import MessageError, SpoolError
 from mcmt.intake.listener import SmtpListener
 from mcmt.message.event import Event
+from mcmt.message.failure import Failure
 from mcmt.message.model import Message, NewDelivery, Part, header
 
 LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
@@ -34,7 +36,13 @@ class ListSpool:
         self.gate.set()
         self.waiting = asyncio.Event()
 
-    async def accept(self, message: Message, deliveries: Sequence[NewDelivery], events: Sequence[Event]) -> None:
+    async def accept(
+        self,
+        message: Message,
+        deliveries: Sequence[NewDelivery],
+        events: Sequence[Event],
+        failures: Sequence[Failure] = (),
+    ) -> None:
         self.waiting.set()
         await self.gate.wait()
         if self.failure is not None:
@@ -157,6 +165,20 @@ class Client:
             lines.append(line)
             if line[3:4] != "-":
                 return "".join(lines)
+
+    async def start_tls(self, authority: Path | None = None) -> None:
+        """The client's part of STARTTLS, once it is invited. Without *authority* anybody is believed."""
+        context = ssl.create_default_context(cafile=authority)
+        if authority is None:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        await self.writer.start_tls(context, server_hostname="localhost")
+
+    async def secure(self) -> None:
+        """STARTTLS and EHLO."""
+        assert (await self.ask("STARTTLS")).startswith("220 ")
+        await self.start_tls()
+        assert (await self.ask("EHLO client.example.com")).startswith("250")
 
     async def ask(self, command: str) -> str:
         self.send(command.encode() + b"\r\n")

@@ -33,10 +33,14 @@ def apn(*tokens: str, content: str = "{}", ends: str = "") -> bytes:
 
 
 def make(
-    data: bytes, *recipients: str, reception: McmtReception = "allow", settings: Settings | None = None
+    data: bytes,
+    *recipients: str,
+    reception: McmtReception = "allow",
+    settings: Settings | None = None,
+    sender: str = "app@example.com",
 ) -> Composed:
     parsed = open_message(data, reception)
-    envelope = Envelope("app@example.com", recipients, "192.0.2.7", "c0ffee")
+    envelope = Envelope(sender, recipients, "192.0.2.7", "c0ffee")
     return compose(
         settings or make_settings(),
         make_channels(),
@@ -62,7 +66,7 @@ def kinds(events: Any) -> list[tuple[Kind, str, str, int]]:
 
 def test_one_token_is_one_delivery_and_one_reception() -> None:
     data = mcmt(apn("aa"), head=b"X-MCMT-Context: DLV_Source_Addr=shop\r\n")
-    message, deliveries, events = make(data, "User@APN.example.com")
+    message, deliveries, events, _ = make(data, "User@APN.example.com")
     assert [msgspec.structs.astuple(delivery) for delivery in deliveries] == [
         (1, "apn.example.com", "User@APN.example.com", "aa", 0, NOW + 86400.0)
     ]
@@ -89,14 +93,14 @@ def test_one_token_is_one_delivery_and_one_reception() -> None:
 
 
 def test_one_recipient_may_have_many_tokens_and_equal_ones_are_one_delivery() -> None:
-    message, deliveries, events = make(mcmt(apn("aa,bb", "cc", "aa")), "u@apn.example.com")
+    message, deliveries, events, _ = make(mcmt(apn("aa,bb", "cc", "aa")), "u@apn.example.com")
     assert [(delivery.number, delivery.token) for delivery in deliveries] == [(1, "aa"), (2, "bb"), (3, "cc")]
     assert len(message.parts) == 1
     assert kinds(events) == [(Kind.RECEPTION, "u@apn.example.com", f"{BATCH}-1", 3)]
 
 
 def test_many_recipients_may_share_one_token_each_with_a_number_of_its_own() -> None:
-    _, deliveries, events = make(mcmt(apn("aa")), "u@apn.example.com", "v@other.example.com", "u@apn.example.com")
+    _, deliveries, events, _ = make(mcmt(apn("aa")), "u@apn.example.com", "v@other.example.com", "u@apn.example.com")
     assert [(delivery.number, delivery.recipient) for delivery in deliveries] == [
         (1, "u@apn.example.com"),
         (2, "v@other.example.com"),
@@ -110,37 +114,37 @@ def test_many_recipients_of_one_channel_with_many_tokens_are_refused() -> None:
 
 
 def test_recipients_of_other_channels_do_not_count_against_many_tokens() -> None:
-    _, deliveries, _ = make(mcmt(apn("aa", "bb")), "u@apn.example.com", "v@sink.example.com", "w@sink.example.com")
+    _, deliveries, _, _ = make(mcmt(apn("aa", "bb")), "u@apn.example.com", "v@sink.example.com", "w@sink.example.com")
     assert [delivery.token for delivery in deliveries] == ["aa", "bb", "v@sink.example.com", "w@sink.example.com"]
 
 
 def test_several_parts_have_their_own_tokens() -> None:
-    message, deliveries, _ = make(mcmt(apn("aa", "bb"), apn("aa", content='{"b":1}')), "u@apn.example.com")
+    message, deliveries, _, _ = make(mcmt(apn("aa", "bb"), apn("aa", content='{"b":1}')), "u@apn.example.com")
     assert [(delivery.token, delivery.part) for delivery in deliveries] == [("aa", 0), ("bb", 0), ("aa", 1)]
     assert [part.content for part in message.parts] == [b"{}", b'{"b":1}']
 
 
 def test_equal_parts_are_stored_once_and_their_equal_tokens_are_one_delivery() -> None:
-    message, deliveries, _ = make(mcmt(apn("aa"), apn("aa")), "u@apn.example.com")
+    message, deliveries, _, _ = make(mcmt(apn("aa"), apn("aa")), "u@apn.example.com")
     assert (len(message.parts), len(deliveries)) == (1, 1)
 
 
 def test_a_channel_without_media_types_gets_the_mail_of_an_mcmt_message() -> None:
-    message, deliveries, _ = make(mcmt(apn("aa"), MAIL_PART), "u@sink.example.com")
+    message, deliveries, _, _ = make(mcmt(apn("aa"), MAIL_PART), "u@sink.example.com")
     assert [part.content for part in message.parts] == [b"Subject: inner\r\n\r\nmail\r\n"]
     assert [delivery.token for delivery in deliveries] == ["u@sink.example.com"]
 
 
 @pytest.mark.parametrize("data", [PLAIN, mcmt(apn("aa"))])
 def test_a_channel_without_media_types_gets_the_whole_message_where_there_is_no_mail_in_it(data: bytes) -> None:
-    message, _, _ = make(data, "u@sink.example.com")
+    message, _, _, _ = make(data, "u@sink.example.com")
     assert [(part.media_type, part.content) for part in message.parts] == [("message/rfc822", data)]
 
 
 @pytest.mark.parametrize("data", [mcmt(apn("aa"), MAIL_PART), mcmt(b"broken \xff part"), PLAIN])
 def test_passthru_takes_nothing_apart(data: bytes) -> None:
     """Not even to find it broken."""
-    message, _, _ = make(data, "u@sink.example.com", reception="passthru")
+    message, _, _, _ = make(data, "u@sink.example.com", reception="passthru")
     assert [part.content for part in message.parts] == [data]
 
 
@@ -163,7 +167,7 @@ def test_a_message_without_a_part_for_anybody_is_refused_naming_the_type(data: b
 
 
 def test_recipients_for_whom_there_is_no_part_fail_in_the_same_transaction() -> None:
-    _, deliveries, events = make(PLAIN, "u@apn.example.com", "v@sink.example.com", "w@other.example.com")
+    _, deliveries, events, failures = make(PLAIN, "u@apn.example.com", "v@sink.example.com", "w@other.example.com")
     assert [(delivery.number, delivery.recipient) for delivery in deliveries] == [(2, "v@sink.example.com")]
     assert kinds(events) == [
         (Kind.RECEPTION, "u@apn.example.com", f"{BATCH}-1", 1),
@@ -175,6 +179,23 @@ def test_recipients_for_whom_there_is_no_part_fail_in_the_same_transaction() -> 
     failure = events[1]
     assert (failure.code, failure.text) == ("554", "5.6.1 [internal] the message has no part for this channel")
     assert (failure.channel, failure.domain) == ("apn", "apn.example.com")
+    assert [(owed.number, owed.recipient, owed.status, owed.time) for owed in failures] == [
+        (1, "u@apn.example.com", "5.6.1", NOW),
+        (3, "w@other.example.com", "5.6.1", NOW),
+    ]
+    assert {owed.return_path for owed in failures} == {"app@example.com"}
+
+
+def test_nobody_is_owed_a_bounce_by_the_null_sender_or_where_the_domain_makes_none() -> None:
+    recipients = "u@apn.example.com", "v@sink.example.com"
+    *_, events, failures = make(PLAIN, *recipients, sender="")
+    assert Kind.PERMANENT in {event.kind for event in events}
+    assert failures == []
+    settings = make_settings()
+    silent = msgspec.structs.replace(settings.domains["apn.example.com"], generate_bounces=False)
+    settings = msgspec.structs.replace(settings, domains={**settings.domains, "apn.example.com": silent})
+    *_, failures = make(PLAIN, *recipients, settings=settings)
+    assert failures == []
 
 
 @pytest.mark.parametrize(
@@ -189,14 +210,14 @@ def test_recipients_for_whom_there_is_no_part_fail_in_the_same_transaction() -> 
     ],
 )
 def test_a_delivery_ends_at_the_earlier_of_the_domains_and_its_own_end(ends: str, expires: float) -> None:
-    _, deliveries, _ = make(mcmt(apn("aa", ends=ends)), "u@apn.example.com")
+    _, deliveries, _, _ = make(mcmt(apn("aa", ends=ends)), "u@apn.example.com")
     assert deliveries[0].expires == expires
 
 
 def test_the_domains_lifetime_is_its_own() -> None:
-    _, deliveries, _ = make(mcmt(apn("aa")), "u@apn.example.com", "v@other.example.com")
+    _, deliveries, _, _ = make(mcmt(apn("aa")), "u@apn.example.com", "v@other.example.com")
     assert [delivery.expires for delivery in deliveries] == [NOW + 86400, NOW + 10]
-    _, deliveries, _ = make(mcmt(apn("aa", ends="0")), "v@other.example.com")
+    _, deliveries, _, _ = make(mcmt(apn("aa", ends="0")), "v@other.example.com")
     assert deliveries[0].expires == NOW + 10
 
 
