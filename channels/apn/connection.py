@@ -21,10 +21,10 @@ from mcmt.clock import Clock, Timer
 from mcmt.errors import ConnectError, McmtError, ProtocolError, RouteFaultError
 from mcmt.message.model import Delivery, header
 from mcmt.message.status import Disposition, Outcome
-from mcmt.wire.header_block import decode_headers
 from mcmt.wire.http2 import ClientConnection, GoAway, Response, SettingsChanged, StreamReset
 
-from .answers import RULES, After, Answer, reason_of, retry_after, understand
+from .answers import RULES, After, Answer, reason_of, understand
+from .outcomes import Pending, answered, unanswered, wait_asked_for
 from .provider_token import ProviderToken
 from .request import RequestBuilder
 from .transport import refused_certificate
@@ -39,9 +39,6 @@ CLOSE_TIMEOUT = 5.0
 
 _REFUSED_STREAM = 0x7  # RFC 9113 section 7
 _CANCEL = 0x8
-
-Pending = tuple[Delivery, str, float, int]
-"""A request on its way: the delivery, its apns-id, when it was sent (monotonic), its size."""
 
 
 class ApnsConnection(asyncio.Protocol):
@@ -113,11 +110,12 @@ class ApnsConnection(asyncio.Protocol):
     async def aclose(self, drain: float) -> None:
         """See mcmt.channel.port.Connection."""
         self._leave("closed by us")
-        if not self._closed.done():
+        if self._streams:
             await asyncio.wait([self._closed], timeout=drain)
-        if not self._closed.done():
+        if self._streams:
             self._end("closed by us", abort=True)
-            await self._closed
+        # In good order it ends within CLOSE_TIMEOUT.
+        await self._closed
 
     # -- asyncio.Protocol -----------------------------------------------------------------------------------------
 
@@ -188,7 +186,7 @@ class ApnsConnection(asyncio.Protocol):
         if self._ready.cancelled() or self._ready.exception() is not None:
             return  # it never came to be: connect() says so
         if self._streams:
-            self._give_up(list(self._streams), f"4.4.2 [internal] {reason} before the answer")
+            self._give_up(list(self._streams), f"{reason} before the answer")
         self._report.closed(reason)
 
     # -- what the gateway said ------------------------------------------------------------------------------------
@@ -197,52 +195,27 @@ class ApnsConnection(asyncio.Protocol):
         pending = self._streams.pop(response.stream_id, None)
         if pending is None:
             return
-        delivery, apns_id, sent_at, size = pending
         answer = understand(response.status, response.body)
-        rule = answer.rule
-        disposition = rule.disposition
-        wait = rule.wait
+        disposition, wait = answer.rule.disposition, answer.rule.wait
         if disposition is not Disposition.DELIVERED:
-            disposition, wait = self._refusal(answer, response, delivery)
+            disposition = self._refusal(answer, pending[0])
+            wait = wait_asked_for(response.block, self._clock) or wait
         if not self._warm and disposition is not Disposition.REFUSED and response.status != 403:
             self._warm = True
-        outcomes.append(
-            (
-                delivery,
-                Outcome(
-                    disposition=disposition,
-                    code=answer.status,
-                    text=answer.reason,
-                    remote_id=apns_id,
-                    remote_address=self.remote_address,
-                    size=size,
-                    duration=self._last_received - sent_at,
-                    retry_after=wait,
-                    suspect=After.SUSPECT in rule.after,
-                    gone_since=answer.gone_since,
-                ),
-            )
-        )
+        outcome = answered(pending, answer, disposition, wait, self.remote_address, self._last_received)
+        outcomes.append((pending[0], outcome))
 
-    def _refusal(self, answer: Answer, response: Response, delivery: Delivery) -> tuple[Disposition, float]:
+    def _refusal(self, answer: Answer, delivery: Delivery) -> Disposition:
         """What to make of an error: the table's word, and what it asks of this connection."""
-        rule = answer.rule
-        disposition = rule.disposition
-        if After.LEAVE in rule.after:
+        after = answer.rule.after
+        if After.LEAVE in after:
             self._leave(f"{answer.status} {answer.reason}")
-        if After.RENEW_TOKEN in rule.after:
+        if After.RENEW_TOKEN in after:
             renewed = self._provider_token is not None and self._provider_token.replace(self._token)
-            disposition = Disposition.REFUSED if renewed else Disposition.ROUTE_FAULT
-        if After.TOPIC in rule.after and header(delivery.part.headers, "apns-topic") is not None:
-            disposition = Disposition.PERMANENT
-        return disposition, self._retry_after(response) or rule.wait
-
-    def _retry_after(self, response: Response) -> float:
-        try:
-            fields = dict(decode_headers(response.block))
-        except ProtocolError:
-            return 0.0  # the status was read; a field behind it that was not takes nothing from it
-        return retry_after(fields.get("retry-after"), self._clock.time())
+            return Disposition.REFUSED if renewed else Disposition.ROUTE_FAULT
+        if After.TOPIC in after and header(delivery.part.headers, "apns-topic") is not None:
+            return Disposition.PERMANENT
+        return answer.rule.disposition
 
     def _reset(self, event: StreamReset, outcomes: list[tuple[Delivery, Outcome]]) -> None:
         pending = self._streams.pop(event.stream_id, None)
@@ -251,7 +224,7 @@ class ApnsConnection(asyncio.Protocol):
         # RFC 9113 8.7: REFUSED_STREAM says that nothing was processed; any other code says nothing of the sort.
         refused = event.code == _REFUSED_STREAM
         text = event.reason or f"stream reset by the gateway, code {event.code}"
-        outcomes.append((pending[0], self._unanswered(pending, f"4.4.2 [internal] {text}", refused=refused)))
+        outcomes.append(self._unanswered(pending, text, refused=refused))
 
     def _going_away(self, event: GoAway, outcomes: list[tuple[Delivery, Outcome]]) -> None:
         """RFC 9113 6.8: streams past the last one were not processed; the others may still be answered."""
@@ -262,10 +235,10 @@ class ApnsConnection(asyncio.Protocol):
         fault = rule is not None and rule.disposition is Disposition.ROUTE_FAULT
         for stream_id in [stream_id for stream_id in self._streams if stream_id > event.last_stream_id]:
             pending = self._streams.pop(stream_id)
-            outcome = self._unanswered(pending, f"4.4.2 [internal] {self._leaving}", refused=True)
             if fault:
-                outcome = Outcome(disposition=Disposition.ROUTE_FAULT, code="403", text=reason)
-            outcomes.append((pending[0], outcome))
+                outcomes.append((pending[0], Outcome(disposition=Disposition.ROUTE_FAULT, code="403", text=reason)))
+            else:
+                outcomes.append(self._unanswered(pending, self._leaving, refused=True))
 
     def _settings(self, event: SettingsChanged, outcomes: list[tuple[Delivery, Outcome]]) -> None:  # noqa: ARG002 - table
         if not self._ready.done():
@@ -311,7 +284,7 @@ class ApnsConnection(asyncio.Protocol):
         if silent:
             # Nothing at all came since the last of them was sent: the connection is to blame.
             self._leave("no answer to anything")
-        self._give_up(overdue, f"4.4.2 [internal] no answer within {self._timeout * 1000:.0f} ms")
+        self._give_up(overdue, f"no answer within {self._timeout * 1000:.0f} ms")
         if self._leaving and not self._streams:
             self._end(self._leaving)
         elif not self._leaving:
@@ -324,21 +297,13 @@ class ApnsConnection(asyncio.Protocol):
             unsent = self._http2.unsent(stream_id)
             pending = self._streams.pop(stream_id)
             self._http2.reset(stream_id, _CANCEL)
-            outcomes.append((pending[0], self._unanswered(pending, text, refused=unsent)))
+            outcomes.append(self._unanswered(pending, text, refused=unsent))
         self._flush()
         self._report.outcomes(outcomes)
 
-    def _unanswered(self, pending: Pending, text: str, *, refused: bool) -> Outcome:
-        _, apns_id, sent_at, size = pending
-        return Outcome(
-            disposition=Disposition.REFUSED if refused else Disposition.AMBIGUOUS,
-            code="451",
-            text=text,
-            remote_id=apns_id,
-            remote_address=self.remote_address,
-            size=size,
-            duration=self._clock.monotonic() - sent_at,
-        )
+    def _unanswered(self, pending: Pending, text: str, *, refused: bool) -> tuple[Delivery, Outcome]:
+        now = self._clock.monotonic()
+        return pending[0], unanswered(pending, text, self.remote_address, now, refused=refused)
 
     # -- state ----------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ The link is the Report that a channel's connection speaks to; it counts and pass
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -15,7 +16,12 @@ from mcmt.engine.route_health import RouteHealth
 from mcmt.message.model import Delivery
 from mcmt.message.status import Disposition, Outcome
 
+log = logging.getLogger(__name__)
+
 _UNANSWERED = frozenset({Disposition.REFUSED, Disposition.AMBIGUOUS})
+_FORGOTTEN = Outcome(
+    disposition=Disposition.AMBIGUOUS, code="451", text="4.3.0 [internal] the channel ended without an outcome"
+)
 
 
 class LinkOwner(Protocol):
@@ -39,16 +45,21 @@ class Link:
         self._clock = clock
         self._quota = quota  # max_deliveries_per_connection; 0: no limit
         self._taken = 0
+        self._owed: dict[int, Delivery] = {}  # by row: taken, and not answered yet
         self.health = health
         self.connection: Connection | None = None
         self.has_ended = False
         self.closing: asyncio.Task[None] | None = None
-        self.in_flight = 0
         self.warm = False
         """The gateway has answered on it."""
         self.full = False
         """It took less than was offered, the last time."""
         self.idle_since = clock.monotonic()
+
+    @property
+    def in_flight(self) -> int:
+        """Deliveries taken and not answered yet."""
+        return len(self._owed)
 
     @property
     def usable(self) -> bool:
@@ -66,10 +77,19 @@ class Link:
         offered = len(deliveries)
         if self._quota:
             deliveries = deliveries[: self._quota - self._taken]
-        # Counted before the offer: a channel may answer from within send.
-        self.in_flight += len(deliveries)
-        taken = self.connection.send(deliveries) if deliveries else 0
-        self.in_flight -= len(deliveries) - taken
+        # Owed before the offer: a channel may answer from within send.
+        owed = self._owed
+        for delivery in deliveries:
+            owed[delivery.row] = delivery
+        try:
+            taken = self.connection.send(deliveries) if deliveries else 0
+        except Exception:
+            # Which of them it took, nobody knows: at its end they count as not answered.
+            log.exception("a connection failed to send: it is closed, and %d deliveries are in doubt", len(deliveries))
+            self.close(0.0)
+            taken = len(deliveries)
+        for delivery in deliveries[taken:]:
+            del owed[delivery.row]
         self._taken += taken
         self.full = taken < offered
         return taken
@@ -77,14 +97,22 @@ class Link:
     def close(self, drain: float) -> None:
         """Let it answer what it owes for up to *drain* seconds, then end it."""
         if self.usable and self.connection is not None:
-            self.closing = asyncio.get_running_loop().create_task(self.connection.aclose(drain), name="close")
+            self.closing = asyncio.get_running_loop().create_task(self._close(self.connection, drain), name="close")
+
+    async def _close(self, connection: Connection, drain: float) -> None:
+        try:
+            await connection.aclose(drain)
+        except Exception:
+            log.exception("a connection failed to close")
+            self.closed("failed to close")
 
     # -- the Report (mcmt.channel.port) -------------------------------------------------------------------------
 
     def outcomes(self, batch: Sequence[tuple[Delivery, Outcome]]) -> None:
         """Deliveries were answered."""
-        self.in_flight -= len(batch)
-        if not self.in_flight:
+        for delivery, _ in batch:
+            self._owed.pop(delivery.row, None)
+        if not self._owed:
             self.idle_since = self._clock.monotonic()
         if not self.warm:
             self.warm = any(outcome.disposition not in _UNANSWERED for _, outcome in batch)
@@ -96,6 +124,12 @@ class Link:
 
     def closed(self, reason: str) -> None:
         """The connection has ended."""
-        if not self.has_ended:
-            self.has_ended = True
-            self._owner.ended(self, reason)
+        if self.has_ended:
+            return
+        self.has_ended = True
+        if self._owed:
+            # The port promises an outcome for each; a channel that broke it must not lose them.
+            log.error("a connection ended (%s) and left %d deliveries without an outcome", reason, len(self._owed))
+            owed, self._owed = self._owed, {}
+            self._owner.answered(self, [(delivery, _FORGOTTEN) for delivery in owed.values()])
+        self._owner.ended(self, reason)

@@ -336,3 +336,39 @@ async def test_resident_deliveries_stay_within_max_resident_active_queue(
                     connection.answer()
                 await asyncio.sleep(0.01)
         assert 50 <= peak <= 120
+
+
+async def test_a_channel_that_fails_in_send_loses_nothing(
+    tmp_path: Path, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever escapes a channel is our bug: told with its traceback, and what was in doubt is tried again."""
+    from .scripted import ScriptedConnection
+
+    send, failures = ScriptedConnection.send, iter([True])
+
+    def fail_once(connection: ScriptedConnection, deliveries: Any) -> int:
+        if next(failures, False):
+            raise ValueError("a bug")
+        return send(connection, deliveries)
+
+    monkeypatch.setattr(ScriptedConnection, "send", fail_once)
+    async with Bench(tmp_path, gateway) as bench:
+        await bench.accept(20)
+        await bench.wait_for_events(20, Kind.DELIVERY)
+        assert {event.text for event in await bench.events(Kind.TRANSIENT)} == {
+            "4.3.0 [internal] the channel ended without an outcome"
+        }
+        assert await bench.left() == 0
+
+
+async def test_deliveries_that_a_channel_forgets_are_tried_again(tmp_path: Path, gateway: ScriptedGateway) -> None:
+    gateway.delay = None
+    async with Bench(tmp_path, gateway) as bench:
+        await bench.accept(5)
+        await bench.wait_until(lambda: len(gateway.sent) == 5)
+        gateway.delay = 0.0
+        forgetful = gateway.open[0]
+        forgetful.owed.clear()
+        forgetful.end("gone")
+        await bench.wait_for_events(5, Kind.DELIVERY)
+        assert len(await bench.events(Kind.TRANSIENT)) == 5
