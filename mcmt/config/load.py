@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from mcmt.config.bounce_routes import check_bounce_routes
 from mcmt.config.channel_schema import Channels, ChannelSchema
 from mcmt.config.document import Mark, read
 from mcmt.config.domains import default_names, read_domains
@@ -114,6 +115,7 @@ def _settings(
     spool, _ = checker.stanza(SpoolStanza, ("spool",), data.get("spool"))
     control, _ = checker.stanza(ControlStanza, ("control",), data.get("control"))
     domains = read_domains(checker, channels, open_files)
+    check_bounce_routes(checker, channels, domains)
     listen, intake = read_listeners(checker, channels, domains, check_listen)
     spool_path = tidy(spool.path if spool else checker.base)
     loggers = read_loggers(checker, channels, domains, spool_path, check_format)
@@ -123,13 +125,13 @@ def _settings(
             ("control", "socket"),
             f"{control_socket} is longer than the {_SOCKET_PATH} bytes a socket's path may have; set a shorter one",
         )
-    if checker.faults or root is None:
+    if checker.faults or root is None or spool is None:
         return None
     return Settings(
         file=file,
         hostname=root.hostname or full_hostname(),
         workers=root.workers,
-        spool=SpoolSettings(path=spool_path),
+        spool=SpoolSettings(path=spool_path, min_free=spool.min_free),
         listen=listen,
         intake=intake,
         domains=domains,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
@@ -20,6 +20,7 @@ from mcmt.config.settings import (
     ListenSettings,
     RotateSettings,
     Settings,
+    SpoolSettings,
 )
 from mcmt.message.route import parse_route
 from mcmt.options import FilePath, OptionsModel, Seconds, Size, parse_duration, parse_size
@@ -135,9 +136,9 @@ class RootStanza(OptionsModel):
 class SpoolStanza(OptionsModel):
     """``spool``"""
 
-    NOT_AVAILABLE: ClassVar[frozenset[str]] = frozenset({"min_free"})
-
     path: FilePath
+    min_free: Size = _default(SpoolSettings, "min_free")
+    """Bytes of its disk that no new message may take: 452 4.3.1 below."""
 
 
 class ControlStanza(OptionsModel):
@@ -147,7 +148,6 @@ class ControlStanza(OptionsModel):
     """None: ``control.sock`` in the spool's folder."""
 
 
-class ListenStanza(OptionsModel):
 class ListenerStanza(OptionsModel):
     """``esmtp_listener``, beside ``listen``: what holds over all addresses"""
 
@@ -159,16 +159,17 @@ class ListenerStanza(OptionsModel):
     auth_failure_window: Span = _default(IntakeSettings, "auth_failure_window")
 
 
+class ListenStanza(OptionsModel):
     """``esmtp_listener.listen``, one address"""
 
     mcmt_reception: Literal["passthru", "allow", "reject"] = _default(ListenSettings, "mcmt_reception")
     relay_hosts: list[Network] = Field(default_factory=lambda: [ip_network(each) for each in LOOPBACK])
-    max_message_size: Annotated[Size, Field(ge=1)] = _default(ListenSettings, "max_message_size")
     tls_certificate: FilePath | None = None
     tls_key: FilePath | None = None
     """None: the key is in the certificate's file."""
     require_tls: bool = _default(ListenSettings, "require_tls")
     users_file: FilePath | None = None
+    max_message_size: Annotated[Size, Field(ge=1)] = _default(ListenSettings, "max_message_size")
     # RFC 5321 4.5.3.1.8: a server takes 100 recipients or more.
     max_recipients_per_message: Annotated[int, Field(ge=100)] = _default(ListenSettings, "max_recipients_per_message")
     max_errors: Count = _default(ListenSettings, "max_errors")
@@ -187,8 +188,6 @@ ELSEWHERE = {
 class DomainStanza(OptionsModel):
     """``domain``, one domain: the engine's options, whatever the channel. All may stand at top level as defaults."""
 
-    NOT_AVAILABLE: ClassVar[frozenset[str]] = frozenset({"generate_bounces"})
-
     delivery_method: str
     routes: Annotated[list[RouteText], Field(min_length=1)]
     max_outbound_connections: Count = _default(DomainSettings, "max_outbound_connections")
@@ -203,6 +202,7 @@ class DomainStanza(OptionsModel):
     message_expiration: Span = _default(DomainSettings, "message_expiration")
     max_resident_active_queue: Count = _default(DomainSettings, "max_resident_active_queue")
     ambiguous: Literal["retry", "fail"] = _default(DomainSettings, "ambiguous")
+    generate_bounces: bool = _default(DomainSettings, "generate_bounces")
     suspend_delivery: bool = _default(DomainSettings, "suspend_delivery")
 
 

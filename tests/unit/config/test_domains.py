@@ -102,7 +102,7 @@ def test_a_faulty_default_is_a_fault_even_when_no_domain_takes_it(configuration:
             "relay_hosts: []",
             "relay_hosts: is not an option here; it belongs to an address below esmtp_listener.listen",
         ),
-        ("generate_bounces: false", "generate_bounces: is not available in this version; remove it"),
+        ("generate_bounces: maybe", "generate_bounces: expected true or false, got 'maybe'"),
         (
             "max_retries: -1",
             "max_retries: expected auto (until the message expires), none (the same) or a whole number",
@@ -208,6 +208,7 @@ def test_options_of_an_older_configuration_that_do_nothing_are_warnings(configur
     delivery_method: apn
     routes: ["apn://localhost"]
     tls: "required"
+    generate_bounces: false
 apn_logger: {{one: }}
 """
     (warning,) = configuration.load(text, open_files=False).warnings

@@ -86,7 +86,8 @@ def test_an_option_beside_listen_says_where_it_belongs(configuration: Configurat
 
 
 def test_a_push_domain_behind_a_passthru_listener_is_a_warning(configuration: Configuration) -> None:
-    text = SPOOL + APN + 'esmtp_listener: {listen: {"127.0.0.1:25": {}, "127.0.0.1:26": {mcmt_reception: allow}}}\n'
+    listener = 'esmtp_listener: {listen: {"127.0.0.1:25": {}, "127.0.0.1:26": {mcmt_reception: allow}}}\n'
+    text = f"generate_bounces: false\n{SPOOL}{APN}{listener}"
     (warning,) = configuration.load(text, open_files=False).warnings
     assert "listen.127.0.0.1:25.mcmt_reception: is passthru" in str(warning)
     assert "554 5.6.1" in str(warning)

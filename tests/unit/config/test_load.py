@@ -177,7 +177,7 @@ def test_words_that_only_look_like_options_say_where_they_belong(configuration: 
         ("max_deliveries_per_message: 1e3", "expected a whole number, got '1e3'"),
         ("max_resident_messages: 1.5", "expected a whole number, got 1.5"),
         ("drain_timeout: -1", "a duration cannot be negative or longer than 100 years, got -1"),
-        ("generate_bounces: true", "is not available in this version; remove it"),
+        ("generate_bounces: 1", "expected true or false, got 1"),
     ],
 )
 def test_a_value_of_the_wrong_kind_says_what_is_expected(configuration: Configuration, line: str, fault: str) -> None:

@@ -164,7 +164,7 @@ def test_what_is_wrong_about_rotation_is_told_with_its_place(
 
 
 def test_a_push_domain_without_a_notification_log_is_a_warning(configuration: Configuration) -> None:
-    domain = 'domain: {a.example.com: {delivery_method: apn, routes: ["apn://localhost"]}}\n'
+    domain = 'domain: {a.example.com: {delivery_method: apn, routes: ["apn://localhost"]}}\ngenerate_bounces: false\n'
     (warning,) = configuration.load(SPOOL + LISTENER + domain, open_files=False).warnings
     assert "apn_logger: there is none, so deliveries for a.example.com are only in the main log" in str(warning)
 
