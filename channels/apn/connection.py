@@ -94,6 +94,7 @@ class ApnsConnection(asyncio.Protocol):
             self._authorize(self._provider_token)
         now = self._clock.monotonic()
         http2, streams, builder = self._http2, self._streams, self._builder
+        was_idle = not streams
         taken = 0
         for delivery in deliveries[:room]:
             block, apns_id = builder.block(delivery)
@@ -103,8 +104,8 @@ class ApnsConnection(asyncio.Protocol):
             if not http2.room:  # the send window may end before the streams do
                 break
         self._flush()
-        if self._timer is None:
-            self._watch()
+        if was_idle:
+            self._watch()  # a deadline is nearer now than the next sign of life
         return taken
 
     async def aclose(self, drain: float) -> None:
@@ -254,7 +255,9 @@ class ApnsConnection(asyncio.Protocol):
 
     def _watch(self) -> None:
         """One look at the clock serves every stream: the oldest has the earliest deadline."""
-        self._timer = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if self._closed.done() or self._transport is None:
             return
         now = self._clock.monotonic()
@@ -280,7 +283,7 @@ class ApnsConnection(asyncio.Protocol):
             overdue.append(stream_id)
         if not overdue:
             return
-        silent = self._last_received < self._streams[overdue[-1]][2]
+        silent = self._last_received <= self._streams[overdue[-1]][2]
         if silent:
             # Nothing at all came since the last of them was sent: the connection is to blame.
             self._leave("no answer to anything")
