@@ -78,7 +78,7 @@ def compose_report(
     plural = "" if count == 1 else "s"
     head = (
         f"From: Mail Delivery System <mailer-daemon@{hostname}>",
-        f"To: <{_without_controls(return_path)}>",
+        f"To: {_to(return_path)}",
         f"Subject: Undelivered: {count} failure{plural}",
         f"Date: {_date(now)}",
         f"Message-ID: <{message_id}>",
@@ -215,8 +215,10 @@ def _plain(text: str) -> str:
     return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 3]}..."
 
 
-def _without_controls(address: str) -> str:
-    return "".join([each for each in address if each.isprintable() and each not in "<>"])
+def _to(path: str) -> str:
+    """The return path for the field To; no address is as long as a line, so what is longer is none."""
+    address = "".join([each for each in path if each.isprintable() and each not in "<>"])
+    return f"<{address}>" if len(address.encode()) < _MAX_LINE // 2 else "undisclosed-recipients:;"
 
 
 def _date(time: float) -> str:
