@@ -112,7 +112,11 @@ class SmtpConnection(asyncio.Protocol):
         self._transport = transport
 
     def opened(self, name: str, extensions: Extensions) -> None:
-        """The session is ready; *name* is ours in it."""
+        """The session is ready; *name* is ours in it. Raises ConnectError where it has ended already."""
+        if self._broken is not None:
+            raise ConnectError(str(self._broken)) from self._broken
+        if self._replies:
+            raise ConnectError(f"the server said {self._replies[0]}")
         self._open = True
         self._name, self._extensions = name, extensions
 
@@ -183,7 +187,8 @@ class SmtpConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The end: whoever has no answer gets an outcome now."""
-        reason = self._leaving or (f"connection lost: {exc}" if exc else "the server closed the connection")
+        self._leaving = self._leaving or (f"connection lost: {exc}" if exc else "the server closed the connection")
+        reason = self._leaving
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

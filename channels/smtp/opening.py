@@ -110,10 +110,10 @@ class _Opening:
                 extensions = await self._start_tls(connection, context, name, extensions)
             elif self._options.tls == "must":
                 raise ConnectError("the server does not offer STARTTLS, and tls is must")
+            connection.opened(name, extensions)
         except BaseException:
             connection.discard()
             raise
-        connection.opened(name, extensions)
         return connection
 
     async def _connect(self, family: int, address: tuple[str, int]) -> SmtpConnection:
