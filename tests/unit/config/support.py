@@ -20,7 +20,7 @@ DOMAIN = 'domain: {d.example.com: {delivery_method: discard, routes: ["discard:/
 
 @cache
 def channels() -> dict[str, Channel]:
-    return {kind: plugins.load(kind) for kind in ("apn", "discard")}
+    return {kind: plugins.load(kind) for kind in ("apn", "discard", "smtp")}
 
 
 class Configuration:

@@ -34,8 +34,8 @@ domain:
     tls_verify: maybe
     routes: []
   mail.example.com:
-    delivery_method: smtp
-    routes: ["smtp://127.0.0.1:25"]
+    delivery_method: fax
+    routes: ["fax://127.0.0.1:25"]
 apn_logger:
   one: {logfile: apn.ec, logmode: 9}
   two: {logfile: ./apn.ec, log_delivery_format: "%zz"}
@@ -65,7 +65,7 @@ apn_logger:
         "mcmt.yaml:18:5: domain.apn.example.com.routes: already given in line 15; keep one of the two",
         "mcmt.yaml:18:13: domain.apn.example.com.routes: needs at least 1 of them, got []",
         "mcmt.yaml:20:22: domain.mail.example.com.delivery_method: "
-        "there is no channel 'smtp' in this version; there are: apn, discard",
+        "there is no channel 'fax' in this version; there are: apn, discard, smtp",
         "mcmt.yaml:23:35: apn_logger.one.logmode: expected a file mode in octal such as 0644, got 9",
         "mcmt.yaml:24:18: apn_logger.two.logfile: apn_logger.one.logfile already writes to apn.ec; "
         "give each its own file",

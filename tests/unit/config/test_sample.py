@@ -33,6 +33,7 @@ SAMPLE = Path(__file__).parents[3] / "config" / "mcmt.yaml"
 
 TOKEN: Place = ("domain", "apn.example.com")
 CERTIFICATE: Place = ("domain", "apn-certificate.example.com")
+SMARTHOST: Place = ("domain", "*")
 LISTEN: Place = ("esmtp_listener", "listen", "127.0.0.1:2525")
 
 STANZAS: list[tuple[type[OptionsModel], list[Place]]] = [
@@ -43,6 +44,7 @@ STANZAS: list[tuple[type[OptionsModel], list[Place]]] = [
     (ListenStanza, [LISTEN]),
     (DomainStanza, [(), ("domain", "discard.example.com")]),
     (channels()["apn"].Options, [TOKEN, CERTIFICATE]),
+    (channels()["smtp"].Options, [SMARTHOST]),
     (ChannelLoggerStanza, [("apn_logger", "apn_logger1")]),
     (MainLoggerStanza, [("ec_logger", "ec_logger1")]),
     (RotateStanza, [("apn_logger", "apn_logger1", "rotate")]),
@@ -91,6 +93,8 @@ def test_with_everything_set_only_files_are_missing(tmp_path: Path) -> None:
 
     assert [fault.option.rpartition(".")[2] for fault in caught.value.faults] == [
         "apn_auth_key",
+        "tls_ca",
+        "tls_certificate",
         "tls_ca",
         "tls_certificate",
     ]

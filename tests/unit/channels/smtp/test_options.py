@@ -94,7 +94,7 @@ def test_options_that_have_no_effect_are_told(certificates: Certificates) -> Non
     assert "tls_ca: has no effect while tls_verify is no" in warnings(
         tls="must", tls_verify="no", tls_ca=certificates.ca
     )
-    certificate = {"tls_certificate": certificates.client, "tls_key": certificates.client_key}
+    certificate: dict[str, Any] = {"tls_certificate": certificates.client, "tls_key": certificates.client_key}
     assert warnings("smtp://localhost", tls="no", **certificate) == ["tls_certificate: has no effect while tls is no"]
 
 
@@ -124,7 +124,7 @@ def test_a_key_with_a_passphrase_is_a_fault_and_nobody_is_asked_for_it(tmp_path:
 
 
 def test_a_certificate_that_ends_soon_is_a_warning(certificates: Certificates) -> None:
-    certificate = {"tls_certificate": certificates.client, "tls_key": certificates.client_key}
+    certificate: dict[str, Any] = {"tls_certificate": certificates.client, "tls_key": certificates.client_key}
     (finding,) = findings("smtp://localhost", **certificate)
     days = int(finding.text.split()[2])
     end = time.time() + days * 86400
