@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
+
+import msgspec
 
 from mcmt.message.event import Event, Kind
+from mcmt.message.failure import Failure
 from mcmt.message.model import Delivery, Envelope, Message, NewDelivery, Part
-from mcmt.spool.port import Settlement
+from mcmt.spool.port import OwedReport, Settlement
 from mcmt.spool.sqlite import SqliteSpool
 
 DOMAIN = "apn.example.com"
@@ -71,6 +75,37 @@ async def defer(spool: SqliteSpool, again: Sequence[Delivery], due: float) -> No
         [Settlement(one.row, due, one.attempts + 1, "503 busy") for one in again],
         [event(Kind.TRANSIENT, one.id) for one in again],
     )
+
+
+def failure(number: int = 1, time: float = NOW, path: str = "sender@example.com", **fields: Any) -> Failure:
+    """A delivery of that number has failed for good."""
+    known: dict[str, Any] = {
+        "recipient": f"user{number}@{DOMAIN}",
+        "token": f"{number:064x}",
+        "channel": "apn",
+        "code": "410",
+        "text": "Unregistered",
+        "status": "5.1.6",
+        "remote_id": "",
+        "remote_address": "127.0.0.1",
+    }
+    return Failure(number=number, time=time, return_path=path, **{**known, **fields})
+
+
+async def fail(spool: SqliteSpool, dead: Sequence[Delivery], time: float = NOW, **fields: Any) -> None:
+    """Settle deliveries as failed for good, each owed a report."""
+    await spool.settle(
+        [Settlement(one.row, failure=failure(one.number, time, **fields)) for one in dead],
+        [event(Kind.PERMANENT, one.id) for one in dead],
+    )
+
+
+async def bounce(spool: SqliteSpool, owed: OwedReport) -> str:
+    """Make a report as a message of one delivery; its batch id."""
+    kept = message(b"a bounce")
+    kept = msgspec.structs.replace(kept, envelope=Envelope("", (owed.return_path,)))
+    await spool.report(owed, kept, deliveries(1), [event(Kind.RECEPTION, f"{kept.batch_id}-1")])
+    return kept.batch_id
 
 
 async def events(spool: SqliteSpool) -> list[Event]:
