@@ -12,7 +12,7 @@ from pathlib import Path
 import tests
 from mcmt.message.event import Kind
 from mcmt.spool.sqlite import open_spool
-from tests.unit.spool.samples import events
+from tests.unit.spool.samples import NOW, events
 
 ROUNDS = 6
 
@@ -32,6 +32,7 @@ def run_and_kill(folder: Path, number: int, lines: int) -> Counter[str]:
 
 async def test_nothing_acknowledged_is_lost_and_nothing_settled_twice(tmp_path: Path) -> None:
     told: Counter[str] = Counter()
+    reported = False
     for number in range(ROUNDS):
         lines = 50 + random.Random(number).randrange(2000)
         told += await asyncio.to_thread(run_and_kill, tmp_path / "spool", number, lines)
@@ -39,10 +40,19 @@ async def test_nothing_acknowledged_is_lost_and_nothing_settled_twice(tmp_path: 
         entries = {entry.id: entry for _, entry in await spool.browse(None, 0, 1_000_000)}
         happened = Counter((one.kind, one.id) for one in await events(spool))
         assert await spool.quarantined() == 0
+        owed = Counter(
+            f"{one.sender.batch_id}-{dead.number}"
+            for one in await spool.pull_reports(NOW + 1e6, 1_000_000)
+            for dead in one.failures
+        )
         await spool.close()
 
         received = {id_ for kind, id_ in happened if kind == Kind.RECEPTION}
-        delivered = {id_ for kind, id_ in happened if kind == Kind.DELIVERY}
+        failed = {id_ for kind, id_ in happened if kind == Kind.PERMANENT}
+        delivered = {id_ for kind, id_ in happened if kind == Kind.DELIVERY} | failed
+        # A failure is owed a report or was told by one, never both, and none twice.
+        assert owed + Counter({id_: happened[Kind.REJECTION, id_] for id_ in failed}) == Counter(failed)
+        reported = reported or any(kind == Kind.REJECTION for kind, _ in happened)
         # A delivery exists or was settled, never both, and only if it was received.
         assert entries.keys() | delivered == received
         assert not entries.keys() & delivered
@@ -57,3 +67,4 @@ async def test_nothing_acknowledged_is_lost_and_nothing_settled_twice(tmp_path: 
             assert entry.attempts == happened[Kind.TRANSIENT, id_]
             assert told[f"T {id_}"] <= entry.attempts <= told[f"t {id_}"]
     assert any(line[0] == "S" for line in told)
+    assert reported

@@ -10,17 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import apsw
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from mcmt.message.event import Kind
+from mcmt.message.failure import GATHER_SECONDS, Failure
 from mcmt.message.model import Delivery, NewDelivery
 from mcmt.spool.port import Settlement
-from mcmt.spool.sqlite import SqliteSpool, open_spool
-from tests.unit.spool.samples import NOW, event, events, message
+from mcmt.spool.sqlite import SHARD, SqliteSpool, open_spool
+from tests.unit.spool.samples import NOW, event, events, failure, message
 
 DOMAINS = ("a.example", "b.example")
+PATHS = ("sender@example.com", "other@example.com")
 _T = TypeVar("_T")
 
 
@@ -38,12 +41,26 @@ class Known:
     out: Delivery | None = None
 
 
+@dataclass
+class Owed:
+    """A report as the model keeps it; its place among the others is that of its first failure."""
+
+    failures: list[tuple[int, float]]
+    """Number and time."""
+    due: float
+
+    @property
+    def numbers(self) -> list[int]:
+        return [number for number, _ in self.failures]
+
+
 class SpoolMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.folder = Path(tempfile.mkdtemp(prefix="mcmt-spool-"))
         self.known: list[Known] = []
+        self.owed: dict[tuple[str, str], Owed] = {}
         self.events: list[str] = []
         self.acknowledged = 0
         self.now = NOW
@@ -66,8 +83,9 @@ class SpoolMachine(RuleBasedStateMachine):
             st.tuples(st.sampled_from(DOMAINS), st.integers(0, 1), st.integers(-5, 50)), min_size=1, max_size=9
         ),
         size=st.integers(0, 40),
+        without_part=st.integers(0, 2),
     )
-    def accept(self, plan: list[tuple[str, int, int]], size: int) -> None:
+    def accept(self, plan: list[tuple[str, int, int]], size: int, without_part: int) -> None:
         self.batches += 1
         kept = message(b"x" * size, f"{self.batches:024x}", parts=2, received=self.now)
         new = []
@@ -76,8 +94,21 @@ class SpoolMachine(RuleBasedStateMachine):
             new.append(NewDelivery(number, domain, f"r{number}", f"t{number}", part, expires))
             body = len(kept.parts[part].content)
             self.known.append(Known(f"{kept.batch_id}-{number}", domain, (kept.batch_id, part), body, expires))
-        self.run(self.spool.accept(kept, new, [event(Kind.RECEPTION, kept.batch_id)]))
+        failures = [failure(len(plan) + n, self.now, PATHS[0]) for n in range(1, without_part + 1)]
+        self.run(self.spool.accept(kept, new, [event(Kind.RECEPTION, kept.batch_id)], failures))
         self.events.append(kept.batch_id)
+        for one in failures:
+            self.owe(kept.batch_id, one)
+
+    def owe(self, batch: str, one: Failure) -> None:
+        owed = self.owed.setdefault((batch, one.return_path), Owed([], self.now + GATHER_SECONDS))
+        owed.failures.append((one.number, one.time))
+
+    def look_for_finished(self) -> None:
+        pending = {one.id.partition("-")[0] for one in self.known}
+        for (batch, _), owed in self.owed.items():
+            if batch not in pending:
+                owed.due = 0.0
 
     @rule(domain=st.sampled_from(DOMAINS), limit=st.integers(1, 12), max_bytes=st.integers(0, 200))
     def pull(self, domain: str, limit: int, max_bytes: int) -> None:
@@ -127,13 +158,19 @@ class SpoolMachine(RuleBasedStateMachine):
         return [out[n] for n in sorted(chosen)]
 
     @precondition(lambda self: any(one.out for one in self.known))
-    @rule(data=st.data(), delays=st.lists(st.none() | st.integers(-20, 20), min_size=1))
-    def settle(self, data: st.DataObject, delays: list[int | None]) -> None:
+    @rule(data=st.data(), delays=st.lists(st.none() | st.sampled_from(PATHS) | st.integers(-20, 20), min_size=1))
+    def settle(self, data: st.DataObject, delays: list[int | str | None]) -> None:
+        """Finished (None), failed (whom to tell), or due again."""
         settlements = []
         for number, one in enumerate(self.some_out(data)):
             assert one.out is not None
             delay = delays[number % len(delays)]
-            if delay is None:
+            if isinstance(delay, str):
+                dead = failure(one.out.number, self.now, delay)
+                settlements.append(Settlement(one.out.row, failure=dead))
+                self.known.remove(one)
+                self.owe(one.out.sender.batch_id, dead)
+            elif delay is None:
                 settlements.append(Settlement(one.out.row))
                 self.known.remove(one)
             else:
@@ -144,6 +181,39 @@ class SpoolMachine(RuleBasedStateMachine):
             self.events.append(one.id)
         told = self.events[len(self.events) - len(settlements) :]
         self.run(self.spool.settle(settlements, [event(Kind.DELIVERY, id_) for id_ in told]))
+        self.look_for_finished()
+
+    @rule(later=st.sampled_from([0.0, GATHER_SECONDS, 1e6]), limit=st.integers(1, 3), make=st.booleans())
+    def report(self, later: float, limit: int, make: bool) -> None:
+        """Pull reports and make them all, or give them all up."""
+        now = self.now + later
+        due = sorted([owed for owed in self.owed.values() if owed.due <= now], key=lambda owed: owed.due)[:limit]
+        keys = [next(key for key, owed in self.owed.items() if owed is one) for one in due]
+        found = self.run(self.spool.pull_reports(now, limit))
+        assert [(one.sender.batch_id, one.return_path) for one in found] == keys
+        for key, one in zip(keys, found, strict=True):
+            assert [dead.number for dead in one.failures] == self.owed.pop(key).numbers
+            assert one.count == len(one.failures)
+            assert one.header_block == b"Subject: hello\r\n"
+            self.batches += 1
+            kept = message(b"", f"{self.batches:024x}", received=self.now)
+            new = [NewDelivery(1, DOMAINS[0], "r1", "t1", 0, self.now + 50)]
+            if make:
+                self.known.append(Known(f"{kept.batch_id}-1", DOMAINS[0], (kept.batch_id, 0), 0, self.now + 50))
+            self.run(self.spool.report(one, kept if make else None, new, [event(Kind.RECEPTION, kept.batch_id)]))
+            self.events.append(kept.batch_id)
+
+    @invariant()
+    def nothing_is_left_of_what_is_done(self) -> None:
+        file = apsw.Connection(str(self.folder / "spool" / SHARD), flags=apsw.SQLITE_OPEN_READONLY)
+        kept = {batch for (batch,) in file.execute("SELECT batch_id FROM message")}
+        failures = file.execute("SELECT count(*) FROM failure").get
+        parts = file.execute("SELECT count(*) FROM part").get
+        file.close()
+        pending = {one.id.partition("-")[0] for one in self.known}
+        assert kept == pending | {batch for batch, _ in self.owed}
+        assert failures == sum(len(owed.failures) for owed in self.owed.values())
+        assert bool(parts) == bool(pending)
 
     @precondition(lambda self: any(one.out for one in self.known))
     @rule(data=st.data())
