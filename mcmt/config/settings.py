@@ -54,7 +54,7 @@ class ListenSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 INTAKE_COPIES: Final = 3
-"""How often an octet of a message counts in ``max_intake_bytes``: as it came, joined, and taken apart for the spool."""
+"""How often an octet of a message counts in ``max_intake_bytes``: as it came, as parts, and as the spool writes it."""
 
 
 class IntakeSettings(msgspec.Struct, frozen=True, kw_only=True):

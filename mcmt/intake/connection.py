@@ -122,6 +122,7 @@ class Connection(SMTP):
         reader._buffer.clear()
         reader._paused = False
         plain.write(invitation)
+        self._waiting_since = self._door.clock.monotonic()
         self._mute = True
         try:
             secure = await asyncio.get_running_loop().start_tls(

@@ -117,10 +117,10 @@ class Door(NamedTuple):
 def client_of(peer: str) -> str:
     """Whom an IP address stands for where clients are counted: itself, and of IPv6 its network of 64 bits."""
     try:
-        address = ip_address(peer)
+        address = IPv6Address(peer) if ":" in peer else None
     except ValueError:
-        return peer
-    if not isinstance(address, IPv6Address):
+        address = None
+    if address is None:
         return peer
     if address.ipv4_mapped is not None:
         return str(address.ipv4_mapped)

@@ -53,6 +53,7 @@ class SmtpListener:
         self._bound = bound
         self._servers: list[asyncio.Server] = []
         self._sessions = Sessions(settings.intake, clock)
+        self._memory = IntakeMemory(settings.intake.max_intake_bytes)
         self._passwords: PasswordThread | None = None
         self.addresses: tuple[tuple[str, int], ...] = ()
         """Host and port of every socket, once started."""
@@ -61,6 +62,11 @@ class SmtpListener:
     def sessions(self) -> int:
         """How many clients are connected."""
         return len(self._sessions)
+
+    @property
+    def held_bytes(self) -> int:
+        """Of ``max_intake_bytes``: how many are held now."""
+        return self._memory.held
 
     async def start(self) -> None:
         """Begin to accept connections. Raises ListenError, UsersError: then nothing listens."""
@@ -80,7 +86,6 @@ class SmtpListener:
                 raise
         loop = asyncio.get_running_loop()
         template = make_template(self._hostname, loop)
-        memory = IntakeMemory(self._intake.max_intake_bytes)
         addresses = []
         for listen, certificate, sockets in zip(self._listen, certificates, bound, strict=True):
             door = Door(
@@ -91,7 +96,7 @@ class SmtpListener:
                 self._clock,
                 self._random_bits,
                 self._sessions,
-                memory,
+                self._memory,
                 certificate,
                 None if listen.users_file is None else logins[listen.users_file],
                 template,

@@ -28,7 +28,7 @@ MAX_PASSWORD: Final = 1024
 _MAX_MEMORY: Final = 256 * 1024**2
 _MAX_P: Final = 64
 
-_STORED = re.compile(r"scrypt\$(\d{1,10})\$(\d{1,4})\$(\d{1,4})\$([A-Za-z0-9+/=]+)\$([A-Za-z0-9+/=]+)")
+_STORED = re.compile(r"scrypt\$(\d{1,10})\$(\d{1,4})\$(\d{1,4})\$([A-Za-z0-9+/=]+)\$([A-Za-z0-9+/=]+)", re.ASCII)
 
 
 class StoredPassword(msgspec.Struct, frozen=True):

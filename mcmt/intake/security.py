@@ -96,11 +96,12 @@ class SecureSession(Session):
         mechanism = _MECHANISMS.get(word.upper())
         if mechanism is None:
             raise MessageError(504, "5.5.4", f"expected AUTH {' or AUTH '.join(_MECHANISMS)}")
+        name, password = await mechanism(self, response.strip(" "))
+        # Not before: many sessions could wait with their guesses ready.
         if logins.failures.is_spent(self._client):
             self._replies.append(_SPENT)
             self._ending = True
             return
-        name, password = await mechanism(self, response.strip(" "))
         self._awaited = True
         try:
             if await self._is_right(logins, name, password):

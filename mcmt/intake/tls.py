@@ -8,9 +8,19 @@ from __future__ import annotations
 
 import logging
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 log = logging.getLogger(__name__)
+
+_SSL_REASONS: Mapping[str, str] = MappingProxyType(
+    {
+        "KEY_VALUES_MISMATCH": "the key is not that of the certificate",
+        "PEM lib": "the certificate or the key is not PEM, or is cut",
+        "EE_KEY_TOO_SMALL": "the certificate's key is too small to be safe; have a new one made",
+    }
+)
 
 _Version = tuple[tuple[int, int, int], ...]
 
@@ -66,9 +76,6 @@ def _no_passphrase() -> str:
 def reason_of(error: OSError | ssl.SSLError) -> str:
     """Why files could not be loaded, in an operator's words."""
     if isinstance(error, ssl.SSLError):
-        return {
-            "KEY_VALUES_MISMATCH": "the key is not that of the certificate",
-            "NO_START_LINE": "a file is not PEM",
-            "PEM_LIB": "a file is not PEM",
-        }.get(error.reason or "", str(error.args[-1]))
+        text = str(error.args[-1])
+        return next((words for code, words in _SSL_REASONS.items() if code in text), text)
     return f"a file cannot be read: {error.strerror}"

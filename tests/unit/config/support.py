@@ -10,6 +10,7 @@ import pytest
 
 from mcmt.channel import plugins
 from mcmt.channel.port import Channel
+from mcmt.config.listeners import CheckListen
 from mcmt.config.load import Loaded, load
 from mcmt.errors import ConfigError
 
@@ -36,20 +37,27 @@ class Configuration:
         text: str,
         check_format: Callable[[str], None] | None = None,
         open_files: bool = True,
+        check_listen: CheckListen | None = None,
     ) -> Loaded:
         self.file.write_text(text)
         return load(
             self.file,
             self.channels,
             check_format=check_format,
+            check_listen=check_listen,
             open_files=open_files,
             full_hostname=lambda: "host.example.com",
         )
 
-    def faults(self, text: str, check_format: Callable[[str], None] | None = None) -> list[str]:
+    def faults(
+        self,
+        text: str,
+        check_format: Callable[[str], None] | None = None,
+        check_listen: CheckListen | None = None,
+    ) -> list[str]:
         """The faults, one a line, without the folder's name."""
         with pytest.raises(ConfigError) as caught:
-            self.load(text, check_format)
+            self.load(text, check_format, check_listen=check_listen)
         return [line.replace(f"{self.folder}/", "") for line in str(caught.value).splitlines()]
 
     def fault(self, text: str) -> str:

@@ -231,3 +231,13 @@ def test_what_a_channel_finds_comes_out_with_the_place_of_its_option(
         "mcmt.yaml:7:17: domain.a.example.com.apn_key_id: expected 10 capital letters and digits, got 'SHORT'",
         "mcmt.yaml:7:17: domain.a.example.com.apn_key_id: needs apn_auth_key, Apple's .p8 file",
     ]
+
+
+def test_an_internationalised_domain_is_known_by_its_a_label(configuration: Configuration) -> None:
+    text = 'domain: {Bücher.example: {delivery_method: discard, routes: ["discard://sink"]}}\n'
+    settings = configuration.load(SPOOL + LISTENER + text).settings
+    assert list(settings.domains) == ["xn--bcher-kva.example"]
+    twice = text[:-2] + ', xn--bcher-kva.example: {delivery_method: discard, routes: ["discard://sink"]}}\n'
+    assert configuration.fault(SPOOL + LISTENER + twice).endswith(
+        "is the same domain as Bücher.example; keep one of the two"
+    )

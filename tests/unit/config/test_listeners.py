@@ -6,7 +6,9 @@ from ipaddress import ip_network
 
 import pytest
 
+from mcmt.channel.port import Finding
 from mcmt.config.listeners import parse_address
+from mcmt.config.settings import ListenSettings
 from tests.unit.config.support import DOMAIN, SPOOL, Configuration
 
 APN = 'domain: {a.example.com: {delivery_method: apn, routes: ["apn://localhost"]}}\napn_logger: {one: {}}\n'
@@ -102,3 +104,73 @@ def test_an_open_and_a_closed_door_are_warnings(configuration: Configuration) ->
     assert everyone.endswith("relay_hosts: lets everyone submit mail without a password")
     (nobody,) = configuration.warnings(listen('"127.0.0.1:25": {relay_hosts: []}'))
     assert nobody.endswith("relay_hosts: is empty and there is no users_file, so nobody may submit mail here")
+
+
+def test_what_holds_over_all_addresses_stands_beside_them(configuration: Configuration) -> None:
+    text = (
+        f"{SPOOL}{DOMAIN}esmtp_listener:\n  max_connections: 7\n  max_intake_bytes: 64MB\n"
+        '  auth_failure_window: 1h\n  listen: {"127.0.0.1:25": {idle_timeout: 1m, min_data_rate: 1KB}}\n'
+    )
+    settings = configuration.load(text).settings
+    assert settings.intake.max_connections == 7
+    assert settings.intake.max_intake_bytes == 64 * 1024**2
+    assert settings.intake.auth_failure_window == 3600.0
+    assert settings.intake.auth_failures_per_session == 3
+    (entry,) = settings.listen
+    assert (entry.idle_timeout, entry.min_data_rate) == (60.0, 1024)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("max_connections: 0", "max_connections: must be at least 1, got 0"),
+        ("max_conections: 5", "max_conections: unknown option; did you mean max_connections?"),
+        (
+            "max_intake_bytes: 1MB",
+            "max_message_size: a message of 10485760 bytes needs 31457280 bytes of memory, and "
+            "esmtp_listener.max_intake_bytes is 1048576, so that it would never fit; change one",
+        ),
+    ],
+)
+def test_limits_that_cannot_be_meant(configuration: Configuration, text: str, fault: str) -> None:
+    document = f'{SPOOL}{DOMAIN}esmtp_listener:\n  {text}\n  listen: {{"127.0.0.1:25": {{}}}}\n'
+    assert configuration.fault(document).endswith(fault)
+
+
+@pytest.mark.parametrize("option", ["tls_key: key.pem", "users_file: users", "require_tls: true"])
+def test_what_needs_tls_says_so(configuration: Configuration, option: str) -> None:
+    fault = configuration.fault(listen(f'"127.0.0.1:25": {{{option}}}'))
+    assert f"listen.127.0.0.1:25.{option.partition(':')[0]}: needs tls_certificate" in fault
+
+
+def test_a_limit_of_the_listener_in_an_address_says_where_it_belongs(configuration: Configuration) -> None:
+    fault = configuration.fault(listen('"127.0.0.1:25": {max_conections_per_address: 5}'))
+    assert "unknown option" in fault
+
+
+def test_who_opens_the_files_of_an_address_is_asked_and_its_findings_have_places(configuration: Configuration) -> None:
+    asked: list[ListenSettings] = []
+
+    def check(entry: ListenSettings) -> list[Finding]:
+        asked.append(entry)
+        return [
+            Finding("tls_certificate", "certificate of mx"),
+            Finding("tls_key", "everyone may read it", warning=True),
+            Finding("users_file", "cannot be read", fault=True),
+        ]
+
+    text = listen('"127.0.0.1:25": {tls_certificate: c.pem, users_file: users}')
+    (fault,) = configuration.faults(text, check_listen=check)
+    assert fault == "mcmt.yaml:3:80: esmtp_listener.listen.127.0.0.1:25.users_file: cannot be read"
+    assert asked[0].tls_certificate == configuration.folder.resolve() / "c.pem"
+    loaded = configuration.load(text, check_listen=lambda entry: check(entry)[:2])
+    assert "certificate of mx" in [finding.text for finding in loaded.findings]
+    assert "everyone may read it" in [warning.text for warning in loaded.warnings]
+    asked.clear()
+    configuration.load(text, check_listen=check, open_files=False)
+    assert not asked
+
+
+def test_a_users_file_is_a_way_in_without_relay_hosts(configuration: Configuration) -> None:
+    text = listen('"127.0.0.1:25": {relay_hosts: [], tls_certificate: c.pem, users_file: users}')
+    assert configuration.warnings(text) == []

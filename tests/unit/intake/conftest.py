@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import uvloop
 
+from mcmt.intake.passwords import StoredPassword
+from tests.support.tls import Certificates, make_certificates
 from tests.unit.intake.server import Server, start_server, stop_server
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
@@ -37,3 +41,23 @@ async def serve() -> AsyncIterator[Serve]:
     yield start
     for server in started:
         await stop_server(server)
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+def cheap(password: str) -> StoredPassword:
+    """A stored password that costs nothing to verify."""
+    digest = hashlib.scrypt(password.encode(), salt=b"salt", n=2, r=1, p=1, dklen=32)
+    return StoredPassword(2, 1, 1, b"salt", digest)
+
+
+@pytest.fixture
+def users_file(tmp_path: Path) -> Path:
+    """``app`` with the password ``secret``."""
+    file = tmp_path / "users"
+    file.write_text(f"app:{cheap('secret')}\n")
+    file.chmod(0o600)
+    return file

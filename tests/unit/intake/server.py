@@ -168,10 +168,12 @@ class Client:
 
     async def start_tls(self, authority: Path | None = None) -> None:
         """The client's part of STARTTLS, once it is invited. Without *authority* anybody is believed."""
-        context = ssl.create_default_context(cafile=authority)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         if authority is None:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
+        else:
+            context.load_verify_locations(authority)
         await self.writer.start_tls(context, server_hostname="localhost")
 
     async def secure(self) -> None:

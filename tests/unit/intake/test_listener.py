@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from mcmt.clock import SystemClock, Timer
-from mcmt.config.settings import IntakeSettings, ListenSettings
+from mcmt.config.settings import ListenSettings
 from mcmt.errors import ListenError
 from mcmt.intake.door import may_relay
 from mcmt.intake.listener import SmtpListener
@@ -149,18 +149,6 @@ async def test_a_client_outside_relay_hosts_is_told_so_at_mail(serve: Serve) -> 
     await server.listener.drain(1.0)
     ((phase, sender),) = [(event.phase, event.sender) for event in server.spool.recorded]
     assert (phase, sender) == ("MAIL", "app@example.com")
-
-
-async def test_one_session_too_many_is_turned_away_and_a_place_that_got_free_is_given(
-    serve: Serve,
-) -> None:
-    server = await serve(settings=make_settings(intake=IntakeSettings(max_connections=2)))
-    first, _ = await server.connect(), await server.connect()
-    assert (await greeting(*server.address)).startswith(b"421 4.3.2 ")
-    assert server.listener.sessions == 2
-    assert (await first.ask("QUIT")).startswith("221")
-    await first.rest()
-    assert (await greeting(*server.address)).startswith(b"220 ")
 
 
 async def test_a_silent_client_is_told_and_cut_off(serve: Serve) -> None:

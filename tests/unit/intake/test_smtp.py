@@ -6,13 +6,14 @@ import re
 import socket
 import struct
 
+import msgspec
 import pytest
 
 from mcmt.errors import SpoolError
 from mcmt.intake import limits
 from mcmt.message.event import Kind
 from tests.unit.intake.conftest import Serve
-from tests.unit.intake.server import MCMT
+from tests.unit.intake.server import MCMT, make_settings
 
 ENHANCED = re.compile(r"[245]\d\d [245]\.\d{1,3}\.\d{1,3} \S")
 
@@ -322,3 +323,21 @@ async def test_refusals_of_mail_are_recorded_and_errors_of_protocol_are_not(serv
     event = server.spool.recorded[-1]
     assert event.text.startswith("5.6.1 ")
     assert (event.remote_address, event.protocol, len(event.connection_id)) == ("127.0.0.1", "esmtp", 16)
+
+
+@pytest.mark.parametrize(
+    "written", ["bücher.example", "BÜCHER.example", "xn--bcher-kva.example", "XN--Bcher-KVA.Example"]
+)
+async def test_an_internationalised_domain_is_one_domain_however_it_is_written(serve: Serve, written: str) -> None:
+    settings = make_settings()
+    stanza = msgspec.structs.replace(settings.domains["sink.example.com"], name="xn--bcher-kva.example")
+    server = await serve(settings=msgspec.structs.replace(settings, domains={stanza.name: stanza}))
+    client = await server.hello()
+    assert (await client.ask("MAIL FROM:<> SMTPUTF8")).startswith("250")
+    assert (await client.ask(f"RCPT TO:<t@{written}>")).startswith("250")
+    await client.ask("DATA")
+    client.send(b"x\r\n.\r\n")
+    assert (await client.reply()).startswith("250")
+    ((_, (delivery,), (event,)),) = server.spool.accepted
+    assert delivery.domain == event.domain == "xn--bcher-kva.example"
+    assert delivery.recipient == f"t@{written}"
