@@ -1,5 +1,5 @@
 #!/bin/sh
-# The programs that are not ours and that tests speak to, from Debian. Installs only what is missing, starts nothing.
+# The programs that are not ours and that tests speak to, from Debian. Gets only what is missing, starts nothing.
 set -eu
 
 packages=""
@@ -12,18 +12,27 @@ need smtp-source postfix
 need smtp-sink postfix
 need nginx nginx-light
 need nghttpd nghttp2-server
+need node nodejs
 
-[ -z "$packages" ] && exit 0
+# Debian lets only one mail server be installed. Exim is the second: unpacked beside this checkout's files, with the
+# libraries and the user that its package would bring.
+peers=$(dirname "$0")/../.peers
+exim=""
+if ! command -v exim4 >/dev/null 2>&1 && [ ! -x "$peers/exim4/usr/sbin/exim4" ]; then
+    exim=exim4-daemon-light
+fi
+
+[ -z "$packages$exim" ] && exit 0
 if [ "$(id -u)" -ne 0 ]; then
-    echo "tests/peers.sh: missing:$packages; install them, or run this as root" >&2
+    echo "tests/peers.sh: missing:$packages $exim; install them, or run this as root" >&2
     exit 1
 fi
 command -v apt-get >/dev/null 2>&1 || {
-    echo "tests/peers.sh: missing:$packages; no apt-get here, install them by hand" >&2
+    echo "tests/peers.sh: missing:$packages $exim; no apt-get here, install them by hand" >&2
     exit 1
 }
-# Debian starts a daemon when its package is installed, unless a policy says no. Of Postfix only smtp-source and
-# smtp-sink are wanted; nginx is started by the tests with a configuration of their own.
+# Debian starts a daemon when its package is installed, unless a policy says no: the tests start theirs themselves, with
+# configurations of their own.
 policy=/usr/sbin/policy-rc.d
 if [ ! -e "$policy" ]; then
     trap 'rm -f "$policy"' EXIT
@@ -33,5 +42,14 @@ fi
 export DEBIAN_FRONTEND=noninteractive
 echo "postfix postfix/main_mailer_type select No configuration" | debconf-set-selections
 apt-get update -qq
+if [ -n "$exim" ]; then
+    packages="$packages $(apt-cache depends "$exim" | sed -n 's/^ *Depends: \(lib[^ ]*\)$/\1/p' | tr '\n' ' ')"
+fi
 # shellcheck disable=SC2086 # a list of words
-apt-get install -y -qq --no-install-recommends $packages >/dev/null
+apt-get install -y -qq --no-upgrade --no-install-recommends $packages >/dev/null
+if [ -n "$exim" ]; then
+    mkdir -p "$peers"
+    echo '*' >"$peers/.gitignore"
+    (cd "$peers" && apt-get download -qq "$exim" && dpkg -x "$exim"_*.deb exim4 && rm "$exim"_*.deb)
+    id Debian-exim >/dev/null 2>&1 || useradd --system --no-create-home --shell /usr/sbin/nologin Debian-exim
+fi
