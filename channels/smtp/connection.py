@@ -261,12 +261,13 @@ class SmtpConnection(asyncio.Protocol):
     def _finished(self, transaction: Transaction) -> None:
         if transaction.full_at:
             self._limit = min(self._limit, transaction.full_at)
-        self._resetting = transaction.reset and not transaction.leave
-        reason = next((v.text for v in transaction.verdicts if v is not None), "") if transaction.leave else ""
+        if transaction.leave:
+            reason = next((verdict.text for verdict in transaction.verdicts if verdict is not None), "")
+            self._leaving = self._leaving or f"left after: {reason}"
+        self._resetting = transaction.reset and not self._leaving
         self._settle()
-        if transaction.leave or self._leaving:
-            in_content = transaction.stage is Stage.BODY
-            self._end(self._leaving or f"left after: {reason}", abort=in_content)
+        if self._leaving:
+            self._end(self._leaving, abort=transaction.stage is Stage.BODY)
         elif self._resetting:
             self._await_until(self._options.command_timeout)
             self._write(_RSET)
@@ -277,10 +278,7 @@ class SmtpConnection(asyncio.Protocol):
         if self._closed.done():
             return
         self._settle()
-        if self._leaving:
-            self._end(self._leaving)
-        else:
-            self._become_free()
+        self._become_free()
 
     def _settle(self) -> None:
         """Report every delivery of the transaction."""
@@ -312,8 +310,11 @@ class SmtpConnection(asyncio.Protocol):
         )
 
     def _become_free(self) -> None:
-        self._deadline = 0.0
-        if not self._leaving:
+        if not self._busy:
+            self._deadline = 0.0
+        if self._leaving:
+            self._end(self._leaving)
+        else:
             self._report.wake()
 
     # -- deadlines ----------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -11,6 +12,7 @@ from channels.smtp import Options
 from channels.smtp.connection import CHUNK
 from mcmt.message.status import Disposition
 from tests.support.manual_clock import ManualClock
+from tests.support.tls import Certificates
 from tests.unit.channels.smtp.peer import MAIL, Peer, deliveries, open_to, serving
 
 D = Disposition
@@ -250,6 +252,54 @@ async def test_a_large_message_is_written_as_the_server_reads_it() -> None:
         await connection.aclose(1)
     assert report.dispositions == [D.DELIVERED]
     assert 0 < waiting <= 3 * CHUNK, "the rest waits in the message, not in the transport"
+
+
+async def test_a_large_message_goes_over_tls(certificates: Certificates) -> None:
+    content = MAIL + (b"0123456789" * 8 + b"\r\n") * 60_000
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates.server, certificates.server_key)
+
+    async def script(peer: Peer) -> None:
+        await peer.greet("STARTTLS")
+        assert await peer.line() == "STARTTLS"
+        await peer.say("220 go on")
+        await peer.start_tls(context)
+        await peer.hello("PIPELINING")
+        await envelope(peer)
+        assert (await peer.message()).endswith(content)
+        assert await peer.line() == "QUIT"
+
+    async with serving(script) as route:
+        connection, report = await open_to(route)
+        connection.send(deliveries("u@example.org", content=content))
+        await report.free()
+        await connection.aclose(1)
+    assert report.dispositions == [D.DELIVERED]
+
+
+async def test_closing_while_rset_is_answered_ends_with_it() -> None:
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.greet(*ALL)
+        await peer.lines(3)
+        await peer.say("250 ok", "550 5.1.1 no", "503 nobody")
+        assert await peer.line() == "RSET"
+        asked.set()
+        await go_on.wait()
+        await peer.say("250 ok")
+        assert await peer.line() == "QUIT"
+
+    async with serving(script) as route:
+        connection, report = await open_to(route)
+        connection.send(deliveries("u@example.org"))
+        await asked.wait()
+        closing = asyncio.create_task(connection.aclose(5))
+        await asyncio.sleep(0)
+        go_on.set()
+        await asyncio.wait_for(closing, 2)
+        assert await report.end() == "closed by us"
+    assert report.dispositions == [D.RECIPIENT_GONE]
 
 
 async def test_a_refusal_in_the_middle_of_the_content_ends_the_session() -> None:
