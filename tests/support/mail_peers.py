@@ -9,6 +9,7 @@ import contextlib
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -241,5 +242,9 @@ def exim(*, recipients: int = 50000) -> Iterator[Server]:
         environment = {**os.environ, "LD_LIBRARY_PATH": str(libraries)}
         with (folder / "out").open("wb") as out:
             command = [str(program), "-C", str(conf), "-bdf", "-q1h"]
-            with running(command, port, env=environment, stdout=out, stderr=out):
+            with running(command, port, env=environment, stdout=out, stderr=out, start_new_session=True) as process:
                 yield Server(port, folder / "mail" / "new", folder / "mainlog")
+                # Those that deliver outlive the daemon, and would write into a folder that is no more.
+                wait_for(lambda: not any((folder / "spool").glob("input/*")))
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)

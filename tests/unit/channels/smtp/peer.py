@@ -181,3 +181,13 @@ async def open_to(
     options = options or Options(helo_name="mx.example.com")
     async with asyncio.timeout(5):
         return await connect(route, options, report, clock or SystemClock(), NoState()), report
+
+
+ALL = ("PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE 1000000")
+
+
+async def envelope(peer: Peer, recipients: int = 1) -> list[str]:
+    """Take MAIL, the recipients and DATA, as a pipelining client sends them, and accept the envelope."""
+    said = await peer.lines(recipients + 2)
+    await peer.say(*["250 ok"] * (recipients + 1))
+    return said
