@@ -33,6 +33,9 @@ domain:
     apn_key_id: {key_id}
     apn_team_id: {team_id}
     apn_topic: {topic}
+  example.com:                                # the sender's: reports of failures end here
+    delivery_method: discard
+    routes: ["discard://demo"]
 apn_logger:
   apn_logger1: {{logfile: {logfile}}}
 """

@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,7 +60,7 @@ def lines_of(engine: EngineProcess, batch_id: str, count: int) -> list[list[str]
     return found()
 
 
-def pushes_of(gateway: Simulator, batch_id: str) -> list[dict[str, object]]:
+def pushes_of(gateway: Simulator, batch_id: str) -> list[dict[str, Any]]:
     prefix = uuid_of(batch_id, 0)[:-8]
     return [push for push in gateway.received if str(push["apns_id"]).startswith(prefix)]
 

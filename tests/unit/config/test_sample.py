@@ -129,7 +129,11 @@ def test_every_option_is_named_with_its_default(model: type[OptionsModel], name:
 def value(model: type[OptionsModel], name: str, field: FieldInfo, text: str) -> object:
     """What the option would be if *text* stood in the file."""
     (reading,) = read(f"{name}: {text}\n".encode(), "default").readings
-    needed = {"delivery_method": "x", "routes": ["x://y"]} if model is DomainStanza else {}
+    needed: dict[str, object] = {}
+    if model is DomainStanza:
+        needed = {"delivery_method": "x", "routes": ["x://y"]}
+    elif model is SpoolStanza:
+        needed = {"path": "spool"}
     return getattr(model.model_validate({**needed, **reading.data}), name)
 
 
