@@ -221,7 +221,7 @@ def test_a_folder_that_cannot_be_written_is_refused_at_start_by_name(
     tmp_path: Path, gateway: Simulator, stanza: str
 ) -> None:
     (tmp_path / "file").write_text("not a folder")
-    stanzas = {
+    stanzas: dict[str, dict[str, Any]] = {
         "spool": {"spool": {"path": "file/spool"}},
         "log": {"apn_logger": {"apn_logger1": {"logfile": "file/apnlog.ec"}}},
     }
