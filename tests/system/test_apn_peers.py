@@ -5,6 +5,7 @@ Every push is counted by the peer: by nginx's access log, by Node's or nghttpd's
 
 from __future__ import annotations
 
+import subprocess
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ from mcmt.channel.plugins import load
 from mcmt.message.event import Event, Kind
 from mcmt.message.identity import uuid_of
 from tests.support.engine_bench import Bench
-from tests.support.peers import nghttpd, nginx, node_peer
-from tests.support.tls import Certificates
+from tests.support.peers import free_port, nghttpd, nginx, node_peer, running
+from tests.support.tls import Certificates, make_certificates
 
 COUNT = 2000
 PAYLOAD = b'{"aps":{"alert":"You have mail","badge":9,"sound":"dingdong.aiff"},"app-key":"bar"}'
@@ -112,9 +113,7 @@ async def test_a_dead_token_at_nginx_is_one_permanent_failure_with_apples_words(
     assert failed.id.endswith("-3")
 
 
-async def test_a_client_certificate_is_presented_and_a_missing_one_is_the_routes_fault(
-    tmp_path: Path, certificates: Certificates
-) -> None:
+async def test_a_client_certificate_is_presented(tmp_path: Path, certificates: Certificates) -> None:
     server = f"ssl_verify_client on; ssl_client_certificate {certificates.ca};"
     with nginx(tmp_path / "nginx", certificates, server=server) as peer:
         async with apn_bench(tmp_path, peer.port, certificates) as bench:
@@ -122,11 +121,29 @@ async def test_a_client_certificate_is_presented_and_a_missing_one_is_the_routes
             await bench.wait_for_events(10, Kind.DELIVERY)
 
 
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+async def test_a_client_certificate_that_the_gateway_refuses_is_the_routes_fault(
+    tmp_path: Path, certificates: Certificates, version: str
+) -> None:
+    """The TLS alert comes in the handshake or, with 1.3, after it: the mail is kept, and the gateway left alone."""
+    strangers = make_certificates(tmp_path)
+    port = free_port()
+    command = ["openssl", "s_server", "-accept", f"127.0.0.1:{port}", version, "-alpn", "h2", "-quiet", "-naccept", "9"]
+    command += ["-cert", str(certificates.server), "-key", str(certificates.server_key)]
+    command += ["-CAfile", str(certificates.ca), "-Verify", "1", "-verify_return_error"]
+    with running(command, port, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
+        mine = certificates._replace(client=strangers.client, client_key=strangers.client_key)
+        async with apn_bench(tmp_path, port, mine) as bench:
+            await push(bench, 1)
+            (event,) = await bench.wait_for_events(1, Kind.ROUTE)
+            assert event.phase == "suspended"
+            assert "refuses the client certificate" in event.text
+            assert await bench.left() == 1
+
+
 async def test_a_gateway_with_a_certificate_of_another_authority_gets_nothing(
     tmp_path: Path, certificates: Certificates, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    from tests.support.tls import make_certificates
-
     strangers = make_certificates(tmp_path_factory.mktemp("strangers"))
     with nginx(tmp_path / "nginx", strangers) as peer:
         async with apn_bench(tmp_path, peer.port, certificates) as bench:
