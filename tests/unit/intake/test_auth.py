@@ -170,7 +170,8 @@ async def test_too_many_failures_end_the_session_each_one_later_than_the_last(
 ) -> None:
     monkeypatch.setattr(limits, "AUTH_DELAY", 7.0)
     clock = HandClock()
-    server = await start(clock=clock)
+    # It is not the client that is silent meanwhile.
+    server = await start(clock=clock, idle_timeout=10.0)
     client = await secure(server)
     for number, delay in enumerate((7.0, 14.0, 28.0), 1):
         client.send(plain(password=f"wrong{number}").encode() + b"\r\n")

@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import ssl
+import threading
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +16,7 @@ import pytest
 
 from mcmt.errors import ListenError
 from mcmt.intake import limits
+from mcmt.intake.connection import Connection
 from tests.support.tls import Certificates, make_certificates
 from tests.unit.intake.conftest import Serve
 from tests.unit.intake.server import MCMT, Client, Server
@@ -108,9 +110,14 @@ async def test_a_large_message_passes_through(server: Server) -> None:
     assert server.spool.accepted[0][0].size == 2_000_000
 
 
-async def test_what_comes_with_the_end_of_the_handshake_may_be_much(server: Server) -> None:
+async def test_what_comes_with_the_end_of_the_handshake_may_be_much(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A client that waits for nothing: more than the session reads at once arrives together with its handshake."""
+    # The kernel's first window is 64 KB, as much as the reader takes; so the reader is made to take less.
+    monkeypatch.setattr(Connection, "line_length_limit", 4096)
     host, port = server.address
+    loop = asyncio.get_running_loop()
 
     def talk() -> bytes:
         with socket.create_connection((host, port), timeout=10) as plain:
@@ -136,14 +143,26 @@ async def test_what_comes_with_the_end_of_the_handshake_may_be_much(server: Serv
                 secure.write(b"NOOP " + b"x" * 1000 + b"\r\n")
             for _ in range(20):
                 secure.write((b"NOOP " + b"x" * 1000 + b"\r\n") * 10)
-            secure.write(b"QUIT\r\n")
+            # The server's loop stands still until all of it is there to be read.
+            standing, sent = threading.Event(), threading.Event()
+
+            def stand() -> None:
+                standing.set()
+                sent.wait(5)
+
+            loop.call_soon_threadsafe(stand)
+            assert standing.wait(5)
             plain.sendall(outgoing.read())
+            sent.set()
             said = b""
             while b"221 " not in said:
                 try:
                     said += secure.read(65536)
                 except ssl.SSLWantReadError:
                     incoming.write(plain.recv(65536))
+                if said.count(b"250 2.0.0 OK") == 220:
+                    secure.write(b"QUIT\r\n")
+                    plain.sendall(outgoing.read())
             return said
 
     said = await asyncio.to_thread(talk)
