@@ -9,6 +9,7 @@ are parted by ``@`` and counted from 0; every value is escaped (mcmt/eventlog/es
     R reception         5 recipient local part · 6 recipient domain · 7 sender local part · 8 sender domain
                         9 client's IP · 10 bytes · 11 protocol · 12 "default" · 13 "default"
                         14 how many deliveries; column 1 is the first one's id. One line a recipient
+                        Of a bounce: protocol "internal", and 3 is the batch id of the message that failed
     D delivery          5 domain · 6 bytes · 7 "default" · 8 "default" · 9 retries (0: the first attempt)
                         10 seconds since the reception, three decimals · 11 remote IP
     T temporary failure 5 domain · 6 bytes · 7 "default" · 8 "default" · 9 stage (how far it came) · 10 retries

@@ -116,9 +116,11 @@ def test_a_recipient_for_whom_there_is_no_part_comes_back_too(tmp_path: Path) ->
 
 
 def test_killed_between_a_failure_and_its_report_it_makes_exactly_one(tmp_path: Path) -> None:
-    with simulator(tmp_path / "gateway") as gateway, smtp_sink() as sink:
-        process = EngineProcess(tmp_path / "engine", {DOMAIN: gateway.stanza, "*": to_mail(sink)})
-        process.start()
+    with (
+        simulator(tmp_path / "gateway") as gateway,
+        smtp_sink() as sink,
+        engine(tmp_path / "engine", {DOMAIN: gateway.stanza, "*": to_mail(sink)}) as process,
+    ):
         # A good token first: until one was answered, Apple has one stream for a provider token.
         process.send(mcmt_message(PAYLOAD, token=f"{GOOD}, {DEAD}, {SILENT_ONCE}"), f"user@{DOMAIN}")
         process.wait_for("P")
@@ -137,9 +139,11 @@ def test_killed_between_a_failure_and_its_report_it_makes_exactly_one(tmp_path: 
 def test_killed_again_and_again_every_failure_is_told_by_exactly_one_report(tmp_path: Path) -> None:
     """The log's P lines against the ids in the mails; a mail that came twice is one, by its Message-ID."""
     moments = random.Random(7)
-    with simulator(tmp_path / "gateway") as gateway, smtp_sink() as sink:
-        process = EngineProcess(tmp_path / "engine", {DOMAIN: gateway.stanza, "*": to_mail(sink)})
-        process.start()
+    with (
+        simulator(tmp_path / "gateway") as gateway,
+        smtp_sink() as sink,
+        engine(tmp_path / "engine", {DOMAIN: gateway.stanza, "*": to_mail(sink)}) as process,
+    ):
         for _ in range(4):
             stopping = threading.Event()
             sender = threading.Thread(target=send_dead_tokens, args=(process.smtp_port, stopping))
@@ -149,23 +153,20 @@ def test_killed_again_and_again_every_failure_is_told_by_exactly_one_report(tmp_
             stopping.set()
             sender.join()
             process.start()
-        try:
-            told: dict[str, list[str]] = {}
-            seen: set[Path] = set()
+        told: dict[str, list[str]] = {}
+        seen: set[Path] = set()
 
-            def all_told() -> bool:
-                for file in set(sink.messages_now()) - seen:
-                    mail = file.read_bytes()
-                    # A kill in the middle of a mail leaves a piece of it with the sink; the engine sends it again.
-                    if WHOLE.search(mail):
-                        seen.add(file)
-                        _, bounce = read(mail)
-                        told[bounce["message-id"]] = [block["x-mcmt-delivery-id"] for block in blocks(bounce)]
-                return sum(map(len, told.values())) >= len(process.logged("P")) and not process.listing("queue", "list")
+        def all_told() -> bool:
+            for file in set(sink.messages_now()) - seen:
+                mail = file.read_bytes()
+                # A kill in the middle of a mail leaves a piece of it with the sink; the engine sends it again.
+                if WHOLE.search(mail):
+                    seen.add(file)
+                    _, bounce = read(mail)
+                    told[bounce["message-id"]] = [block["x-mcmt-delivery-id"] for block in blocks(bounce)]
+            return sum(map(len, told.values())) == len(process.logged("P")) and not process.listing("queue", "list")
 
-            process.wait(all_told, within=60)
-        finally:
-            process.stop()
+        process.wait(all_told, within=60)
         failed = Counter(line[2] for line in process.logged("P"))
         assert max(failed.values()) == 1
         assert Counter(id_ for ids in told.values() for id_ in ids) == failed
