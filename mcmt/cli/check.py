@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,11 +45,22 @@ def check(context: click.Context, file: Path | None, config: Path | None) -> Non
     for place, fault in _places(settings):
         usable = usable and not fault
         click.echo(f"{place}: {fault or 'can be written'}", err=bool(fault))
-    for warning in loaded.warnings:
+    for warning in (*loaded.warnings, *_room(settings)):
         click.echo(f"warning: {warning}", err=True)
     if not usable:
         context.exit(2)
     click.echo(f"{found}: good")
+
+
+def _room(settings: Settings) -> Iterator[str]:
+    """Whether the spool's disk has what min_free wants: without it every client is told to come later."""
+    standing = next(folder for folder in (settings.spool.path, *settings.spool.path.parents) if folder.is_dir())
+    free = shutil.disk_usage(standing).free
+    if free < settings.spool.min_free:
+        yield (
+            f"spool.min_free: {settings.spool.min_free} bytes must be free at {standing}, and {free} are: "
+            "clients would get 452 4.3.1; make room, or lower min_free"
+        )
 
 
 def _places(settings: Settings) -> Iterator[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import re
@@ -20,6 +21,7 @@ import yaml
 
 from tests.support.tls import Certificates
 
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 TOKEN = "0123456789abcdef" * 4
 
 
@@ -34,6 +36,11 @@ def apn_domain(port: int, certificates: Certificates, **options: Any) -> dict[st
         "apn_topic": "com.example.app",
         **options,
     }
+
+
+def end_with_the_tests() -> None:
+    """In the child: be killed when whoever started it is gone, so that no engine outlives an interrupted test."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class EngineProcess:
@@ -62,7 +69,9 @@ class EngineProcess:
         """Start it and return when it says where it listens."""
         command = [sys.executable, "-m", "mcmt", "serve", "--config", str(self.config)]
         with self.diagnostics.open("a") as stderr:
-            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, **options)
+            self.process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=stderr, text=True, preexec_fn=end_with_the_tests, **options
+            )
         self.smtp_port = int(self._said(r"SMTP on \S*:(\d+)")[1])
 
     def _said(self, pattern: str, within: float = 20.0) -> re.Match[str]:

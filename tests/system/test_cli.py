@@ -203,3 +203,13 @@ def test_check_says_what_it_found_and_changes_nothing(folder: Path, tmp_path: Pa
     assert "domain sink.example.com: discard to discard://sink" in done.stdout
     assert f"spool {folder}/spool: can be written" in done.stdout
     assert f"log {folder}/apnlog.ec: can be written" in done.stdout
+
+
+def test_check_warns_when_the_disk_has_less_than_min_free(folder: Path, tmp_path: Path) -> None:
+    config = (folder / "mcmt.yaml").read_text()
+    wanting = folder / "wanting.yaml"
+    wanting.write_text(config.replace("spool: {path: spool", "spool: {min_free: 9000000GB, path: spool"))
+    done = run(folder, "check", "wanting.yaml")
+    assert done.returncode == 0, done.stderr
+    assert "warning: spool.min_free: " in done.stderr
+    assert "lower min_free" in done.stderr
