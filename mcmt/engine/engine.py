@@ -16,6 +16,7 @@ from mcmt.channel.port import Channel, State
 from mcmt.clock import Clock, Timer
 from mcmt.config.settings import DomainSettings, Settings
 from mcmt.engine.bouncer import Bouncer
+from mcmt.engine.leases import Leases
 from mcmt.engine.queue import DomainQueue
 from mcmt.engine.residency import Residency
 from mcmt.engine.settler import Settler
@@ -62,6 +63,7 @@ class Engine:
         )
         self._bouncer = Bouncer(settings, spool, channels, clock, random_bits)
         self._queues: dict[str, DomainQueue] = {}
+        self._leases: dict[str, Leases] = {}
         self._homeless: set[str] = set()
         self._timer: Timer | None = None
         self._expiring: asyncio.Task[None] | None = None
@@ -159,7 +161,8 @@ class Engine:
                 )
             return None
         method = settings.delivery_method
-        queue = DomainQueue(domain, settings, self._channels[method], self._states[method], self._shared)
+        leases = self._leases.setdefault(settings.name, Leases(settings.max_outbound_connections))
+        queue = DomainQueue(domain, settings, self._channels[method], self._states[method], leases, self._shared)
         if suspension := self._suspensions.of(domain):
             queue.suspend(suspension.reason)
         self._queues[domain] = queue

@@ -36,6 +36,9 @@ class LinkOwner(Protocol):
     def ended(self, link: Link, reason: str) -> None:
         """The connection is closed; nothing is owed on it any more."""
 
+    def may_connect(self) -> bool:
+        """Another connection may be opened, where the limit forbade it before; whether one is still wanted."""
+
 
 class Link:
     """One connection of a domain, from the attempt to open it to its end."""

@@ -1,7 +1,7 @@
 """The connections of one domain: when the next one opens, to which route, and when one closes.
 
 The next connection opens when all open ones are warm and full, one after another, at most one a second;
-never more than ``max_outbound_connections``, those that are opening or closing counted. Several routes
+never more than ``max_outbound_connections``, those that are opening or closing counted (leases.py). Several routes
 are failover: the first that may be tried is used, and another one only when no connection is open.
 """
 
@@ -14,6 +14,7 @@ from collections.abc import Callable
 from mcmt.channel.port import Channel, State
 from mcmt.clock import Clock
 from mcmt.config.settings import DomainSettings
+from mcmt.engine.leases import Leases
 from mcmt.engine.link import Link, LinkOwner
 from mcmt.engine.route_health import RouteHealth
 from mcmt.errors import ChannelError, RouteFaultError
@@ -38,6 +39,7 @@ class Links:
         channel: Channel,
         state: State,
         owner: LinkOwner,
+        leases: Leases,
         clock: Clock,
         random: Callable[[], float],
         news: RouteNews,
@@ -46,6 +48,7 @@ class Links:
         self._channel = channel
         self._state = state
         self._owner = owner
+        self._leases = leases
         self._clock = clock
         self._routes = [
             (route, RouteHealth(clock, random, settings.max_retry_interval, _about(str(route), news)))
@@ -82,7 +85,7 @@ class Links:
 
         Returns the seconds after which to ask again, or None when an event will tell.
         """
-        if self._opening or self._draining or len(self.all) >= self._settings.max_outbound_connections:
+        if self._opening or self._draining:
             return None
         usable = [link for link in self.all if link.usable]
         if not all(link.warm and link.full for link in usable):
@@ -97,11 +100,30 @@ class Links:
             delay = max(delay, self._last_opened + SPACING - self._clock.monotonic())
         if delay > 0:
             return delay
+        if not self._leases.take(self):
+            return None
         self._last_opened = self._clock.monotonic()
         link = Link(self._owner, health, self._clock, self._settings.max_deliveries_per_connection)
         self.all.append(link)
         self._opening = asyncio.get_running_loop().create_task(self._open(link), name="connect")
         return None
+
+    def spare(self) -> bool:
+        """See mcmt.engine.leases.Borrower."""
+        for link in self.all:
+            if link.usable and not link.in_flight:
+                link.close(0.0)
+                return True
+        return False
+
+    def offered(self) -> bool:
+        """See mcmt.engine.leases.Borrower."""
+        return self._owner.may_connect()
+
+    def _drop(self, link: Link) -> None:
+        if link in self.all:
+            self.all.remove(link)
+            self._leases.give()
 
     def close_idle(self) -> None:
         """Close the connections that have had nothing to do for ``idle_timeout``."""
@@ -112,8 +134,7 @@ class Links:
 
     def forget(self, link: Link, reason: str) -> None:
         """A link has ended; one that ended by itself without an answer speaks against its route."""
-        if link in self.all:
-            self.all.remove(link)
+        self._drop(link)
         if link.connection is not None and not link.warm and link.closing is None:
             link.health.failed(reason)
 
@@ -162,8 +183,8 @@ class Links:
             reason = f"internal error: {error!r}"
         finally:
             self._opening = None
-            if link.connection is None and link in self.all:
-                self.all.remove(link)
+            if link.connection is None:
+                self._drop(link)
         if reason:
             link.health.failed(reason)
         elif link.has_ended:

@@ -20,6 +20,7 @@ from mcmt.channel.port import Channel, State
 from mcmt.config.settings import DomainSettings
 from mcmt.engine.alarm import Alarm
 from mcmt.engine.answers import Answers
+from mcmt.engine.leases import Leases
 from mcmt.engine.link import Link
 from mcmt.engine.links import UNTIL_ANSWERED, Links
 from mcmt.engine.retry import JITTER
@@ -46,12 +47,20 @@ OFFER_LIMIT = 1000
 class DomainQueue:
     """One domain's deliveries, from due to settled."""
 
-    def __init__(self, domain: str, settings: DomainSettings, channel: Channel, state: State, shared: Shared) -> None:
+    def __init__(
+        self,
+        domain: str,
+        settings: DomainSettings,
+        channel: Channel,
+        state: State,
+        leases: Leases,
+        shared: Shared,
+    ) -> None:
         self.domain = domain
         self._settings = settings
         self._shared = shared
         self._clock = shared.clock
-        self._links = Links(settings, channel, state, self, shared.clock, shared.random, self._tell)
+        self._links = Links(settings, channel, state, self, leases, shared.clock, shared.random, self._tell)
         self._ready: deque[Delivery] = deque()
         self._resident = 0
         self._more_due = True
@@ -179,6 +188,14 @@ class DomainQueue:
         """A connection is gone; another may be wanted."""
         self._links.forget(link, reason)
         self.pump()
+
+    def may_connect(self) -> bool:
+        """Whether deliveries wait for a connection; then one is asked for."""
+        if self._stopped or not self._ready:
+            return False
+        # Not at once: whoever gave the connection back is in the middle of its own work.
+        self._look_again(0.0)
+        return True
 
     # -- sending ----------------------------------------------------------------------------------------------
 
