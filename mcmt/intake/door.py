@@ -105,6 +105,9 @@ class Door(NamedTuple):
     """Offers STARTTLS."""
     logins: Logins | None
     """Offers AUTH, once there is TLS."""
+    extensions: bytes
+    """The answer to EHLO in plain text."""
+    extensions_in_tls: bytes
     template: Mapping[str, Any]
     """What aiosmtpd's constructor gives an object (mcmt/intake/session.py)."""
 

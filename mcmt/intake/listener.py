@@ -24,7 +24,8 @@ from mcmt.intake.failures import FailureBudget
 from mcmt.intake.logins import Logins, PasswordThread
 from mcmt.intake.memory import IntakeMemory
 from mcmt.intake.reception import Reception
-from mcmt.intake.smtp import SmtpSession
+from mcmt.intake.security import AUTH
+from mcmt.intake.smtp import SmtpSession, tell_extensions
 from mcmt.intake.sockets import bind_sockets
 from mcmt.intake.tls import CertificateFiles, reason_of
 from mcmt.intake.users import UsersFile
@@ -88,6 +89,7 @@ class SmtpListener:
         template = make_template(self._hostname, loop)
         addresses = []
         for listen, certificate, sockets in zip(self._listen, certificates, bound, strict=True):
+            size = listen.max_message_size
             door = Door(
                 self._hostname,
                 listen,
@@ -99,6 +101,9 @@ class SmtpListener:
                 self._memory,
                 certificate,
                 None if listen.users_file is None else logins[listen.users_file],
+                # RFC 3207 4.2: STARTTLS is not offered within TLS. RFC 4954 4: AUTH is, only there.
+                tell_extensions(self._hostname, size, "STARTTLS" if certificate else None),
+                tell_extensions(self._hostname, size, AUTH if listen.users_file else None),
                 template,
             )
             for listening in sockets:

@@ -51,7 +51,7 @@ def read_path(argument: str, keyword: str, parse: SlowParser) -> tuple[str, str]
         if match is None or match[1].upper() != keyword:
             raise MessageError(501, "5.5.4", _SYNTAX[keyword])
         address, parameters = _parse_slowly(match[2], keyword, parse), match[3]
-    if len(address) > limits.PATH or len(domain_of(address)) > limits.DOMAIN:
+    if len(address) > limits.DOMAIN and (len(address) > limits.PATH or len(domain_of(address)) > limits.DOMAIN):
         text = f"the address is longer than {limits.PATH} octets, or its domain than {limits.DOMAIN}"
         raise MessageError(501, _BAD_MAILBOX[keyword], text)
     if not address and keyword == "TO":

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Final
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
 
 from mcmt.errors import MessageError
 from mcmt.intake import limits
@@ -37,12 +39,11 @@ _BEFORE_TLS = frozenset({"NOOP", "EHLO", "STARTTLS", "QUIT"})
 class Session(Connection):
     """What there is to a session beside its commands, which are the methods ``smtp_...`` of a subclass."""
 
-    COMMANDS: tuple[str, ...] = ()
-    """The commands that are there; each is a method ``smtp_<command>``."""
+    COMMANDS: Mapping[str, str] = MappingProxyType({})
+    """The commands that are there, each with the name of its method."""
 
     def __init__(self, door: Door, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(door, loop)
-        self._smtp_methods = {name: getattr(self, f"smtp_{name}") for name in self.COMMANDS}
         self._forget()
         self._errors = 0
         self._refusals = 0
@@ -58,6 +59,11 @@ class Session(Connection):
         """Who has logged in."""
         self._sender: str | None = None
         self._recipients: list[str] = []
+
+    @property
+    def _smtp_methods(self) -> dict[str, Any]:  # type: ignore[override]  # nobody writes it
+        # For aiosmtpd's HELP: made anew for each session it would be 2 us.
+        return {verb: getattr(self, name) for verb, name in self.COMMANDS.items()}
 
     async def push(self, status: str | bytes) -> None:
         """Say a reply line of aiosmtpd's own commands."""
@@ -118,12 +124,12 @@ class Session(Connection):
                 raise MessageError(500, "5.5.2", "the command is not UTF-8") from None
             word, _, argument = text.partition(" ")
             verb = word.upper() if word.isascii() else ""
-            method = self._smtp_methods.get(verb)
+            method = self.COMMANDS.get(verb)
             if method is None:
                 raise self._unknown(word, verb)
             if self._tls_first and verb not in _BEFORE_TLS:
                 raise MessageError(530, "5.7.0", "send STARTTLS first (require_tls)")
-            await method(argument.strip(" ") or None)
+            await getattr(self, method)(argument.strip(" ") or None)
         except MessageError as reason:
             self._refuse(verb, reason)
         except ConnectionError:

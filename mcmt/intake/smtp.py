@@ -9,6 +9,7 @@ It must not know what a message looks like, nor where it is kept.
 from __future__ import annotations
 
 import logging
+from types import MappingProxyType
 from typing import Final
 
 from aiosmtpd.smtp import syntax
@@ -18,7 +19,7 @@ from mcmt.intake.data import BareLineEndError, DataReader
 from mcmt.intake.memory import no_room
 from mcmt.intake.path import read_parameters, read_path
 from mcmt.intake.reply import reply
-from mcmt.intake.security import AUTH, SecureSession
+from mcmt.intake.security import SecureSession
 
 log = logging.getLogger(__name__)
 
@@ -29,15 +30,22 @@ _START_DATA: Final = b"354 end the message with <CR><LF>.<CR><LF>\r\n"
 _GOODBYE: Final = b"221 2.0.0 goodbye\r\n"
 _CANNOT_VERIFY: Final = b"252 2.5.0 cannot verify addresses; send the message\r\n"
 _EXTENSIONS: Final = ("PIPELINING", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "HELP")
+_VERBS: Final = (
+    *("EHLO", "HELO", "STARTTLS", "AUTH", "MAIL", "RCPT", "DATA", "RSET", "NOOP", "QUIT", "VRFY", "EXPN", "HELP"),
+)
 _BODY: Final = frozenset({"7BIT", "8BITMIME"})
+
+
+def tell_extensions(hostname: str, max_message_size: int, more: str | None) -> bytes:
+    """The answer to EHLO, with the extension *more*."""
+    lines = [hostname, f"SIZE {max_message_size}", *_EXTENSIONS, *([more] if more else [])]
+    return "".join([f"250-{line}\r\n" for line in lines[:-1]] + [f"250 {lines[-1]}\r\n"]).encode()
 
 
 class SmtpSession(SecureSession):
     """One client's session. Made by the event loop's server, one a connection."""
 
-    COMMANDS = (
-        *("EHLO", "HELO", "STARTTLS", "AUTH", "MAIL", "RCPT", "DATA", "RSET", "NOOP", "QUIT", "VRFY", "EXPN", "HELP"),
-    )
+    COMMANDS = MappingProxyType({verb: f"smtp_{verb}" for verb in _VERBS})
 
     _utf8 = False
     """SMTPUTF8 was asked for at MAIL."""
@@ -70,14 +78,8 @@ class SmtpSession(SecureSession):
     async def smtp_EHLO(self, argument: str | None) -> None:  # noqa: N802 - the command
         """RFC 5321 4.1.1.1. aiosmtpd's own offers AUTH, and with every EHLO of any client allows longer commands."""
         self._greet(argument, "EHLO", extended=True)
-        lines = [self.hostname, f"SIZE {self._door.listen.max_message_size}", *_EXTENSIONS]
-        if self._offers_tls:
-            # RFC 3207 4.2: not offered within TLS.
-            lines.append("STARTTLS")
-        if self._offers_auth:
-            lines.append(AUTH)
-        self._replies += [f"250-{line}\r\n".encode() for line in lines[:-1]]
-        self._replies.append(f"250 {lines[-1]}\r\n".encode())
+        door = self._door
+        self._replies.append(door.extensions_in_tls if self._secure else door.extensions)
 
     @syntax("MAIL FROM:<address>", extended=" [SIZE=n] [BODY=7BIT|8BITMIME] [SMTPUTF8]")
     async def smtp_MAIL(self, argument: str | None) -> None:  # noqa: N802 - the command
