@@ -313,9 +313,9 @@ class ApnsConnection(asyncio.Protocol):
     def _room(self) -> int:
         if self._leaving or not self._writable or self._closed.done():
             return 0
-        if not self._warm:
-            return 1 - len(self._streams)
-        return self._http2.room
+        # Cold or warm, a gateway may begin by allowing no stream at all.
+        room = self._http2.room
+        return room if self._warm else min(room, 1 - len(self._streams))
 
     def _authorize(self, provider_token: ProviderToken) -> None:
         try:

@@ -199,6 +199,17 @@ async def test_with_a_provider_token_one_stream_until_the_first_answer() -> None
     assert gateway.offer(10, first=2) == 10
 
 
+async def test_a_gateway_that_allows_no_stream_at_first_is_waited_for_cold_or_warm() -> None:
+    for tokens in (ProviderTokens(), None):
+        gateway = Gateway(streams=0, tokens=tokens)
+        await gateway.greet()
+        assert gateway.offer(10) == 0
+        gateway.h2.update_settings({h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: 1})
+        gateway.exchange()
+        assert gateway.report.wakes
+        assert gateway.offer(10) == 1
+
+
 async def test_with_a_certificate_there_is_no_such_beginning() -> None:
     gateway = Gateway()
     await gateway.greet()
