@@ -81,7 +81,7 @@ async def _look_up(host: str, port: int) -> list[tuple[int, tuple[str, int]]]:
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # a name that IDNA cannot encode
         raise ConnectError(f"{host} cannot be looked up: {_words(error)}") from error
     addresses = [(family, address) for family, _, _, _, address in found]
     # Several connections to one name spread over its addresses.

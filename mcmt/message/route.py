@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from ipaddress import IPv6Address
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
+
+# RFC 1123 2.1, and the underscore that names inside a company have.
+_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?", re.ASCII)
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -31,6 +36,8 @@ def parse_route(text: str) -> Route:
         raise ValueError(f"expected scheme://host[:port], got {text!r}")
     if url.path not in ("", "/") or url.fragment or url.username:
         raise ValueError(f"a route has only a host, a port and options: {text!r}")
+    if not _is_host(url.hostname):
+        raise ValueError(f"{url.hostname!r} in {text!r} is no host name and no address")
     parameters = dict(parse_qsl(url.query, keep_blank_values=True))
     query_port = parameters.pop("port", None)
     try:
@@ -40,3 +47,15 @@ def parse_route(text: str) -> Route:
     if port is not None and not 1 <= port <= 65535:
         raise ValueError(f"the port of {text!r} is not a number from 1 to 65535")
     return Route(url.scheme, url.hostname, port, tuple(sorted(parameters.items())))
+
+
+def _is_host(host: str) -> bool:
+    try:
+        if ":" in host:
+            IPv6Address(host)
+            return True
+        # As getaddrinfo encodes it; no label may be empty or longer than 63 octets (RFC 1035 2.3.4).
+        name = host.encode("idna").decode("ascii")
+    except ValueError:  # UnicodeError is one
+        return False
+    return len(name) <= 254 and _NAME.fullmatch(name.lower()) is not None

@@ -207,6 +207,11 @@ async def test_a_name_that_nobody_knows_says_so() -> None:
         await reach("nowhere.invalid", 443, tls_verify="no")
 
 
+async def test_a_name_that_cannot_be_one_says_so_too() -> None:
+    with pytest.raises(ConnectError, match=r"a\.\.b cannot be looked up"):
+        await reach("a..b", 443, tls_verify="no")
+
+
 async def test_when_no_address_answers_each_is_named_with_its_reason() -> None:
     with socket.socket() as taken:  # bound and not listening: nobody else gets the port meanwhile
         taken.bind(("127.0.0.1", 0))

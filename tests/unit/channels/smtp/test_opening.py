@@ -293,6 +293,8 @@ async def test_nobody_listens() -> None:
 async def test_a_name_that_is_none() -> None:
     with pytest.raises(ConnectError, match=r"nowhere\.invalid cannot be looked up"):
         await open_to(Route("smtp", "nowhere.invalid", 25))
+    with pytest.raises(ConnectError, match=r"a\.\.b cannot be looked up"):
+        await open_to(Route("smtp", "a..b", 25))
 
 
 async def test_the_next_address_is_tried_where_one_gives_no_session(monkeypatch: pytest.MonkeyPatch) -> None:
