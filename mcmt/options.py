@@ -7,6 +7,7 @@ configuration file, given in the validation context as ``base``.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"": 1, "B": 1, "KB": 1024, "MB": 1024**2, "GB": 1024**3}
 _LONGEST = 36525 * 86400.0
+_LONGEST_NAME = 255  # NAME_MAX, limits.h(0p)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
 _SIZE = re.compile(r"(\d+)\s*(B|KB|MB|GB)?")
 
@@ -65,6 +67,9 @@ def parse_size(value: object) -> int:
 def _resolve(value: Any, info: ValidationInfo) -> Any:
     if not isinstance(value, str | Path) or not str(value):
         raise ValueError("expected a path")
+    # What no file system takes, so that later code has to expect OSError alone.
+    if "\0" in str(value) or any(len(os.fsencode(name)) > _LONGEST_NAME for name in Path(value).parts):
+        raise ValueError(f"expected a path: no name in it has a NUL or more than {_LONGEST_NAME} bytes")
     base = (info.context or {}).get("base")
     try:
         path = Path(value).expanduser()

@@ -115,7 +115,7 @@ def test_a_path_is_relative_to_the_folder_of_the_file(written: str, meant: str) 
     assert Paths.model_validate({"file": written}, context={"base": Path("/base")}).file == Path(meant)
 
 
-@pytest.mark.parametrize("value", ["", 5, True, "~nobody-of-this-name/a.pem"])
+@pytest.mark.parametrize("value", ["", 5, True, "~nobody-of-this-name/a.pem", "a\0b", "x" * 256, "\u00fc" * 128 + "/a"])
 def test_what_is_no_path_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match="expected a path"):
         Paths.model_validate({"file": value}, context={"base": Path("/base")})
