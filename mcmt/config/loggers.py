@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path as FilesystemPath
 from typing import Any
@@ -36,7 +37,7 @@ def read_loggers(
     check_format: Callable[[str], None] | None,
 ) -> Loggers:
     """Every logger that is right; what is wrong is noted in *checker*."""
-    files = _Files(checker)
+    files = _Files(checker, spool)
     channel_loggers = []
     for kind, channel in sorted(channels.items()):
         if channel.LOGGER is None:
@@ -57,15 +58,23 @@ def read_loggers(
     return Loggers(tuple(channel_loggers), mainlog, rejectlog)
 
 
-class _Files:
-    """One file has one logger."""
+_SPOOLS_OWN = re.compile(r"lock$|control\.sock|.*\.sqlite")
+"""Names that the spool and the control socket have in the spool's folder."""
 
-    def __init__(self, checker: Checker) -> None:
+
+class _Files:
+    """One file has one logger, and none of the spool's own has any."""
+
+    def __init__(self, checker: Checker, spool: FilesystemPath) -> None:
         self._checker = checker
+        self._spool = spool.resolve()
         self._taken: dict[FilesystemPath, Path] = {}
 
     def claim(self, path: Path, file: FilesystemPath) -> None:
-        other = self._taken.setdefault(file.resolve(), path)
+        resolved = file.resolve()
+        if resolved.parent == self._spool and _SPOOLS_OWN.match(resolved.name):
+            self._checker.fault(path, f"{file} is a file of the spool itself; name another")
+        other = self._taken.setdefault(resolved, path)
         if other != path:
             self._checker.fault(path, f"{'.'.join(map(str, other))} already writes to {file}; give each its own file")
 

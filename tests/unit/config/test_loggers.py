@@ -114,6 +114,14 @@ def test_two_loggers_with_one_file_are_a_fault(configuration: Configuration, sta
     assert fault in configuration.fault(f"{BASE}{stanzas}\n")
 
 
+@pytest.mark.parametrize("name", ["shard-0.sqlite", "shard-0.sqlite-wal", "state.sqlite", "lock", "control.sock"])
+def test_a_log_in_place_of_a_file_of_the_spool_is_a_fault(configuration: Configuration, name: str) -> None:
+    """Lines appended to the spool's database would damage it."""
+    fault = configuration.fault(f"{BASE}ec_logger: {{one: {{mainlog: spool/x/../{name}}}}}\n")
+    assert "ec_logger.one.mainlog: " in fault
+    assert "is a file of the spool itself" in fault
+
+
 def test_a_logger_without_files_is_a_fault(configuration: Configuration) -> None:
     assert configuration.fault(BASE + "ec_logger: {one: }\n").endswith(
         "ec_logger.one: names no file; give mainlog, rejectlog or both"
