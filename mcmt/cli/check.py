@@ -65,16 +65,26 @@ def _room(settings: Settings) -> Iterator[str]:
 
 def _places(settings: Settings) -> Iterator[tuple[str, str]]:
     """Every place that the engine writes to, and why it could not; nothing where it could."""
-    yield f"spool {settings.spool.path}", _folder_fault(settings.spool.path, made=True)
+    from mcmt.spool.folder import folder_of_others
+
+    spool = settings.spool.path
+    yield f"spool {spool}", _folder_fault(spool, made=True) or folder_of_others(spool)
     for logger in (*settings.channel_loggers, *settings.mainlog, *settings.rejectlog):
         path = logger.logfile
         if path.is_dir():
             fault = "is a folder; name a file"
+        elif path.exists() and not path.is_file():
+            fault = "is not a regular file; name one"
         elif path.exists():
             fault = "" if os.access(path, os.W_OK) else "cannot be written; check its rights"
         else:
             fault = _folder_fault(path.parent, made=path.parent == settings.spool.path)
         yield f"log {path}", fault
+    socket = settings.control_socket
+    if socket.exists() and not socket.is_socket():
+        yield f"control socket {socket}", "is there and is no socket; remove it, or name another in control.socket"
+    elif fault := _folder_fault(socket.parent, made=socket.parent == settings.spool.path):
+        yield f"control socket {socket}", fault
 
 
 def _folder_fault(folder: Path, *, made: bool) -> str:

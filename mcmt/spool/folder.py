@@ -34,11 +34,27 @@ def prepare_folder(path: Path) -> None:
                 " chown the folder or run the engine as its owner"
             )
         if stat.S_IMODE(status.st_mode) != FOLDER_MODE:
+            if fault := folder_of_others(path):
+                raise SpoolUnusable(f"the spool folder {path} {fault}")
             path.chmod(FOLDER_MODE)
     except OSError as error:
         raise SpoolUnusable(f"cannot use the spool {path}: {error.strerror}; check path and rights") from error
     if not os.access(path, os.W_OK | os.X_OK):
         raise SpoolUnusable(f"the spool folder {path} cannot be written; check its rights and how it is mounted")
+
+
+def folder_of_others(path: Path) -> str:
+    """Why *path* is not to be closed to everybody else: it is open and in use, as /tmp is. Empty where it may be."""
+    if not path.is_dir() or stat.S_IMODE(path.stat().st_mode) == FOLDER_MODE or (path / _LOCK).exists():
+        return ""
+    # The top of a file system of its own is as mkfs made it.
+    others = sorted({entry.name for entry in path.iterdir()} - {"lost+found"})
+    if not others:
+        return ""
+    return (
+        f"holds other things ({', '.join(others[:3])}{', ...' if others[3:] else ''}) and is open to others:"
+        " name a folder of its own in spool.path, or chmod 0700 it"
+    )
 
 
 def create_file(path: Path) -> None:

@@ -205,6 +205,25 @@ def test_check_says_what_it_found_and_changes_nothing(folder: Path, tmp_path: Pa
     assert f"log {folder}/apnlog.ec: can be written" in done.stdout
 
 
+def test_check_refuses_what_serve_would_refuse(folder: Path) -> None:
+    (folder / "shared").mkdir(mode=0o755)
+    (folder / "shared" / "of-others").write_text("")
+    config = (folder / "mcmt.yaml").read_text()
+    for wanted, stanza in (
+        (f"control socket {folder}/mcmt.yaml: is there and is no socket", "control: {socket: mcmt.yaml}"),
+        (f"control socket {folder}/no/x.sock: its folder {folder}/no does not exist", "control: {socket: no/x.sock}"),
+        ("log /dev/null: is not a regular file", "ec_logger: {one: {mainlog: /dev/null}}"),
+        (f"spool {folder}/shared: holds other things (of-others)", "spool: {path: shared}"),
+    ):
+        kept = [line for line in config.splitlines() if not line.startswith(stanza.partition(":")[0])]
+        (folder / "bad.yaml").write_text("\n".join([*kept, stanza, ""]))
+        for command in ("check", "serve"):
+            done = run(folder, command, "--config", "bad.yaml")
+            assert done.returncode == (2 if command == "check" else 1), (command, stanza, done.stdout, done.stderr)
+            assert wanted in done.stderr or command == "serve"
+            assert "good" not in done.stdout
+
+
 def test_check_warns_when_the_disk_has_less_than_min_free(folder: Path, tmp_path: Path) -> None:
     config = (folder / "mcmt.yaml").read_text()
     wanting = folder / "wanting.yaml"

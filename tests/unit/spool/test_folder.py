@@ -55,6 +55,25 @@ async def test_an_open_folder_is_closed_to_others(tmp_path: Path) -> None:
     assert mode(tmp_path / "spool") == 0o700
 
 
+async def test_an_open_folder_with_other_things_in_it_stays_as_it_is(tmp_path: Path) -> None:
+    """Started as root with spool.path: /tmp, it must not close /tmp to everybody."""
+    shared = tmp_path / "shared"
+    shared.mkdir(mode=0o755)
+    (shared / "of-others").write_text("")
+    with pytest.raises(SpoolUnusable, match=r"shared holds other things \(of-others\).*spool\.path"):
+        await open_spool(shared)
+    assert mode(shared) == 0o755
+    assert [path.name for path in shared.iterdir()] == ["of-others"]
+
+
+async def test_a_file_system_of_its_own_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "spool" / "lost+found").mkdir(parents=True)
+    await (await open_spool(tmp_path / "spool")).close()
+    (tmp_path / "spool").chmod(0o755)  # by hand: it is still a spool
+    await (await open_spool(tmp_path / "spool")).close()
+    assert mode(tmp_path / "spool") == 0o700
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
 async def test_a_folder_of_somebody_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "spool").mkdir()
