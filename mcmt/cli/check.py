@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG, S_ISSOCK
 from typing import TYPE_CHECKING
 
 import click
@@ -42,7 +43,7 @@ def check(context: click.Context, file: Path | None, config: Path | None) -> Non
     for listen in settings.listen:
         click.echo(f"SMTP on {address(listen.host or '*', listen.port)}: mcmt_reception {listen.mcmt_reception}")
     usable = True
-    for place, fault in _places(settings):
+    for place, fault in places(settings):
         usable = usable and not fault
         click.echo(f"{place}: {fault or 'can be written'}", err=bool(fault))
     for warning in (*loaded.warnings, *_room(settings)):
@@ -54,7 +55,7 @@ def check(context: click.Context, file: Path | None, config: Path | None) -> Non
 
 def _room(settings: Settings) -> Iterator[str]:
     """Whether the spool's disk has what min_free wants: without it every client is told to come later."""
-    standing = next(folder for folder in (settings.spool.path, *settings.spool.path.parents) if folder.is_dir())
+    standing = next(folder for folder in (settings.spool.path, *settings.spool.path.parents) if S_ISDIR(_mode(folder)))
     free = shutil.disk_usage(standing).free
     if free < settings.spool.min_free:
         yield (
@@ -63,7 +64,7 @@ def _room(settings: Settings) -> Iterator[str]:
         )
 
 
-def _places(settings: Settings) -> Iterator[tuple[str, str]]:
+def places(settings: Settings) -> Iterator[tuple[str, str]]:
     """Every place that the engine writes to, and why it could not; nothing where it could."""
     from mcmt.spool.folder import folder_of_others
 
@@ -71,17 +72,18 @@ def _places(settings: Settings) -> Iterator[tuple[str, str]]:
     yield f"spool {spool}", _folder_fault(spool, made=True) or folder_of_others(spool)
     for logger in (*settings.channel_loggers, *settings.mainlog, *settings.rejectlog):
         path = logger.logfile
-        if path.is_dir():
+        mode = _mode(path)
+        if S_ISDIR(mode):
             fault = "is a folder; name a file"
-        elif path.exists() and not path.is_file():
+        elif mode and not S_ISREG(mode):
             fault = "is not a regular file; name one"
-        elif path.exists():
+        elif mode:
             fault = "" if os.access(path, os.W_OK) else "cannot be written; check its rights"
         else:
             fault = _folder_fault(path.parent, made=path.parent == settings.spool.path)
         yield f"log {path}", fault
     socket = settings.control_socket
-    if socket.exists() and not socket.is_socket():
+    if _mode(socket) and not S_ISSOCK(_mode(socket)):
         yield f"control socket {socket}", "is there and is no socket; remove it, or name another in control.socket"
     elif fault := _folder_fault(socket.parent, made=socket.parent == settings.spool.path):
         yield f"control socket {socket}", fault
@@ -90,12 +92,20 @@ def _places(settings: Settings) -> Iterator[tuple[str, str]]:
 def _folder_fault(folder: Path, *, made: bool) -> str:
     """Why nothing could be written into *folder*; *made*: the engine makes it where it is missing."""
     standing = folder
-    while made and not standing.exists() and standing != standing.parent:
+    while made and not _mode(standing) and standing != standing.parent:
         standing = standing.parent
-    if not standing.exists():
+    if not _mode(standing):
         return f"its folder {folder} does not exist; make it"
-    if not standing.is_dir():
+    if not S_ISDIR(_mode(standing)):
         return f"{standing} is not a folder"
     if not os.access(standing, os.W_OK | os.X_OK):
         return f"{standing} cannot be written; check its rights and how it is mounted"
     return ""
+
+
+def _mode(path: Path) -> int:
+    """What *path* is, as in stat(2); 0 where there is nothing, or nothing that this user may see."""
+    try:
+        return path.stat().st_mode
+    except OSError:
+        return 0
