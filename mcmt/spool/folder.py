@@ -45,10 +45,13 @@ def prepare_folder(path: Path) -> None:
 
 def folder_of_others(path: Path) -> str:
     """Why *path* is not to be closed to everybody else: it is open and in use, as /tmp is. Empty where it may be."""
-    if not path.is_dir() or stat.S_IMODE(path.stat().st_mode) == FOLDER_MODE or (path / _LOCK).exists():
+    try:
+        if stat.S_IMODE(path.stat().st_mode) == FOLDER_MODE or (path / _LOCK).exists():
+            return ""
+        # The top of a file system of its own is as mkfs made it.
+        others = sorted({entry.name for entry in path.iterdir()} - {"lost+found"})
+    except OSError:  # absent, or not to be looked into: whoever uses it is told
         return ""
-    # The top of a file system of its own is as mkfs made it.
-    others = sorted({entry.name for entry in path.iterdir()} - {"lost+found"})
     if not others:
         return ""
     return (
