@@ -157,6 +157,10 @@ class LogFile:
             raise
         self.inode, self.device = status.st_ino, status.st_dev
 
+    def _begin_anew(self) -> None:
+        self._create()  # while the folder is missing too, this is tried again and again; what is true is told
+        self._tell(f"{self.path}: was removed; a new one begins")
+
     def _apply_mode(self, status: os.stat_result) -> None:
         if stat.S_IMODE(status.st_mode) != self._mode:
             with contextlib.suppress(PermissionError):  # an existing file of another owner that we may write
@@ -175,9 +179,8 @@ class LogFile:
             return False
         status = os.fstat(self._descriptor)
         if status.st_nlink == 0:
-            self._tell(f"{self.path}: was removed; a new one begins")
             self.close()
-            self._create()
+            self._begin_anew()
             return False
         if status.st_size != self.offset + self.tail:
             self._tell(f"{self.path}: was written or cut by others; going on at its end")
@@ -189,8 +192,7 @@ class LogFile:
         """Open the file again after a failure. What stands past the offset is our own torn write."""
         place = find_inode(self.path, self.inode)
         if place is None:
-            self._tell(f"{self.path}: was removed; a new one begins")
-            self._create()
+            self._begin_anew()
             return False
         self._descriptor = os.open(place, _FLAGS)
         if os.fstat(self._descriptor).st_size > self.offset:

@@ -391,3 +391,25 @@ async def test_the_name_of_a_new_file_is_brought_to_disk(bench: Bench, monkeypat
     monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
     await (await bench.writer()).stop()
     assert synced == [bench.folder.stat().st_ino]
+
+
+async def test_a_folder_that_stays_away_is_told_of_once_and_its_file_begun_when_it_is_back(bench: Bench) -> None:
+    folder = bench.folder / "logs"
+    folder.mkdir()
+    writer = await bench.writer([logger(folder / "log.ec")])
+    (folder / "log.ec").unlink()
+    folder.rmdir()
+    bench.outbox.put([delivery(1)])
+    writer.wake()
+    await until(lambda: bench.told)
+    for _ in range(5):
+        await writer_idle(bench)
+        bench.clock.advance(30)
+    assert [told for told in bench.told if "cannot be written: No such file or directory" in told] == bench.told
+    folder.mkdir()
+    bench.clock.advance(60)
+    await writer.flushed()
+    await writer.stop()
+    assert (folder / "log.ec").read_text() == lines(delivery(1))
+    path = folder / "log.ec"
+    assert bench.told[-2:] == [f"{path}: was removed; a new one begins", f"{path}: is written again"]
