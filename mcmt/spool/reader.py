@@ -104,8 +104,9 @@ class _Pull:
             for through, room in ((self._now, share), (0, request.limit), (self._now, request.limit)):
                 for page in self._due(request.domain, queue, through, room):
                     self._take(page)
-            request.next_due = self._next_due(request.domain)
         self._hand_over()
+        if request.domain is not None:
+            request.next_due = self._next_due(request.domain)
 
     def undo(self) -> None:
         """The pull failed: everything is as due as it was."""
@@ -181,10 +182,11 @@ class _Pull:
         self._request.damaged.append(damaged)
 
     def _next_due(self, domain: str) -> float | None:
-        if self._full:
-            return self._request.now
-        if len(self._taken) >= self._request.limit:
+        if len(self._request.deliveries) >= self._request.limit:
             return None
+        if self._full or len(self._taken) >= self._request.limit:
+            # The bytes ended it, or part of what it took was damaged: more may be due.
+            return self._request.now
         out = self._ledger.out
         for due, row in self._fetch.due_after(domain, self._now):
             if row not in out:

@@ -78,6 +78,22 @@ async def test_a_damaged_message_or_part(spool: SqliteSpool, tmp_path: Path, sta
     assert await pull(spool) == []
 
 
+@pytest.mark.parametrize(
+    "statement", ["UPDATE message SET sender = '{}' WHERE id = 1", "DELETE FROM part WHERE id = 1"]
+)
+async def test_a_pull_that_damage_made_short_says_that_more_is_due(
+    spool: SqliteSpool, tmp_path: Path, statement: str
+) -> None:
+    """Whoever got fewer than asked for, and no time to ask again, would believe that nothing waits."""
+    for _ in range(5):
+        await accept(spool)
+    damage(tmp_path, statement)
+    pulled = await spool.pull(DOMAIN, NOW, 3, 1000)
+    assert len(pulled.deliveries) == 2
+    assert pulled.next_due is not None
+    assert pulled.next_due <= NOW
+
+
 async def test_what_is_left_of_a_damaged_message_is_not_in_the_way(spool: SqliteSpool, tmp_path: Path) -> None:
     await accept(spool, 2, parts=3)
     damage(tmp_path, "UPDATE message SET sender = '{}'")
