@@ -21,6 +21,7 @@ class SteadyTime:
         self._clock = clock
         self._offset = clock.time() - clock.monotonic()
         self._jumped_at: float | None = None
+        self._jumped_to = 0.0
 
     def now(self) -> float:
         """Seconds since the epoch."""
@@ -28,8 +29,8 @@ class SteadyTime:
         offset = self._clock.time() - monotonic
         if offset - self._offset <= TOLERANCE:
             self._offset, self._jumped_at = offset, None
-        elif self._jumped_at is None:
-            self._jumped_at = monotonic
+        elif self._jumped_at is None or abs(offset - self._jumped_to) > TOLERANCE:
+            self._jumped_at, self._jumped_to = monotonic, offset
         elif monotonic - self._jumped_at >= HOLD:
             self._offset, self._jumped_at = offset, None
         return monotonic + self._offset

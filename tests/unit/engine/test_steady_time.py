@@ -46,3 +46,18 @@ def test_time_that_goes_back_or_drifts_is_believed_at_once() -> None:
     assert steady.now() == clock.time()
     clock.jump(TOLERANCE - 1)
     assert steady.now() == clock.time()
+
+
+def test_a_second_jump_has_to_hold_as_long_as_the_first() -> None:
+    clock = ManualClock()
+    steady = SteadyTime(clock)
+    before = clock.time()
+    clock.jump(3_600)
+    steady.now()
+    clock.advance(HOLD - 1)
+    clock.jump(86_400 * 365)
+    steady.now()
+    clock.advance(2)
+    assert steady.now() == before + HOLD + 1
+    clock.advance(HOLD)
+    assert steady.now() == clock.time()
