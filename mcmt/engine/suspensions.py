@@ -31,19 +31,20 @@ class Suspensions:
 
     def add(self, domain: str, reason: str, now: float) -> None:
         """Suspend; on disk when this returns."""
-        self._by_domain[domain] = Suspension(reason, now)
-        self._keep()
+        self._keep({**self._by_domain, domain: Suspension(reason, now)})
 
     def remove(self, domain: str) -> bool:
         """Resume; whether it was suspended."""
-        if self._by_domain.pop(domain, None) is None:
+        if domain not in self._by_domain:
             return False
-        self._keep()
+        self._keep({name: suspension for name, suspension in self._by_domain.items() if name != domain})
         return True
 
     def all(self) -> dict[str, Suspension]:
         """Every suspended domain."""
         return dict(self._by_domain)
 
-    def _keep(self) -> None:
-        self._state.put(_KEY, msgspec.json.encode(self._by_domain))
+    def _keep(self, by_domain: dict[str, Suspension]) -> None:
+        # What cannot be written does not hold either: the operator was told that it failed.
+        self._state.put(_KEY, msgspec.json.encode(by_domain))
+        self._by_domain = by_domain
