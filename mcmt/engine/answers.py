@@ -19,12 +19,14 @@ _PROVES_NOTHING = KEPT | {Disposition.AMBIGUOUS}
 class Answers:
     """The judge of one domain's outcomes."""
 
-    def __init__(self, domain: str, settings: DomainSettings, shared: Shared, settled: Settled) -> None:
+    def __init__(
+        self, domain: str, settings: DomainSettings, shared: Shared, guard: MismatchGuard, settled: Settled
+    ) -> None:
         self._domain = domain
         self._settings = settings
         self._shared = shared
         self._settled = settled
-        self.guard = MismatchGuard(shared.clock)
+        self.guard = guard
         self.not_before: Callable[[], float] = lambda: 0.0
         """The earliest time of another attempt, whatever the schedule says; seconds since the epoch."""
 
@@ -58,6 +60,9 @@ class Answers:
             health.answered()
         if given_back:
             health.faulted(self._mismatch(given_back[0][1]))
+        elif tried and not worked and health.probing:
+            # The probe proved nothing: another one, but not before its time.
+            health.faulted(_reason(tried[-1][1]))
         if kept:
             self._tell(health, [outcome for _, outcome in kept], worked=worked)
         # At the end, so that the next probe is another token.

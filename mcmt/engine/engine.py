@@ -17,6 +17,7 @@ from mcmt.clock import Clock, Timer
 from mcmt.config.settings import DomainSettings, Settings
 from mcmt.engine.bouncer import Bouncer
 from mcmt.engine.leases import Leases
+from mcmt.engine.mismatch_guard import MismatchGuard
 from mcmt.engine.queue import DomainQueue
 from mcmt.engine.residency import Residency
 from mcmt.engine.settler import Settler
@@ -31,6 +32,8 @@ from mcmt.spool.port import Spool
 log = logging.getLogger(__name__)
 
 TICK = 1.0
+MAX_GUARDS = 10_000
+"""Domains with nothing to do whose mismatch guards are remembered; past that the one that rested first is forgotten."""
 EXPIRY_LIMIT = 500
 """Deliveries failed as expired a transaction."""
 
@@ -64,6 +67,7 @@ class Engine:
         self._bouncer = Bouncer(settings, spool, channels, clock, random_bits)
         self._queues: dict[str, DomainQueue] = {}
         self._leases: dict[str, Leases] = {}
+        self._guards: dict[str, MismatchGuard] = {}
         self._homeless: set[str] = set()
         self._timer: Timer | None = None
         self._expiring: asyncio.Task[None] | None = None
@@ -80,11 +84,11 @@ class Engine:
         self._draining = True
         if self._timer is not None:
             self._timer.cancel()
-        if self._expiring is not None:
-            await asyncio.wait([self._expiring])
         await asyncio.gather(*(queue.drain(limit) for queue in self._queues.values()))
         try:
             async with asyncio.timeout(max(limit, 1.0)):
+                if self._expiring is not None:
+                    await asyncio.wait([self._expiring])
                 await self._bouncer.drain()
                 await self._shared.settler.flush()
         except TimeoutError:
@@ -104,9 +108,7 @@ class Engine:
 
     def resume(self, domain: str, *, trust: bool = False) -> None:
         """Send to *domain* again, whatever suspended it; *trust*: believe whom it refuses. Raises ControlError."""
-        settings = self._known(domain)
-        if settings.suspend_delivery:
-            raise ControlError(f"{domain} is suspended by suspend_delivery in the configuration: change it there")
+        self._refuse_if_configured(self._known(domain), domain)
         if self._suspensions.remove(domain):
             self._tell(domain, "resumed", "by hand")
         if queue := self._queues.get(domain) or self._queue_for(domain):
@@ -114,7 +116,7 @@ class Engine:
 
     def retry(self, domain: str) -> None:
         """Try now what waits in *domain*'s queue. Raises ControlError."""
-        self._known(domain)
+        self._refuse_if_configured(self._known(domain), domain)
         if suspension := self._suspensions.of(domain):
             raise ControlError(f"{domain} is suspended ({suspension.reason}): mcmt domain resume {domain}")
         if queue := self._queues.get(domain) or self._queue_for(domain):
@@ -124,7 +126,14 @@ class Engine:
         """The domains that an operator has suspended."""
         return self._suspensions.all()
 
+    @staticmethod
+    def _refuse_if_configured(settings: DomainSettings, domain: str) -> None:
+        if settings.suspend_delivery:
+            raise ControlError(f"{domain} is suspended by suspend_delivery in the configuration: change it there")
+
     def _known(self, domain: str) -> DomainSettings:
+        if domain == "*":
+            raise ControlError('"*" is a stanza and not a domain: name each of its domains (mcmt status lists them)')
         settings = self._settings.domain(domain)
         if settings is None:
             raise ControlError(f"there is no stanza for {domain} under domain: in {self._settings.file}")
@@ -162,7 +171,8 @@ class Engine:
             return None
         method = settings.delivery_method
         leases = self._leases.setdefault(settings.name, Leases(settings.max_outbound_connections))
-        queue = DomainQueue(domain, settings, self._channels[method], self._states[method], leases, self._shared)
+        guard = self._guards.pop(domain, None) or MismatchGuard(self._clock)
+        queue = DomainQueue(domain, settings, self._channels[method], self._states[method], leases, guard, self._shared)
         if suspension := self._suspensions.of(domain):
             queue.suspend(suspension.reason)
         self._queues[domain] = queue
@@ -177,10 +187,17 @@ class Engine:
         for domain, queue in list(self._queues.items()):
             queue.tick()
             if queue.idle:
-                del self._queues[domain]
+                self._forget(domain)
         self._bouncer.tick()
         if self._expiring is None:
             self._expiring = asyncio.get_running_loop().create_task(self._expire(), name="expire")
+
+    def _forget(self, domain: str) -> None:
+        guard = self._queues.pop(domain).guard
+        if guard.remembers:
+            self._guards[domain] = guard
+            if len(self._guards) > MAX_GUARDS:
+                del self._guards[next(iter(self._guards))]
 
     async def _expire(self) -> None:
         """Fail what lies in the spool past its end, a bounded number at a time."""

@@ -2,7 +2,8 @@
 
 The next connection opens when all open ones are warm and full, one after another, at most one a second;
 never more than ``max_outbound_connections``, those that are opening or closing counted (leases.py). Several routes
-are failover: the first that may be tried is used, and another one only when no connection is open.
+are failover: the first that may be tried is used, and another one only when no connection is open that may be sent to.
+A route that is held is left for one that is not: its connections end in good order.
 """
 
 from __future__ import annotations
@@ -80,6 +81,10 @@ class Links:
         """Deliveries on the wire."""
         return sum(link.in_flight for link in self.all)
 
+    def in_flight_on(self, health: RouteHealth) -> int:
+        """Deliveries on the wire of one route."""
+        return sum(link.in_flight for link in self.all if link.health is health)
+
     def open_if_wanted(self) -> float | None:
         """Open the next connection if it is time, given that deliveries are ready.
 
@@ -87,6 +92,7 @@ class Links:
         """
         if self._opening or self._draining:
             return None
+        self._leave_held_route()
         usable = [link for link in self.all if link.usable]
         if not all(link.warm and link.full for link in usable):
             return None
@@ -160,9 +166,19 @@ class Links:
         if closing:
             await asyncio.wait(closing, timeout=limit + 1.0)
 
+    def _leave_held_route(self) -> None:
+        usable = [link for link in self.all if link.usable]
+        held = [link for link in usable if link.health.send_delay() > 0]
+        if held and (len(held) < len(usable) or min(self._delays()) == 0):
+            for link in held:
+                link.close(UNTIL_ANSWERED)
+
     def _choose_route(self) -> None:
-        delays = [max(health.connect_delay(), health.send_delay()) for _, health in self._routes]
+        delays = self._delays()
         self._current = delays.index(min(delays))
+
+    def _delays(self) -> list[float]:
+        return [max(health.connect_delay(), health.send_delay()) for _, health in self._routes]
 
     async def _open(self, link: Link) -> None:
         route = self._routes[self._current][0]

@@ -44,6 +44,11 @@ class MismatchGuard:
         """Answers that are neither believed nor disbelieved yet."""
         return len(self._held)
 
+    @property
+    def remembers(self) -> bool:
+        """There is something in it that may matter to the domain's next deliveries."""
+        return self._trusted or self._accepted_at is not None or bool(self._tokens)
+
     def accepted(self) -> None:
         """The gateway took a delivery: the route is right, and whom it refuses it refuses for good."""
         self._accepted_at = self._clock.monotonic()

@@ -23,6 +23,7 @@ from mcmt.engine.answers import Answers
 from mcmt.engine.leases import Leases
 from mcmt.engine.link import Link
 from mcmt.engine.links import UNTIL_ANSWERED, Links
+from mcmt.engine.mismatch_guard import MismatchGuard
 from mcmt.engine.retry import JITTER
 from mcmt.engine.shared import Shared
 from mcmt.engine.verdict import EXPIRED
@@ -54,9 +55,11 @@ class DomainQueue:
         channel: Channel,
         state: State,
         leases: Leases,
+        guard: MismatchGuard,
         shared: Shared,
     ) -> None:
         self.domain = domain
+        self.guard = guard
         self._settings = settings
         self._shared = shared
         self._clock = shared.clock
@@ -67,7 +70,7 @@ class DomainQueue:
         self._next_due: float | None = None
         self._pulling: asyncio.Task[None] | None = None
         self._alarm = Alarm(shared.clock, self._rung)
-        self._answers = Answers(domain, settings, shared, self._settled)
+        self._answers = Answers(domain, settings, shared, guard, self._settled)
         self._answers.not_before = lambda: self._horizon
         self._suspended = ""
         self._draining = False
@@ -211,7 +214,7 @@ class DomainQueue:
                 return
             limit = OFFER_LIMIT
             if link.health.probing:
-                limit = 0 if self._links.in_flight else 1
+                limit = 0 if self._links.in_flight_on(link.health) else 1
             batch = self._take(limit)
             if not batch:
                 return
@@ -276,10 +279,10 @@ class DomainQueue:
             self._ready.extend(pulled.deliveries)
             if got < wanted and (pulled.next_due is None or pulled.next_due > self._horizon):
                 self._horizon = 0.0  # the retry that was asked for has reached everything
-            if pulled.next_due is not None:
-                self._wait_for(pulled.next_due)
-            elif got == wanted:
+            if got == wanted or (pulled.next_due is not None and pulled.next_due <= now):
                 self._more_due = True
+            elif pulled.next_due is not None:
+                self._wait_for(pulled.next_due)
         except SpoolError as error:
             log.error("%s: nothing can be read from the spool: %s", self.domain, error)
             self._wait_for(self._clock.time() + 1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -146,3 +147,33 @@ async def test_a_list_that_is_dead_as_a_whole_is_failed_when_the_operator_says_s
         await bench.wait_for_events(1, Kind.ROUTE)
         bench.engine.resume("push.example.com", trust=True)
         assert len(await bench.wait_for_events(100, Kind.PERMANENT)) == 100
+
+
+async def test_what_an_operator_trusts_is_trusted_after_a_pause_as_well(tmp_path: Path) -> None:
+    """The domain is forgotten while it has nothing to do; the word about it is not."""
+    gateway = ScriptedGateway()
+    gateway.script = lambda delivery: BAD_TOKEN
+    async with Bench(tmp_path, gateway, idle_timeout=0.1) as bench:
+        bench.engine.resume("push.example.com", trust=True)
+        await bench.accept(1)
+        await bench.wait_for_events(1, Kind.PERMANENT)
+        await bench.wait_until(lambda: bench.engine.snapshot() == [])
+        await bench.accept(1)
+        await bench.wait_for_events(2, Kind.PERMANENT, within=3.0)
+
+
+async def test_tokens_refused_in_small_numbers_add_up_over_pauses(tmp_path: Path) -> None:
+    """An application that sends now and then to a wrong environment: nobody is bounced once there are enough."""
+    clock, gateway = ManualClock(), ScriptedGateway()
+    gateway.script = lambda delivery: BAD_TOKEN
+    async with Bench(tmp_path, gateway, clock=clock, idle_timeout=5.0, max_retry_interval=3600.0) as bench:
+        for burst in range(3):
+            await bench.accept(8, token=lambda number, burst=burst: f"{burst * 8 + number:064x}")  # type: ignore[misc]
+            await bench.wait_until(lambda burst=burst: len(gateway.sent) == 8 * (burst + 1))  # type: ignore[misc]
+            for _ in range(150):
+                clock.advance(1.0)
+                await asyncio.sleep(0.002)
+            if burst < 2:
+                await bench.wait_until(lambda: bench.engine.snapshot() == [])
+        (news,) = await bench.wait_for_events(1, Kind.ROUTE)
+        assert news.phase == "suspended"

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mcmt.errors import ConnectError, ControlError
+from mcmt.engine.queue import PULL_BYTES
+from mcmt.errors import ConnectError, ControlError, SpoolError
 from mcmt.message.event import Kind
 from tests.support.engine_bench import Bench
 
@@ -104,3 +105,51 @@ async def test_what_cannot_be_done_is_refused_with_a_reason(tmp_path: Path, gate
         bench.engine.suspend(DOMAIN, "maintenance")
         with pytest.raises(ControlError, match="maintenance"):
             bench.engine.retry(DOMAIN)
+
+
+async def test_a_retry_by_hand_reaches_large_messages_that_no_single_pull_can_hold(
+    tmp_path: Path, gateway: ScriptedGateway
+) -> None:
+    gateway.script = lambda delivery: transient()
+    async with Bench(tmp_path, gateway, retry_interval=500.0, max_retry_interval=900.0) as bench:
+        for _ in range(12):
+            await bench.accept(content=bytes(PULL_BYTES // 4))
+        await bench.wait_for_events(12, Kind.TRANSIENT)
+        gateway.script = lambda delivery: DELIVERED
+        bench.engine.retry(DOMAIN)
+        await bench.wait_for_events(12, Kind.DELIVERY, within=3.0)
+
+
+async def test_a_retry_of_what_the_configuration_suspends_is_refused(tmp_path: Path, gateway: ScriptedGateway) -> None:
+    async with Bench(tmp_path, gateway, suspend_delivery=True) as bench:
+        with pytest.raises(ControlError, match="suspend_delivery"):
+            bench.engine.retry(DOMAIN)
+
+
+@pytest.mark.parametrize("what", ["suspend", "resume"])
+async def test_a_suspension_that_cannot_be_kept_changes_nothing(
+    tmp_path: Path, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    async with Bench(tmp_path, gateway) as bench:
+        if what == "resume":
+            bench.engine.suspend(DOMAIN, "maintenance")
+        before = bench.engine.suspended()
+
+        def full(*arguments: object) -> None:
+            raise SpoolError("disk full")
+
+        monkeypatch.setattr(bench.state, "put", full)
+        with pytest.raises(SpoolError):
+            bench.engine.suspend(DOMAIN, "again") if what == "suspend" else bench.engine.resume(DOMAIN)
+        assert bench.engine.suspended() == before
+
+
+async def test_the_catch_all_stanza_is_no_domain_to_suspend(tmp_path: Path, gateway: ScriptedGateway) -> None:
+    """Nothing is routed to a domain called ``*``: a suspension of it would be a promise that nothing keeps."""
+    async with Bench(tmp_path, gateway, others={"*": {}}) as bench:
+        with pytest.raises(ControlError, match="each of its domains"):
+            bench.engine.suspend("*", "maintenance")
+        with pytest.raises(ControlError, match="each of its domains"):
+            bench.engine.resume("*")
+        with pytest.raises(ControlError, match="each of its domains"):
+            bench.engine.retry("*")
