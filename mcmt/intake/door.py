@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -16,6 +15,7 @@ from mcmt.intake import limits
 from mcmt.intake.logins import Logins
 from mcmt.intake.memory import IntakeMemory
 from mcmt.intake.reception import Reception
+from mcmt.intake.reminder import Reminder
 from mcmt.intake.tls import CertificateFiles
 
 log = logging.getLogger(__name__)
@@ -39,11 +39,9 @@ class Sessions:
 
     def __init__(self, settings: IntakeSettings, clock: Clock) -> None:
         self._settings = settings
-        self._clock = clock
         self._members: dict[Stoppable, str] = {}
         self._per_address: Counter[str] = Counter()
-        self._turned_away = 0
-        self._told = -math.inf
+        self._reminder = Reminder(clock)
         self.on_empty: Callable[[], None] | None = None
         """Called when the last one has gone."""
 
@@ -71,11 +69,8 @@ class Sessions:
         return None
 
     def _turn_away(self, address: str, enhanced: str, text: str) -> MessageError:
-        self._turned_away += 1
-        now = self._clock.monotonic()
-        if now - self._told >= limits.TURNED_AWAY:
-            log.warning("%d connections turned away, the last one from %s: %s", self._turned_away, address, text)
-            self._told, self._turned_away = now, 0
+        if times := self._reminder.count():
+            log.warning("%d connections turned away, the last one from %s: %s", times, address, text)
         return MessageError(421, enhanced, f"{text}; try again later")
 
     def discard(self, session: Stoppable) -> None:

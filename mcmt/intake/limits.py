@@ -35,8 +35,8 @@ TLS_HANDSHAKE: Final = 30.0
 LINGER: Final = 2.0
 """How long what a client still sends is thrown away after our last reply. Closing at once would make the kernel send
 a reset, and the reply would be lost with it."""
-TURNED_AWAY: Final = 60.0
-"""How often the operator is told at most that connections were turned away."""
+REMINDER: Final = 60.0
+"""Seconds between two words to the operator about one kind of trouble: connections turned away, a full disk."""
 AUTH_LINE: Final = 12288
 """An AUTH command or a client's answer to a challenge, with its CR LF (RFC 4954 3 and 4). Longer: 500."""
 AUTH_DELAY: Final = 1.0

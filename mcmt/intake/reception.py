@@ -5,20 +5,24 @@ Rules: ``receive`` returns only when the message and all its deliveries are on d
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 
 from mcmt.channel.port import Channel
 from mcmt.clock import Clock
 from mcmt.config.settings import DomainSettings, Settings
-from mcmt.errors import MessageError
+from mcmt.errors import MessageError, SpoolError
 from mcmt.intake.compose import McmtReception, compose, open_message, stanza_of
 from mcmt.intake.rejections import Rejections
+from mcmt.intake.reminder import Reminder
 from mcmt.message.address import domain_of
 from mcmt.message.event import Event, Kind
 from mcmt.message.identity import new_batch_id
 from mcmt.message.mime import context_variables
 from mcmt.message.model import Envelope
 from mcmt.spool.port import Spool
+
+log = logging.getLogger(__name__)
 
 
 class Reception:
@@ -38,6 +42,7 @@ class Reception:
         self._clock = clock
         self._random_bits = random_bits
         self._rejections = Rejections(spool.record, clock)
+        self._not_kept = Reminder(clock)
 
     def stanza_of(self, recipient: str) -> DomainSettings:
         """The stanza that routes *recipient*. Raises MessageError 550 5.1.2 where there is none."""
@@ -60,6 +65,11 @@ class Reception:
         )
         await self._spool.accept(*composed)
         return composed.message.batch_id
+
+    def tell_not_kept(self, connection_id: str, peer: str, error: SpoolError) -> None:
+        """Tell the operator, now and then, that the spool does not take what clients bring."""
+        if times := self._not_kept.count():
+            log.error("%d messages not kept, the last one of %s %s: %s", times, connection_id, peer, error)
 
     def reject(self, envelope: Envelope, phase: str, reason: MessageError) -> None:
         """Have a refusal written into the ledger, without waiting. *phase*: the SMTP command, or the door's word."""

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from mcmt.clock import Clock
 from mcmt.errors import SpoolError
 from mcmt.intake import limits
+from mcmt.intake.reminder import Reminder
 from mcmt.message.event import Event, Kind
 
 log = logging.getLogger(__name__)
@@ -26,6 +27,7 @@ class Rejections:
         self._clock = clock
         self._waiting: list[Event] = []
         self._writer: asyncio.Task[None] | None = None
+        self._reminder = Reminder(clock)
         self.dropped = 0
         """Rejections that are in no log yet, only counted."""
 
@@ -55,7 +57,8 @@ class Rejections:
                     await self._record(batch)
                 except SpoolError as error:
                     self.dropped += dropped + len(batch) - bool(dropped)
-                    log.warning("%d rejections are in no log yet: %s", self.dropped, error)
+                    if self._reminder.count():
+                        log.warning("%d rejections are in no log yet: %s", self.dropped, error)
                 except Exception:
                     self.dropped += dropped + len(batch) - bool(dropped)
                     log.exception("%d rejections are in no log yet", self.dropped)

@@ -8,7 +8,6 @@ It must not know what a message looks like, nor where it is kept.
 
 from __future__ import annotations
 
-import logging
 from types import MappingProxyType
 from typing import Final
 
@@ -20,8 +19,6 @@ from mcmt.intake.memory import no_room
 from mcmt.intake.path import read_parameters, read_path
 from mcmt.intake.reply import reply
 from mcmt.intake.security import SecureSession
-
-log = logging.getLogger(__name__)
 
 _SENDER_OK: Final = b"250 2.1.0 sender ok\r\n"
 _RECIPIENT_OK: Final = b"250 2.1.5 recipient ok\r\n"
@@ -182,11 +179,11 @@ class SmtpSession(SecureSession):
             self._ending = isinstance(reason, BareLineEndError)
             self._refuse("DATA", reason)
         except SpoolFull as error:
-            log.error("%s %s: not kept: %s", self._connection_id, self._peer, error)
+            self._door.reception.tell_not_kept(self._connection_id, self._peer, error)
             # RFC 5321 4.2.2: 452 is insufficient system storage; the client keeps the message and comes again.
             self._refuse("DATA", MessageError(452, "4.3.1", "not enough room on the disk here; try again later"))
         except SpoolError as error:
-            log.error("%s %s: not kept: %s", self._connection_id, self._peer, error)
+            self._door.reception.tell_not_kept(self._connection_id, self._peer, error)
             text = "the spool cannot keep the message now; nothing was kept, try again later"
             self._refuse("DATA", MessageError(451, "4.3.0", text))
         finally:

@@ -76,7 +76,7 @@ async def test_many_connections_turned_away_are_one_line_for_the_operator(
     for _ in range(5):
         await refused(server)
     assert caplog.text.count("turned away") == 1
-    clock.move(limits.TURNED_AWAY)
+    clock.move(limits.REMINDER)
     await refused(server)
     assert "5 connections turned away, the last one from 127.0.0.1: 1 connections are open" in caplog.text
 

@@ -285,6 +285,21 @@ async def test_a_spool_that_cannot_keep_is_451_and_says_to_try_again(
     assert (await client.ask("NOOP")).startswith("250")
 
 
+async def test_what_a_full_disk_refuses_is_one_line_for_the_operator(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Clients come again and again: a journal with a line for each would fill the next disk."""
+    server = await serve()
+    server.spool.failure = SpoolError("the disk of /spool is full")
+    for number in range(10):
+        client = await server.ready()
+        client.send(MCMT + b".\r\n")
+        assert (await client.reply()).startswith("451 4.3.0"), number
+    told = [record.message for record in caplog.records if "the disk of /spool is full" in record.message]
+    assert [text.partition(", the last one")[0] for text in told if "not kept" in text] == ["1 messages not kept"]
+    assert len(told) == 2, "one of the messages, one of the rejections that are in no log"
+
+
 async def test_what_a_refusal_quotes_cannot_become_a_reply(serve: Serve) -> None:
     client = await (await serve()).ready()
     client.send(MCMT.replace(b'{"aps":{"alert":"hello"}}', b"broken") + b".\r\n")
