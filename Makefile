@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install run test lint clean
+.PHONY: install run test lint bench clean
 install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -22,6 +22,12 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Every table of docs/performance.md, measured again; a quarter of an hour or less. SHORT=1: all of them in small, in
+# two minutes, to see that the harness works. ONLY="1 4": those tables alone.
+bench: install
+	tests/peers.sh
+	$(BIN)/python -m tests.bench $(if $(SHORT),--short) $(if $(ONLY),--only $(ONLY))
 
 clean:
 	rm -rf $(VENV) .demo build *.egg-info
