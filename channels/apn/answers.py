@@ -7,6 +7,7 @@ Reasons are compared without spaces: Apple writes "Service Unavailable" both way
 
 from __future__ import annotations
 
+import re
 from email.utils import parsedate_to_datetime
 from enum import Flag, auto
 from typing import NamedTuple
@@ -141,13 +142,17 @@ def reason_of(body: bytes) -> tuple[str, float]:
     return error.reason[:200], (error.timestamp or 0.0) / 1000
 
 
+LONGEST_WAIT = 86400.0
+"""Seconds: no Retry-After is taken for more."""
+_is_number = re.compile(r"[ \t]*[0-9]+[ \t]*").fullmatch
+
+
 def retry_after(value: str | None, now: float) -> float:
     """Seconds that a Retry-After field asks for (RFC 9110 10.2.3): a number or a date; 0 when absent or unreadable."""
     if not value:
         return 0.0
-    if value.strip().isdigit():
-        return float(value)
     try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
-    except ValueError:
+        wait = float(value) if _is_number(value) else parsedate_to_datetime(value).timestamp() - now
+    except (ValueError, OverflowError):
         return 0.0
+    return min(max(0.0, wait), LONGEST_WAIT)

@@ -212,8 +212,7 @@ class ApnsConnection(asyncio.Protocol):
         if After.LEAVE in after:
             self._leave(f"{answer.status} {answer.reason}")
         if After.RENEW_TOKEN in after:
-            renewed = self._provider_token is not None and self._provider_token.replace(self._token)
-            return Disposition.REFUSED if renewed else Disposition.ROUTE_FAULT
+            return Disposition.REFUSED if self._replace_token() else Disposition.ROUTE_FAULT
         if After.TOPIC in after and header(delivery.part.headers, "apns-topic") is not None:
             return Disposition.PERMANENT
         return answer.rule.disposition
@@ -320,11 +319,12 @@ class ApnsConnection(asyncio.Protocol):
     def _authorize(self, provider_token: ProviderToken) -> None:
         try:
             token = provider_token.current()
-        except RouteFaultError as error:
+        except (RouteFaultError, ConnectError) as error:
             # The token in use is good until Apple says otherwise.
             if not self._token:
                 raise
-            self._leave(str(error))
+            if isinstance(error, RouteFaultError):
+                self._leave(str(error))
             return
         if token != self._token:
             self._token = token
@@ -336,6 +336,12 @@ class ApnsConnection(asyncio.Protocol):
             data = self._http2.data_to_send()
             if data:
                 self._transport.write(data)
+
+    def _replace_token(self) -> bool:
+        try:
+            return self._provider_token is not None and self._provider_token.replace(self._token)
+        except ConnectError:
+            return True  # the next connection cannot be had before this is over, and says why
 
     def _leave(self, reason: str) -> None:
         """Take nothing more; end when the last stream is answered."""

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from mcmt.channel.port import State
 from mcmt.clock import Clock
-from mcmt.errors import RouteFaultError
+from mcmt.errors import ConnectError, RouteFaultError, SpoolError
 
 RENEW_AFTER = 45 * 60.0
 """Seconds; Apple refuses after 60 minutes."""
@@ -35,7 +35,8 @@ class _Kept(msgspec.Struct):
 class ProviderToken:
     """The current token of one key, which is read anew for each connection.
 
-    Raises RouteFaultError when it cannot be read or is not one of Apple's.
+    Raises RouteFaultError when it cannot be read or is not one of Apple's. ``current`` and ``replace`` raise ConnectError
+    when tokens cannot be kept for now: none is made then, for the next connection would make another one too soon.
     """
 
     def __init__(self, key_file: Path, key_id: str, team_id: str, state: State, clock: Clock) -> None:
@@ -68,7 +69,10 @@ class ProviderToken:
         return True
 
     def _load(self) -> _Kept | None:
-        data = self._state.get(self._name)
+        try:
+            data = self._state.get(self._name)
+        except SpoolError as error:
+            raise _cannot_keep(error) from error
         if data is None:
             return None
         try:
@@ -78,7 +82,10 @@ class ProviderToken:
 
     def _make(self, now: float) -> _Kept:
         kept = _Kept(float(int(now)), sign(self._key, self._key_id, self._team_id, int(now)))
-        self._state.put(self._name, msgspec.json.encode(kept))
+        try:
+            self._state.put(self._name, msgspec.json.encode(kept))
+        except SpoolError as error:
+            raise _cannot_keep(error) from error
         return kept
 
 
@@ -106,6 +113,10 @@ def sign(key: ec.EllipticCurvePrivateKey, key_id: str, team_id: str, issued_at: 
 def _fingerprint(key: ec.EllipticCurvePrivateKey) -> str:
     public = key.public_key().public_bytes(serialization.Encoding.X962, serialization.PublicFormat.CompressedPoint)
     return hashlib.sha256(public).hexdigest()[:16]
+
+
+def _cannot_keep(error: SpoolError) -> ConnectError:
+    return ConnectError(f"the provider token cannot be kept: {error}")
 
 
 def _fresh(kept: _Kept, now: float) -> bool:

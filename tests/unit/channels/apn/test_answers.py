@@ -116,3 +116,16 @@ def test_debug_data_of_a_goaway_is_read_like_an_error_body() -> None:
 )
 def test_retry_after_is_understood_in_both_forms(value: str | None, expected: float) -> None:
     assert retry_after(value, now=1_700_000_000.0) == expected
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["\u00b2", "\u0663", "Mon, 01 Jan 2030 00:00:00 +9999999999999999", "-5", "1e3", "soon", "Mon, 99 Jan 2030"],
+)
+def test_a_retry_after_that_cannot_be_read_asks_for_nothing(value: str) -> None:
+    assert retry_after(value, now=1_700_000_000.0) == 0.0
+
+
+@pytest.mark.parametrize("value", ["9" * 400, "99999999999", "Fri, 31 Dec 9999 23:59:59 GMT"])
+def test_no_gateway_asks_for_more_than_a_day(value: str) -> None:
+    assert retry_after(value, now=1_700_000_000.0) == 86_400

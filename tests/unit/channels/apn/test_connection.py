@@ -440,3 +440,29 @@ async def test_a_key_that_cannot_sign_is_the_routes_fault_at_once() -> None:
         await gateway.connection.greeted()
     await gateway.settle()
     assert gateway.report.ends == []
+
+
+async def test_a_provider_token_that_cannot_be_kept_leaves_the_one_in_use_in_force() -> None:
+    class FullDisk(ProviderTokens):
+        full = False
+
+        def current(self) -> str:
+            if self.full:
+                raise ConnectError("disk full")
+            return super().current()
+
+        def replace(self, refused: str) -> bool:
+            raise ConnectError("disk full")
+
+    tokens = FullDisk()
+    gateway = Gateway(tokens=tokens)
+    await gateway.greet()
+    gateway.offer(1)
+    gateway.answer(1)
+    gateway.exchange()
+    tokens.full = True
+    assert gateway.offer(3, first=2) == 3
+    gateway.answer(3)
+    gateway.refuse(5, "403", "ExpiredProviderToken")
+    assert gateway.report.by(Disposition.DELIVERED) == [1, 2]
+    assert gateway.report.by(Disposition.REFUSED) == [3], "nothing is known against the route: another try is due"

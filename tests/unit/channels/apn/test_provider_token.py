@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from channels.apn.provider_token import NOT_BEFORE, RENEW_AFTER, ProviderToken, read_key, sign
-from mcmt.errors import RouteFaultError
+from mcmt.errors import ConnectError, RouteFaultError, SpoolError
 from tests.support.manual_clock import ManualClock
 
 
@@ -123,3 +123,22 @@ def test_unreadable_state_is_made_anew(key_file: Path) -> None:
     (name,) = state.values
     state.put(name, b"garbage")
     assert token_of(key_file, state, clock).current().count(".") == 2
+
+
+def test_a_token_that_cannot_be_kept_is_not_sent_and_the_failure_is_temporary(key_file: Path) -> None:
+    """Sent and forgotten it would be followed by another one too soon."""
+
+    class FullDisk(Memory):
+        def put(self, key: str, value: bytes) -> None:
+            raise SpoolError("disk full")
+
+    token = token_of(key_file, FullDisk(), ManualClock())
+    with pytest.raises(ConnectError, match="disk full"):
+        token.current()
+    with pytest.raises(ConnectError, match="disk full"):
+        token_of(key_file, BrokenDisk(), ManualClock()).current()
+
+
+class BrokenDisk(Memory):
+    def get(self, key: str) -> bytes | None:
+        raise SpoolError("disk full")
