@@ -21,6 +21,7 @@ from .extensions import Extensions
 from .trace import received_field
 from .verdicts import Verdict
 
+_MAIL = "message/rfc822"
 # RFC 5321 4.1.2: a Mailbox has no control characters, and spaces and angle brackets only inside a quoted local part.
 _is_path = re.compile(
     r'(?:[^\s"<>\x00-\x1f\x7f]+|"(?:[^"\\\x00-\x1f\x7f]|\\[^\x00-\x1f\x7f])*"@[^\s"<>\x00-\x1f\x7f]+)'
@@ -60,7 +61,10 @@ def take_same_message(deliveries: Sequence[Delivery], limit: int) -> list[Delive
 
 def compose(deliveries: Sequence[Delivery], name: str, extensions: Extensions) -> Outgoing:
     """What to send of one message; *name* is ours. Raises MessageError where nobody can be sent it."""
-    sender = deliveries[0].sender
+    sender, media_type = deliveries[0].sender, deliveries[0].part.media_type
+    if media_type != _MAIL:
+        # The domain had another delivery_method when it was accepted.
+        raise MessageError(554, "5.6.1", f"the message has a part for another channel, {media_type}, and no mail")
     _check_path(sender.reverse_path, extensions, "5.1.7")
     good: list[Delivery] = []
     bad: list[tuple[Delivery, Verdict]] = []

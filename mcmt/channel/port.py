@@ -111,7 +111,8 @@ class Channel(Protocol):
     Options: type[Any]
     """Pydantic model (mcmt.options.OptionsModel): its domain options, beside the engine's own."""
     MEDIA_TYPES: frozenset[str]
-    """Media types of the parts that it renders; empty: it takes the whole message."""
+    """Media types of the parts that it renders; empty: it takes the whole message, ``message/rfc822``, and may be
+    offered another channel's part where the domain had that channel before."""
     SCHEMES: frozenset[str]
     """Schemes of its routes."""
     LOGGER: LoggerDefaults | None

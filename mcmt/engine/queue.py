@@ -26,7 +26,7 @@ from mcmt.engine.links import UNTIL_ANSWERED, Links
 from mcmt.engine.mismatch_guard import MismatchGuard
 from mcmt.engine.retry import JITTER
 from mcmt.engine.shared import Shared
-from mcmt.engine.verdict import EXPIRED
+from mcmt.engine.verdict import EXPIRED, NO_PART, storable
 from mcmt.errors import SpoolError
 from mcmt.message.event import Event, Kind
 from mcmt.message.model import Delivery
@@ -60,6 +60,7 @@ class DomainQueue:
     ) -> None:
         self.domain = domain
         self.guard = guard
+        self._renders = channel.MEDIA_TYPES
         self._settings = settings
         self._shared = shared
         self._clock = shared.clock
@@ -276,7 +277,7 @@ class DomainQueue:
             now = max(self._clock.time(), self._horizon)
             pulled = await self._shared.spool.pull(self.domain, now, wanted, PULL_BYTES)
             got = len(pulled.deliveries)
-            self._ready.extend(pulled.deliveries)
+            self._ready.extend(self._carried(pulled.deliveries))
             if got < wanted and (pulled.next_due is None or pulled.next_due > self._horizon):
                 self._horizon = 0.0  # the retry that was asked for has reached everything
             if got == wanted or (pulled.next_due is not None and pulled.next_due <= now):
@@ -290,6 +291,14 @@ class DomainQueue:
             self._pulling = None
             self._leave(wanted - got)
         self.pump()
+
+    def _carried(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
+        """Those whose part the channel renders; the others are failed."""
+        foreign = [one for one in deliveries if self._renders and one.part.media_type not in self._renders]
+        if not foreign:
+            return deliveries
+        self._shared.settler.fail(foreign, NO_PART, self._settings, self._clock.time(), self._settled)
+        return [one for one in deliveries if one.part.media_type in self._renders]
 
     def _leave(self, count: int) -> None:
         self._resident -= count
@@ -322,6 +331,7 @@ class DomainQueue:
         self.pump()
 
     def _tell(self, route: str, news: str, reason: str) -> None:
+        reason = storable(reason)
         log.warning("%s: route %s is %s: %s", self.domain, route, news, reason)
         self._shared.settler.record(
             Event(

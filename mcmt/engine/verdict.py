@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+import msgspec
+
 from mcmt.config.settings import DomainSettings
 from mcmt.engine.retry import retry_delay
 from mcmt.message.event import Event, Kind
@@ -32,6 +34,10 @@ KEPT = frozenset({Disposition.REFUSED, Disposition.ROUTE_FAULT})
 EXPIRED = Outcome(
     disposition=Disposition.PERMANENT, code="554", text="5.4.7 [internal] exceeded max time without delivery"
 )
+NO_PART = Outcome(
+    disposition=Disposition.PERMANENT, code="554", text="5.6.1 [internal] the message has no part for this channel"
+)
+"""Of a delivery whose domain had another delivery_method when it was accepted."""
 _RETRIES_USED_UP = "5.4.7 [internal] exceeded max retries without delivery"
 _UNANSWERED = "5.4.7 [internal] no answer, and ambiguous is set to fail: it may have been delivered"
 
@@ -55,6 +61,10 @@ def judge(
 
     *not_before*: the earliest time of another attempt, whatever the schedule says.
     """
+    if not (outcome.text.isascii() and outcome.code.isascii() and outcome.remote_id.isascii()):
+        outcome = msgspec.structs.replace(
+            outcome, code=storable(outcome.code), text=storable(outcome.text), remote_id=storable(outcome.remote_id)
+        )
     kind = FINAL.get(outcome.disposition)
     if kind is not None:
         owed = _owed(delivery, outcome, settings, now) if kind is Kind.PERMANENT else None
@@ -86,6 +96,11 @@ def judge(
     delay = retry_delay(attempts, settings.retry_interval, settings.max_retry_interval, random)
     retry_at = max(now + max(delay, outcome.retry_after), not_before)
     return Verdict(Settlement(delivery.row, retry_at, attempts, last), (tried,))
+
+
+def storable(text: str) -> str:
+    """*text* with escapes for what no UTF-8 has: a channel's words must not keep a whole burst out of the spool."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _owed(delivery: Delivery, outcome: Outcome, settings: DomainSettings, now: float, last: str = "") -> Failure | None:

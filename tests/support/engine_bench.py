@@ -92,6 +92,7 @@ class Bench:
         token: Callable[[int], str] = "{:064x}".format,
         sender: str = "app@example.com",
         header_block: bytes = b"",
+        media_type: str = "message/vnd.test",
     ) -> str:
         """One message with *count* deliveries; its batch id."""
         now = self.clock.time()
@@ -102,7 +103,7 @@ class Bench:
             envelope=Envelope(sender, (f"user@{domain}",)),
             header_block=header_block,
             context={},
-            parts=(Part("message/vnd.test", headers, content),),
+            parts=(Part(media_type, headers, content),),
             size=len(content),
         )
         deliveries = [

@@ -125,10 +125,11 @@ def deliveries(
     first: int = 1,
     batch_id: str = BATCH,
     peer: str = "192.0.2.1",
+    media_type: str = "message/rfc822",
 ) -> list[Delivery]:
     """One message to *recipients*."""
     source = Sender(batch_id, 1_700_000_000.0, sender, {}, peer)
-    part = Part("message/rfc822", (), content)
+    part = Part(media_type, (), content)
     return [
         Delivery(number, number, "example.org", recipient, recipient, 0, 2e9, source, part)
         for number, recipient in enumerate(recipients, first)

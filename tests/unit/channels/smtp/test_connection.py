@@ -220,12 +220,16 @@ async def test_what_this_server_cannot_take_is_refused_here_and_the_session_goes
         await report.free()
         assert connection.send(deliveries("u@example.org", first=4, sender="ü@example.com")) == 1
         await report.free()
+        push = deliveries("0123abcd", first=5, content=b'{"aps":{}}', media_type="message/vnd.msys.apn")
+        assert connection.send(push) == 1
+        await report.free()
         await connection.aclose(1)
-    assert report.dispositions == [D.PERMANENT, D.DELIVERED, D.PERMANENT, D.PERMANENT]
+    assert report.dispositions == [D.PERMANENT, D.DELIVERED, D.PERMANENT, D.PERMANENT, D.PERMANENT]
     texts = [f"{outcome.code} {outcome.text}" for outcome in report.all]
     assert texts[0].startswith("553 5.6.7 [internal] ")
     assert texts[2].startswith("552 5.3.4 [internal] the message has 3")
     assert texts[3].startswith("553 5.6.7 [internal] ")
+    assert texts[4].startswith("554 5.6.1 [internal] the message has a part for another channel")
 
 
 async def test_smtputf8_and_8bitmime_are_asked_for_where_they_are_needed() -> None:
