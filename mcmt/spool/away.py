@@ -15,6 +15,8 @@ from collections.abc import Iterable
 from heapq import heappop, heappush
 from typing import NamedTuple
 
+DEFERRED_SHARE = 4
+"""Retries must not wait until nothing new comes: one in so many of what is pulled is one, when so many are due."""
 MAX_RETURNED = 10_000
 """Deliveries of a domain remembered by key; with more of them its cursors are lowered instead."""
 MAX_DOMAINS = 10_000
@@ -41,15 +43,22 @@ class Away(NamedTuple):
 class DomainQueue:
     """How far the pulls of one domain have come."""
 
-    __slots__ = ("deferred", "fresh", "returned")
+    __slots__ = ("credit", "deferred", "fresh", "returned")
 
     def __init__(self) -> None:
         self.fresh: tuple[int, int] = (0, 0)
         """(0, row): of those never tried, all up to this row."""
         self.deferred: tuple[int, int] = (0, _LAST_ROW)
         """(due, row): of those tried before, all up to this due time and row."""
+        self.credit = 0
+        """What small pulls left of the share of those tried before."""
         self.returned: tuple[list[tuple[int, int]], list[tuple[int, int]]] = ([], [])
         """(due, row), two heaps, never tried and tried: came back from behind a cursor. A hint: the row decides."""
+
+    def share(self, limit: int) -> int:
+        """How many of a pull of *limit* are for those tried before, when so many are due: over many small pulls too."""
+        share, self.credit = divmod(self.credit + limit, DEFERRED_SHARE)
+        return min(share, limit)
 
     def come_back(self, due: int, row: int) -> None:
         """A delivery is not out any more."""

@@ -25,8 +25,6 @@ MAX_EXPIRED_BYTES = 16 * 1024**2
 # Messages of several deliveries whose small parts are kept from pull to pull.
 _SHARED_MESSAGES = 64
 _SHARED_PART = 64 * 1024
-# Retries must not wait until nothing new comes: this share of a pull is theirs when so many are due.
-_DEFERRED_SHARE = 4
 
 
 class Request(msgspec.Struct):
@@ -100,7 +98,7 @@ class _Pull:
                 self._take(page)
         else:
             queue = self._ledger.queue(request.domain)
-            share = request.limit // _DEFERRED_SHARE
+            share = queue.share(request.limit)
             for through, room in ((self._now, share), (0, request.limit), (self._now, request.limit)):
                 for page in self._due(request.domain, queue, through, room):
                     self._take(page)

@@ -149,6 +149,16 @@ async def test_more_comes_back_than_is_remembered(spool: SqliteSpool, monkeypatc
     assert sorted(numbers(await pull(spool))) == sorted(numbers(found[::2]))
 
 
+@pytest.mark.parametrize("limit", [1, 2, 3, 7])
+async def test_retries_have_their_share_of_small_pulls_too(spool: SqliteSpool, limit: int) -> None:
+    await accept(spool, 40)
+    await defer(spool, await pull(spool, limit=40), NOW)
+    await accept(spool, 400)
+    found = [one for _ in range(80 // limit) for one in await pull(spool, limit=limit)]
+    retries = [one for one in found if one.attempts]
+    assert len(found) // 4 - 2 <= len(retries) <= len(found) // 4 + 2
+
+
 async def test_forgotten_cursors_bring_nothing_twice(spool: SqliteSpool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(away, "MAX_DOMAINS", 2)
     for name in ("a", "b", "c", "d"):
