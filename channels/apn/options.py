@@ -48,7 +48,7 @@ class Options(OptionsModel):
     """Apple's .p8 file."""
     apn_key_id: str | None = None
     apn_team_id: str | None = None
-    apn_topic: str | None = Field(default=None, min_length=1)
+    apn_topic: str | None = Field(default=None, pattern=r"^[A-Za-z0-9.-]{1,255}$")
     """The apns-topic of messages that give none."""
     apn_expiry: Seconds = 604800.0
     """The apns-expiration of messages that give none, counted from their reception; 0: now or never."""

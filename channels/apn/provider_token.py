@@ -35,8 +35,8 @@ class _Kept(msgspec.Struct):
 class ProviderToken:
     """The current token of one key, which is read anew for each connection.
 
-    Raises RouteFaultError when it cannot be read or is not one of Apple's. ``current`` and ``replace`` raise ConnectError
-    when tokens cannot be kept for now: none is made then, for the next connection would make another one too soon.
+    Raises RouteFaultError when it cannot be read or is not one of Apple's. ``current`` and ``replace`` raise
+    ConnectError when tokens cannot be kept now: none is made then, or the next connection would make one too soon.
     """
 
     def __init__(self, key_file: Path, key_id: str, team_id: str, state: State, clock: Clock) -> None:

@@ -136,6 +136,8 @@ class TestValues:
             {"tls_verify": "optional"},
             {"apn_key_id": 1234567890},
             {"apn_topic": ""},
+            {"apn_topic": "com.example.app "},
+            {"apn_topic": "com.example.app\n"},
             {"apn_topics": "x"},
             {"apn_expiry": -1},
         ],
