@@ -75,10 +75,12 @@ class Answers:
     def _judge(self, tried: Sequence[Answered]) -> None:
         if not tried:
             return
-        now = self._shared.clock.time()
+        now, due_from = self._shared.clock.time(), self._shared.steady.now()
         not_before = self.not_before()
         settings, random = self._settings, self._shared.random
-        verdicts = [judge(delivery, outcome, settings, now, random, not_before) for delivery, outcome in tried]
+        verdicts = [
+            judge(delivery, outcome, settings, now, random, not_before, due_from) for delivery, outcome in tried
+        ]
         self._shared.settler.add(verdicts, self._settled)
 
     @staticmethod

@@ -5,6 +5,7 @@ Rules:
   pulled from the spool beyond ``max_resident_active_queue``, and only a handful while no connection is
   warm, so a dead domain costs memory for that handful whatever its backlog.
 * A delivery is resident from the pull until its verdict is on disk.
+* What is due is due by steady time, as it was scheduled: a clock that was wrong for a while puts nothing off.
 * It never sleeps and never scans: it runs when something happened (a commit, an answer, a timer).
 """
 
@@ -98,6 +99,9 @@ class DomainQueue:
     def suspend(self, reason: str) -> None:
         """Send nothing more; what was not sent yet goes back, what is on the wire may still be answered."""
         self._suspended = reason
+        self._put_back()
+
+    def _put_back(self) -> None:
         self._shared.spool.release([delivery.row for delivery in self._ready])
         self._leave(len(self._ready))
         self._ready.clear()
@@ -116,7 +120,7 @@ class DomainQueue:
     def retry(self) -> None:
         """Try now what waits for its time, and the route if it is backed off. Each delivery once."""
         self._links.try_now()
-        self._horizon = self._clock.time() + self._settings.max_retry_interval * (1 + JITTER)
+        self._horizon = self._shared.steady.now() + self._settings.max_retry_interval * (1 + JITTER)
         self.due()
 
     def pump(self) -> None:
@@ -177,6 +181,8 @@ class DomainQueue:
         if front or end:
             self._ready.extendleft(reversed(front))
             self._ready.extend(end)
+            if self._suspended:
+                self._put_back()
             # Not at once: the connection that reports may be in the middle of its own work.
             self._look_again(0.0)
 
@@ -274,7 +280,7 @@ class DomainQueue:
     async def _pull(self, wanted: int) -> None:
         got = 0
         try:
-            now = max(self._clock.time(), self._horizon)
+            now = max(self._shared.steady.now(), self._horizon)
             pulled = await self._shared.spool.pull(self.domain, now, wanted, PULL_BYTES)
             got = len(pulled.deliveries)
             self._ready.extend(self._carried(pulled.deliveries))
@@ -286,10 +292,12 @@ class DomainQueue:
                 self._wait_for(pulled.next_due)
         except SpoolError as error:
             log.error("%s: nothing can be read from the spool: %s", self.domain, error)
-            self._wait_for(self._clock.time() + 1.0)
+            self._wait_for(self._shared.steady.now() + 1.0)
         finally:
             self._pulling = None
             self._leave(wanted - got)
+            if self._suspended:
+                self._put_back()
         self.pump()
 
     def _carried(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
@@ -315,7 +323,7 @@ class DomainQueue:
         """See whether what was waited for is due; else have the queue look again when it is."""
         if self._next_due is None:
             return
-        delay = self._next_due - self._clock.time()
+        delay = self._next_due - self._shared.steady.now()
         if delay <= 0:
             self._next_due = None
             self._more_due = True

@@ -56,10 +56,12 @@ def judge(
     now: float,
     random: Callable[[], float],
     not_before: float = 0.0,
+    due_from: float | None = None,
 ) -> Verdict:
     """The verdict on an attempt whose disposition is FINAL or COUNTED, at *now* (seconds since the epoch).
 
-    *not_before*: the earliest time of another attempt, whatever the schedule says.
+    *not_before*: the earliest time of another attempt, whatever the schedule says. *due_from*: what the schedule counts
+    from, where that is not *now* (steady_time.py).
     """
     if not (outcome.text.isascii() and outcome.code.isascii() and outcome.remote_id.isascii()):
         outcome = msgspec.structs.replace(
@@ -94,7 +96,7 @@ def judge(
         return Verdict(Settlement(delivery.row, failure=owed), (tried, failed))
 
     delay = retry_delay(attempts, settings.retry_interval, settings.max_retry_interval, random)
-    retry_at = max(now + max(delay, outcome.retry_after), not_before)
+    retry_at = max((now if due_from is None else due_from) + max(delay, outcome.retry_after), not_before)
     return Verdict(Settlement(delivery.row, retry_at, attempts, last), (tried,))
 
 

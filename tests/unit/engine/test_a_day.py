@@ -75,3 +75,18 @@ async def test_a_gateway_that_refuses_for_hours_is_asked_by_the_schedule(tmp_pat
         gateway.script = lambda delivery: DELIVERED
         await pass_time(bench, clock, 0.5 * HOUR)
         assert len(await bench.events(Kind.DELIVERY)) == 200
+
+
+async def test_a_clock_that_is_a_week_ahead_for_a_minute_puts_no_delivery_off_for_a_week(tmp_path: Path) -> None:
+    clock, gateway = ManualClock(), ScriptedGateway()
+    gateway.script = lambda delivery: transient()
+    async with Bench(tmp_path, gateway, clock=clock, retry_interval=30.0, max_retry_interval=900.0) as bench:
+        clock.jump(7 * 24 * HOUR)
+        await bench.accept(20, life=24 * HOUR)
+        await pass_time(bench, clock, 60)
+        tried = Counter(event.id for event in await bench.events(Kind.TRANSIENT))
+        assert set(tried.values()) == {2}, "by the schedule, also while the clock is wrong"
+        clock.jump(-7 * 24 * HOUR)
+        gateway.script = lambda delivery: DELIVERED
+        await pass_time(bench, clock, 120)
+        assert len(await bench.events(Kind.DELIVERY)) == 20

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mcmt.engine.queue import PULL_BYTES
 from mcmt.errors import ConnectError, ControlError, SpoolError
 from mcmt.message.event import Kind
+from mcmt.message.status import Disposition, Outcome
+from mcmt.spool.port import Pulled
 from tests.support.engine_bench import Bench
 
 from .scripted import DELIVERED, ScriptedGateway, transient
@@ -153,3 +156,31 @@ async def test_the_catch_all_stanza_is_no_domain_to_suspend(tmp_path: Path, gate
             bench.engine.resume("*")
         with pytest.raises(ControlError, match="each of its domains"):
             bench.engine.retry("*")
+
+
+async def test_what_arrives_in_the_middle_of_a_suspension_goes_back_as_well(
+    tmp_path: Path, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway.room, gateway.delay = 5, None
+    async with Bench(tmp_path, gateway) as bench:
+        await bench.accept(5)
+        await bench.wait_until(lambda: len(gateway.sent) == 5)
+        pull, asked, go_on = bench.spool.pull, asyncio.Event(), asyncio.Event()
+
+        async def slow(*arguments: Any) -> Pulled:
+            found = await pull(*arguments)
+            asked.set()
+            await go_on.wait()
+            return found
+
+        monkeypatch.setattr(bench.spool, "pull", slow)
+        await bench.accept(20)
+        await asked.wait()
+        bench.engine.suspend(DOMAIN, "maintenance")
+        go_on.set()
+        gateway.open[0].answer(Outcome(disposition=Disposition.REFUSED, code="503", text="Shutdown"))
+        await bench.wait_until(lambda: bench.engine.resident == 0, within=2.0)
+        gateway.delay = 0.0
+        bench.engine.resume(DOMAIN)
+        await bench.wait_for_events(25, Kind.DELIVERY)
+        assert len(gateway.sent) == 30
