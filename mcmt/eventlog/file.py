@@ -19,6 +19,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
+from mcmt.eventlog.alone import open_alone
 from mcmt.eventlog.names import find_inode, real
 from mcmt.message.event import LogPosition
 
@@ -58,7 +59,7 @@ class LogFile:
             )
             self._create()
             return False
-        self._descriptor = os.open(place, _FLAGS)
+        self._descriptor = open_alone(place, _FLAGS, self._mode)
         status = os.fstat(self._descriptor)
         self._apply_mode(status)
         self.inode, self.device = status.st_ino, status.st_dev
@@ -140,7 +141,7 @@ class LogFile:
             os.close(descriptor)
 
     def _create(self) -> None:
-        self._descriptor = os.open(self.path, _FLAGS | os.O_CREAT, self._mode)
+        self._descriptor = open_alone(self.path, _FLAGS | os.O_CREAT, self._mode)
         try:
             status = os.fstat(self._descriptor)
             if not stat.S_ISREG(status.st_mode):
@@ -194,7 +195,7 @@ class LogFile:
         if place is None:
             self._begin_anew()
             return False
-        self._descriptor = os.open(place, _FLAGS)
+        self._descriptor = open_alone(place, _FLAGS, self._mode)
         if os.fstat(self._descriptor).st_size > self.offset:
             os.ftruncate(self._descriptor, self.offset)
         return True

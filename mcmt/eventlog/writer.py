@@ -17,6 +17,7 @@ rows are safe where they are. Nothing here raises into the engine once ``start``
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -77,7 +78,6 @@ class EventLogWriter:
         try:
             for progress in self._all:
                 await self._open(progress, known.get(progress.logger.name))
-            self._refuse_shared_files()
         except BaseException:
             await self._close()
             raise
@@ -278,21 +278,12 @@ class EventLogWriter:
             stands = await self._in_thread(partial(progress.file.open, known))
             progress.reopening = await self._in_thread(progress.file.moved)
         except OSError as error:
+            remedy = "stop that one" if error.errno == errno.EBUSY else "make its folder and file writable"
             raise EventLogError(
                 f"{progress.file.path}: {error.strerror or error}: "
-                f"make its folder and file writable, or change logfile of {progress.logger.name}"
+                f"{remedy}, or change logfile of {progress.logger.name}"
             ) from error
         progress.restart(0, remembered=stands)
-
-    def _refuse_shared_files(self) -> None:
-        owners: dict[tuple[int, int], Progress] = {}
-        for progress in self._all:
-            other = owners.setdefault((progress.file.device, progress.file.inode), progress)
-            if other is not progress:
-                raise EventLogError(
-                    f"{other.file.path} and {progress.file.path} are the same file: "
-                    f"give the loggers {other.logger.name} and {progress.logger.name} each its own"
-                )
 
     def _trip(self, error: Exception) -> None:
         now = self._clock.monotonic()

@@ -199,8 +199,23 @@ async def test_two_names_of_one_file_are_refused(bench: Bench) -> None:
     bench.path.touch()
     other = bench.folder / "other.ec"
     other.hardlink_to(bench.path)
-    with pytest.raises(EventLogError, match="are the same file"):
+    with pytest.raises(EventLogError, match=r"other\.ec: another engine or logger writes to it: .* apn_logger\.two"):
         await bench.writer([logger(bench.path), logger(other, "apn_logger.two")])
+
+
+async def test_a_file_that_another_engine_writes_is_refused_until_that_one_has_ended(bench: Bench) -> None:
+    """Two that write at offsets of their own write over each other's lines."""
+    first = await bench.writer()
+    second = EventLogWriter(bench.outbox, [logger(bench.path)], bench.clock, bench.told.append)
+    with pytest.raises(EventLogError, match=f"{bench.path}: another engine or logger writes to it: stop that one, or"):
+        await second.start()
+    await first.reopen()
+    bench.outbox.put([delivery(1)])
+    await first.flushed()
+    await first.stop()
+    assert bench.text() == lines(delivery(1))
+    await second.start()
+    await second.stop()
 
 
 async def test_an_existing_file_is_appended_to_and_its_last_line_ended(bench: Bench) -> None:
