@@ -189,7 +189,7 @@ class Engine:
             if queue.idle:
                 self._forget(domain)
         self._bouncer.tick()
-        if self._expiring is None:
+        if self._expiring is None and not self._shared.settler.stuck:
             self._expiring = asyncio.get_running_loop().create_task(self._expire(), name="expire")
 
     def _forget(self, domain: str) -> None:

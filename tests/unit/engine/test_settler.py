@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -51,3 +52,26 @@ async def test_a_channel_that_answers_a_delivery_twice_stops_nobody(tmp_path: Pa
         await bench.wait_for_events(2, Kind.DELIVERY)
         assert {event.id for event in await bench.events(Kind.DELIVERY)} == {first.id, second.id}
         gateway.open[0].owed.clear()
+
+
+async def test_what_expires_while_results_cannot_be_written_stays_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a full disk and a backlog that expires would fill the memory."""
+    async with Bench(tmp_path, ScriptedGateway(), suspend_delivery=True) as bench:
+        settle, full = bench.spool.settle, True
+
+        async def refuse(*arguments: Any) -> None:
+            if full:
+                raise SpoolError("disk full")
+            await settle(*arguments)
+
+        monkeypatch.setattr(bench.spool, "settle", refuse)
+        await bench.accept(1, life=0.0)
+        await bench.wait_until(lambda: bench.engine._shared.settler.stuck)
+        await bench.accept(100, life=0.0)
+        for _ in range(2):
+            await asyncio.sleep(1.1)
+            assert not any([entry.active for _, entry in await bench.spool.browse(None, 0, 1000)][1:])
+        full = False
+        await bench.wait_for_events(101, Kind.PERMANENT, within=5.0)
