@@ -214,8 +214,7 @@ async def test_a_file_that_another_engine_writes_is_refused_until_that_one_has_e
     await first.flushed()
     await first.stop()
     assert bench.text() == lines(delivery(1))
-    await second.start()
-    await second.stop()
+    await (await bench.writer()).stop()
 
 
 async def test_an_existing_file_is_appended_to_and_its_last_line_ended(bench: Bench) -> None:
