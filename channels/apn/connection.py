@@ -55,6 +55,7 @@ class ApnsConnection(asyncio.Protocol):
         self._builder = builder
         self._provider_token = provider_token
         self._token = ""
+        self._older = 0  # the last stream that was opened with another token than that
         self._timeout = response_timeout
         self._report = report
         self._clock = clock
@@ -199,20 +200,23 @@ class ApnsConnection(asyncio.Protocol):
         answer = understand(response.status, response.body)
         disposition, wait = answer.rule.disposition, answer.rule.wait
         if disposition is not Disposition.DELIVERED:
-            disposition = self._refusal(answer, pending[0])
+            disposition = self._refusal(answer, pending[0], older=response.stream_id <= self._older)
             wait = wait_asked_for(response.block, self._clock) or wait
         if not self._warm and disposition is not Disposition.REFUSED and response.status != 403:
             self._warm = True
         outcome = answered(pending, answer, disposition, wait, self.remote_address, self._last_received)
         outcomes.append((pending[0], outcome))
 
-    def _refusal(self, answer: Answer, delivery: Delivery) -> Disposition:
-        """What to make of an error: the table's word, and what it asks of this connection."""
+    def _refusal(self, answer: Answer, delivery: Delivery, *, older: bool) -> Disposition:
+        """What to make of an error: the table's word, and what it asks of this connection.
+
+        *older*: the request had another provider token than the one in use.
+        """
         after = answer.rule.after
         if After.LEAVE in after:
             self._leave(f"{answer.status} {answer.reason}")
         if After.RENEW_TOKEN in after:
-            return Disposition.REFUSED if self._replace_token() else Disposition.ROUTE_FAULT
+            return Disposition.REFUSED if older or self._replace_token() else Disposition.ROUTE_FAULT
         if After.TOPIC in after and header(delivery.part.headers, "apns-topic") is not None:
             return Disposition.PERMANENT
         return answer.rule.disposition
@@ -327,7 +331,7 @@ class ApnsConnection(asyncio.Protocol):
                 self._leave(str(error))
             return
         if token != self._token:
-            self._token = token
+            self._token, self._older = token, next(reversed(self._streams), 0)
             self._builder.authorize(token)
 
     def _flush(self) -> None:

@@ -466,3 +466,20 @@ async def test_a_provider_token_that_cannot_be_kept_leaves_the_one_in_use_in_for
     gateway.refuse(5, "403", "ExpiredProviderToken")
     assert gateway.report.by(Disposition.DELIVERED) == [1, 2]
     assert gateway.report.by(Disposition.REFUSED) == [3], "nothing is known against the route: another try is due"
+
+
+async def test_a_refusal_of_the_token_before_says_nothing_of_the_one_that_replaced_it() -> None:
+    tokens = ProviderTokens(may_renew=False)
+    gateway = Gateway(tokens=tokens)
+    await gateway.greet()
+    gateway.offer(1)
+    gateway.answer(1)
+    gateway.exchange()
+    gateway.offer(1, first=2)
+    tokens.token = "second.token"
+    gateway.offer(1, first=3)
+    gateway.refuse(3, "403", "ExpiredProviderToken")
+    gateway.answer(5)
+    gateway.exchange()
+    assert gateway.report.by(Disposition.REFUSED) == [2], "it goes again, with the token that is in force"
+    assert gateway.report.by(Disposition.DELIVERED) == [1, 3]
