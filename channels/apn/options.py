@@ -118,11 +118,13 @@ def _certificate(options: Options, now: float) -> Iterator[Finding]:
 
 
 def _dates(credential: Credential, now: float) -> Iterator[Finding]:
+    # Warnings: a file that nobody touched must not keep the engine, and with it every other domain, from starting.
+    # Apple refuses the certificate, which suspends the route; its mail is kept.
     days = credential.days_left(now)
     if now < credential.not_before:
-        yield _fault("tls_certificate", "is not valid yet; compare this machine's clock, or wait")
+        yield _warning("tls_certificate", "is not valid yet, and Apple refuses it; compare this machine's clock, or wait")
     elif days < 0:
-        yield _fault("tls_certificate", "has expired, and Apple refuses it; have a new one made")
+        yield _warning("tls_certificate", "has expired, and Apple refuses it; have a new one made")
     elif days < _WARN_DAYS:
         yield _warning("tls_certificate", f"expires in {days:.0f} days; have a new one made")
 
