@@ -122,7 +122,9 @@ def _dates(credential: Credential, now: float) -> Iterator[Finding]:
     # Apple refuses the certificate, which suspends the route; its mail is kept.
     days = credential.days_left(now)
     if now < credential.not_before:
-        yield _warning("tls_certificate", "is not valid yet, and Apple refuses it; compare this machine's clock, or wait")
+        yield _warning(
+            "tls_certificate", "is not valid yet, and Apple refuses it; compare this machine's clock, or wait"
+        )
     elif days < 0:
         yield _warning("tls_certificate", "has expired, and Apple refuses it; have a new one made")
     elif days < _WARN_DAYS:
