@@ -116,8 +116,9 @@ class ApnsConnection(asyncio.Protocol):
             await asyncio.wait([self._closed], timeout=drain)
         if self._streams:
             self._end("closed by us", abort=True)
-        # In good order it ends within CLOSE_TIMEOUT.
-        await self._closed
+        # In good order it ends within CLOSE_TIMEOUT. Shielded: whoever stops waiting does not end the connection, and
+        # what it still has to say comes with connection_lost.
+        await asyncio.shield(self._closed)
 
     # -- asyncio.Protocol -----------------------------------------------------------------------------------------
 
@@ -183,13 +184,18 @@ class ApnsConnection(asyncio.Protocol):
             self._fail(
                 RouteFaultError(f"the gateway refuses the client certificate: {refusal}")
                 if refusal
-                else ConnectError(f"{reason} before its SETTINGS came")
+                else ConnectError(f"{reason} before its SETTINGS came{self._suspicion()}")
             )
         if self._ready.cancelled() or self._ready.exception() is not None:
             return  # it never came to be: connect() says so
         if self._streams:
             self._give_up(list(self._streams), f"{reason} before the answer")
         self._report.closed(reason)
+
+    def _suspicion(self) -> str:
+        # In TLS 1.3 the client's handshake is over before its certificate is judged (RFC 8446 4.4.2), and not every
+        # server says why it closes then.
+        return "; it may refuse the client certificate" if self._provider_token is None else ""
 
     # -- what the gateway said ------------------------------------------------------------------------------------
 

@@ -390,6 +390,19 @@ async def test_closing_waits_for_answers_up_to_its_drain_and_says_goodbye() -> N
     assert gateway.report.ends == ["closed by us"]
 
 
+async def test_whoever_stops_waiting_for_the_end_takes_nothing_from_it() -> None:
+    """As a second SIGTERM does."""
+    gateway = Gateway()
+    await gateway.greet()
+    closing = asyncio.create_task(gateway.connection.aclose(5.0))
+    await asyncio.sleep(0)
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    gateway.connection.connection_lost(None)
+    assert gateway.report.ends == ["closed by us"]
+
+
 async def test_closing_at_the_end_of_its_drain_leaves_nothing_unreported() -> None:
     gateway = Gateway()
     await gateway.greet()
@@ -424,9 +437,17 @@ async def test_a_connection_that_ends_before_its_settings_never_came_to_be() -> 
     gateway = Gateway()
     gateway.connection.connection_made(gateway.pipe)
     gateway.connection.connection_lost(None)
-    with pytest.raises(ConnectError, match="before its SETTINGS came"):
+    with pytest.raises(ConnectError, match=r"before its SETTINGS came; it may refuse the client certificate$"):
         await gateway.connection.greeted()
     assert gateway.report.ends == []
+
+
+async def test_with_a_provider_token_no_certificate_is_suspected() -> None:
+    gateway = Gateway(tokens=ProviderTokens())
+    gateway.connection.connection_made(gateway.pipe)
+    gateway.connection.connection_lost(None)
+    with pytest.raises(ConnectError, match=r"before its SETTINGS came$"):
+        await gateway.connection.greeted()
 
 
 async def test_a_key_that_cannot_sign_is_the_routes_fault_at_once() -> None:
