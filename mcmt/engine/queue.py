@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 PULL_LIMIT = 500
 """Deliveries a pull; the queue is refilled when fewer than this are ready."""
 PULL_BYTES = 8 * 1024**2
-"""Bytes of bodies a pull: what one queue may hold of large messages at a time."""
+"""Bytes of bodies a pull; the queue is refilled when those that are ready have fewer than this."""
 PULL_COLD = 50
 """Deliveries pulled while no connection is warm: enough to see that one is wanted."""
 OFFER_LIMIT = 1000
@@ -265,7 +265,7 @@ class DomainQueue:
     def _refill(self) -> None:
         """Pull when few are ready; ask for a connection when some are ready and none takes them."""
         warm = self._links.warm
-        if self._more_due and not self._pulling and len(self._ready) < (PULL_LIMIT if warm else 1):
+        if self._more_due and not self._pulling and not self._holds_enough(warm):
             wanted = min(PULL_LIMIT if warm else PULL_COLD, self._settings.max_resident_active_queue - self._resident)
             wanted = self._shared.residency.enter(wanted, self._resident)
             if wanted > 0:
@@ -276,6 +276,13 @@ class DomainQueue:
             delay = self._links.open_if_wanted()
             if delay is not None:
                 self._look_again(delay)
+
+    def _holds_enough(self, warm: bool) -> bool:
+        ready = self._ready
+        if not warm or len(ready) >= PULL_LIMIT:
+            return bool(ready)
+        # Deliveries of one pull share their message's parts.
+        return sum({id(one.part): len(one.part.content) for one in ready}.values()) >= PULL_BYTES
 
     async def _pull(self, wanted: int) -> None:
         got = 0

@@ -24,12 +24,15 @@ REFUSED = Outcome(disposition=Disposition.PERMANENT, code="550", text="5.1.1 unk
 
 
 class ShiftedClock(SystemClock):
-    """The machine's clock, whose wall time can be set forward."""
+    """The machine's clocks, after so many seconds more."""
 
     shift = 0.0
 
     def time(self) -> float:
         return super().time() + self.shift
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.shift
 
 
 class MailGateway(ScriptedGateway):
