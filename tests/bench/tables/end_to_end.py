@@ -51,8 +51,8 @@ def measure(setting: Setting) -> Table:
             f"({len(MESSAGE)} bytes, a push of {len(PAYLOAD)} bytes in it) to both: to mcmt, which pushes it to nginx "
             "over TLS and HTTP/2, and to Postfix, which hands it on to `smtp-sink`. "
             f"{ours:,} messages a run for mcmt, {theirs:,} for Postfix; time from the start of `smtp-source` to the "
-            "last message at the far end. Postfix is tuned in its favour (100 deliveries at once, 200 processes that "
-            "stay, no pause for a busy queue, no TLS). Median of 3, least and most in brackets."
+            "last message at the far end. Postfix has its defaults, and no TLS. "
+            "Median of 3, least and most in brackets."
         ),
         header=["", "messages/s", "CPU a message, us", "memory at most", "times Postfix", "CPU, of Postfix's"],
         rows=[
