@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -31,6 +31,8 @@ def _helo_name(value: str) -> str:
 
 class Options(OptionsModel):
     """Beside the engine's own."""
+
+    OWN_NAME: ClassVar[str] = "helo_name"
 
     tls: Annotated[Literal["may", "must", "no"], WORD] = "may"
     """STARTTLS: where it is offered, unverified; or always, verified as ``tls_verify`` says; or never."""

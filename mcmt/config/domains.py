@@ -29,12 +29,15 @@ def default_names(channels: Channels) -> frozenset[str]:
     return _ENGINE.union(*(_options(channel) for channel in channels.values()))
 
 
-def read_domains(checker: Checker, channels: Channels, open_files: bool) -> dict[str, DomainSettings]:
+def read_domains(
+    checker: Checker, channels: Channels, open_files: bool, hostname: str | None = None
+) -> dict[str, DomainSettings]:
     """Every domain that is right enough to be used, by name; what is wrong is noted in *checker*.
 
-    With *open_files* each channel also looks into the files that its options name.
+    With *open_files* each channel also looks into the files that its options name. *hostname*: the file's, if it has
+    one.
     """
-    reader = _Reader(checker, channels, open_files)
+    reader = _Reader(checker, channels, open_files, hostname)
     stanzas = checker.mapping(("domain",), checker.data.get("domain"))
     if not stanzas:
         checker.fault(
@@ -61,10 +64,11 @@ def _options(channel: ChannelSchema) -> frozenset[str]:
 
 
 class _Reader:
-    def __init__(self, checker: Checker, channels: Channels, open_files: bool) -> None:
+    def __init__(self, checker: Checker, channels: Channels, open_files: bool, hostname: str | None) -> None:
         self._checker = checker
         self._channels = channels
         self._open_files = open_files
+        self._hostname = hostname
         self._defaults = {name: value for name, value in checker.data.items() if name in default_names(channels)}
         self._used: set[str] = set()
 
@@ -88,6 +92,8 @@ class _Reader:
         if channel is None:
             return None
         fields = channel.Options.model_fields
+        if channel.Options.OWN_NAME and self._hostname is not None:
+            given.setdefault(channel.Options.OWN_NAME, self._hostname)
         options, wrong = self._checker.validate(
             channel.Options, {option: value for option, value in given.items() if option in fields}, locate
         )

@@ -29,8 +29,8 @@ PLACES = ("config/mcmt.yaml", "/etc/mcmt/mcmt.yaml")
 """Where the configuration is looked for when nothing names it."""
 
 _STANZAS = frozenset({"spool", "control", "esmtp_listener", "domain", MAIN})
-_SOCKET_PATH = 107
-"""Bytes of a UNIX socket's path (unix(7): 108 with the final zero)."""
+_SOCKET_NAME = 64
+"""Bytes of the control socket's own name. Its folder's path may be of any length (mcmt/control/unix_socket.py)."""
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -114,17 +114,14 @@ def _settings(
     )
     spool, _ = checker.stanza(SpoolStanza, ("spool",), data.get("spool"))
     control, _ = checker.stanza(ControlStanza, ("control",), data.get("control"))
-    domains = read_domains(checker, channels, open_files)
+    domains = read_domains(checker, channels, open_files, root.hostname if root else None)
     check_bounce_routes(checker, channels, domains)
     listen, intake = read_listeners(checker, channels, domains, check_listen)
     spool_path = tidy(spool.path if spool else checker.base)
     loggers = read_loggers(checker, channels, domains, spool_path, check_format)
     control_socket = tidy((control and control.socket) or spool_path / "control.sock")
-    if len(bytes(control_socket)) > _SOCKET_PATH:
-        checker.warn(
-            ("control", "socket"),
-            f"{control_socket} is longer than the {_SOCKET_PATH} bytes a socket's path may have; set a shorter one",
-        )
+    if len(bytes(Path(control_socket.name))) > _SOCKET_NAME:
+        checker.fault(("control", "socket"), f"the file's name is longer than {_SOCKET_NAME} bytes; give a shorter one")
     if checker.faults or root is None or spool is None:
         return None
     return Settings(

@@ -241,3 +241,15 @@ def test_an_internationalised_domain_is_known_by_its_a_label(configuration: Conf
     assert configuration.fault(SPOOL + LISTENER + twice).endswith(
         "is the same domain as Bücher.example; keep one of the two"
     )
+
+
+def test_a_channels_own_name_is_the_files_hostname_unless_it_has_one(configuration: Configuration) -> None:
+    """Else a machine whose name has no dot would greet mail servers by its address."""
+    text = (
+        "hostname: mx.example.com\n" + HEAD + "domain:\n"
+        '  "*": {delivery_method: smtp, routes: ["smtp://localhost"]}\n'
+        '  a.example: {delivery_method: smtp, routes: ["smtp://localhost"], helo_name: out.example.com}\n'
+    )
+    domains = configuration.load(text).settings.domains
+    names = {name: getattr(domain.options, "helo_name", None) for name, domain in domains.items()}
+    assert names == {"*": "mx.example.com", "a.example": "out.example.com"}
