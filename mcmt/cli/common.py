@@ -33,6 +33,16 @@ def json_option(command: Command) -> Command:
     return click.option("--json", "as_json", is_flag=True, help="Write JSON, for scripts.")(command)
 
 
+def routed(domain: str) -> str:
+    """The name by which a domain on the command line is routed. Raises UsageError for what cannot be one."""
+    from mcmt.message.address import routing_name
+
+    name = routing_name(domain)
+    if not name or any(character.isspace() or character in "@<>" for character in name):
+        raise click.UsageError(f"expected a domain such as apn.example.com, got {domain!r}")
+    return name
+
+
 def find_file(config: Path | None) -> Path:
     """The configuration file. Raises ConfigError when there is none."""
     from mcmt.config.load import find_config

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mcmt.cli.common import config_option, connect, json_option, load_places, printable
+from mcmt.cli.common import config_option, connect, json_option, load_places, printable, routed
 
 if TYPE_CHECKING:
     from mcmt.config.settings import Settings
@@ -32,7 +32,7 @@ def suspend(name: str, reason: str, as_json: bool, config: Path | None) -> None:
     settings = load_places(config)
     from mcmt.control.protocol import Suspend
 
-    act(settings, Suspend(name.lower(), reason or "no reason given"), as_json=as_json)
+    act(settings, Suspend(routed(name), reason or "no reason given"), as_json=as_json)
 
 
 @domain.command()
@@ -49,7 +49,7 @@ def resume(name: str, trust: bool, as_json: bool, config: Path | None) -> None:
     settings = load_places(config)
     from mcmt.control.protocol import Resume
 
-    act(settings, Resume(name.lower(), trust), as_json=as_json)
+    act(settings, Resume(routed(name), trust), as_json=as_json)
 
 
 def act(settings: Settings, action: Action, *, as_json: bool) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mcmt.cli.common import config_option, connect, json_option, load_places, printable, span
+from mcmt.cli.common import config_option, connect, json_option, load_places, printable, routed, span
 
 if TYPE_CHECKING:
     from mcmt.spool.port import Entry
@@ -29,7 +29,7 @@ def queue() -> None:
 @json_option
 @config_option
 def list_(domain: str | None, limit: int | None, as_json: bool, config: Path | None) -> None:
-    """List the deliveries in the spool, of DOMAIN or of all, those received first first.
+    """List the deliveries in the spool, of DOMAIN or of all, the oldest first.
 
     It is written as it is read, however long. With --json: one object a line; times are seconds since the epoch, a due
     time of 0 is now.
@@ -41,7 +41,7 @@ def list_(domain: str | None, limit: int | None, as_json: bool, config: Path | N
     from mcmt.spool.port import Entry
 
     decode = msgspec.json.Decoder(Entry).decode
-    request = Queue(domain.lower() if domain else None, limit)
+    request = Queue(None if domain is None else routed(domain), limit)
     with connect(settings) as client:
         for number, item in enumerate(client.ask_raw(request)):
             if as_json:
@@ -87,7 +87,7 @@ def retry(domain: str, as_json: bool, config: Path | None) -> None:
     from mcmt.cli.domain import act
     from mcmt.control.protocol import Retry
 
-    act(settings, Retry(domain.lower()), as_json=as_json)
+    act(settings, Retry(routed(domain)), as_json=as_json)
 
 
 def _write_row(entry: Entry, now: float) -> None:

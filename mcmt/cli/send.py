@@ -109,9 +109,10 @@ def send(
         return
     assert settings is not None  # noqa: S101 - it was needed
     from mcmt.control.protocol import Follow
+    from mcmt.message.address import domain_of
 
     with connect(settings) as client:
-        client.follow(Follow(domain=recipient.rpartition("@")[2].lower()))
+        client.follow(Follow(domain=domain_of(recipient)))
         started = time.monotonic()
         batch_id = _report(_submit(smtp, settings, sender, recipient, message)).batch_id
         if not batch_id:

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 import mcmt
 from mcmt.cli import main, sample
-from mcmt.cli.common import address, printable, span
+from mcmt.cli.common import address, printable, routed, span
 from mcmt.message.mime import parse
 from mcmt.message.model import header
 
@@ -114,3 +114,32 @@ def test_the_sample_is_what_the_constants_beside_it_say() -> None:
     assert header(push.headers, "x-device-token") == sample.TOKEN
     assert f"To: {sample.RECIPIENT}\n" in sample.MESSAGE
     assert sample.RECIPIENT.endswith(f"@{sample.DOMAIN}")
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ("APN.Example.com", "apn.example.com"),
+        ("apn.example.com.", "apn.example.com"),
+        ("b\u00fccher.example", "xn--bcher-kva.example"),
+        ("[127.0.0.1]", "[127.0.0.1]"),
+    ],
+)
+def test_a_domain_is_meant_however_it_is_written(written: str, name: str) -> None:
+    """With a stanza "*" every name is one: what was written otherwise would be suspended beside the real one."""
+    assert routed(written) == name
+
+
+@pytest.mark.parametrize(
+    "command", [("domain", "suspend"), ("domain", "resume"), ("queue", "retry"), ("queue", "list")]
+)
+@pytest.mark.parametrize("written", ["", ".", "a b", "push@apn.example.com"])
+def test_what_is_no_domain_is_a_wrong_command_line(command: tuple[str, str], written: str, tmp_path: Path) -> None:
+    config = tmp_path / "mcmt.yaml"
+    config.write_text(
+        'spool: {path: spool}\nesmtp_listener: {listen: {"127.0.0.1:0": {}}}\n'
+        'domain: {sink.example.com: {delivery_method: discard, routes: ["discard://sink"]}}\n'
+    )
+    result = CliRunner().invoke(main, [*command, written, "--config", str(config)])
+    assert result.exit_code == 2
+    assert "expected a domain such as apn.example.com" in result.output
