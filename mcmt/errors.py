@@ -6,6 +6,7 @@
     ├── SpoolError             the spool cannot do what was asked; nothing was changed
     │   ├── SpoolLocked            another engine holds it; names its pid
     │   ├── SpoolFull              less than min_free is left on its disk
+    │   ├── NotKept                this one thing cannot be kept, whatever the disk does
     │   ├── NotOut                 a delivery was settled that nobody had pulled: a bug of the caller's
     │   └── SpoolUnusable          wrong schema version, unwritable folder, damaged file
     ├── ListenError            an address of a listener cannot be bound; names it and the reason
@@ -71,6 +72,10 @@ class SpoolLocked(SpoolError):  # noqa: N818 - a state, named as the operator me
 
 class SpoolFull(SpoolError):  # noqa: N818 - a state, named as the operator meets it
     """Less than min_free is left on the spool's disk: no message is accepted, deliveries go on."""
+
+
+class NotKept(SpoolError):  # noqa: N818 - a state of a change
+    """The spool takes other changes and not this one: it is at fault itself, or a row that it is about is."""
 
 
 class NotOut(SpoolError):  # noqa: N818 - a state of a delivery

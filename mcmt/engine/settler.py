@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 
 from mcmt.config.settings import DomainSettings
 from mcmt.engine.verdict import Verdict, judge
-from mcmt.errors import NotOut, SpoolError
+from mcmt.errors import NotKept, NotOut, SpoolError
 from mcmt.message.event import Event
 from mcmt.message.model import Delivery
 from mcmt.message.status import Outcome
@@ -97,6 +97,9 @@ class Settler:
                 # Answered twice by its channel: the first answer has been written. The others must not wait for it.
                 log.error("a channel answered the delivery of row %d twice: the second answer is dropped", error.row)
                 verdicts = [verdict for verdict in verdicts if verdict.settlement.row != error.row]
+            except NotKept as error:
+                await self._write_apart(verdicts, events, error)
+                return
             except SpoolError as error:
                 if not self.stuck:
                     log.error("sending pauses: the results of %d deliveries wait for the spool: %s", len(told), error)
@@ -107,3 +110,20 @@ class Settler:
                     log.warning("sending goes on: the spool takes results again")
                     self.stuck = False
                 return
+
+    async def _write_apart(self, verdicts: list[Verdict], events: list[Event], error: NotKept) -> None:
+        """Find, by halves, what the spool does not keep: the rest must not wait for it."""
+        if len(verdicts) > 1:
+            half = len(verdicts) // 2
+            await self._write(verdicts[:half], [])
+            await self._write(verdicts[half:], events)
+        elif verdicts:
+            log.error("the result of the delivery of row %d: %s", verdicts[0].settlement.row, error)
+            # Its lines are owed all the same.
+            await self._write([], [*verdicts[0].events, *events])
+        elif len(events) > 1:
+            half = len(events) // 2
+            await self._write([], events[:half])
+            await self._write([], events[half:])
+        else:
+            log.error("an event is in no log: %s: %r", error, events)

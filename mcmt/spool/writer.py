@@ -18,7 +18,7 @@ from contextlib import suppress
 
 import apsw
 
-from mcmt.errors import SpoolError
+from mcmt.errors import NotKept, SpoolError
 from mcmt.spool.jobs import SpoolJob
 from mcmt.spool.transaction import Keys, Transaction
 
@@ -140,7 +140,7 @@ class Writer:
                 raise
             except Exception as error:
                 self._connection.execute("ROLLBACK TO job")
-                errors.append(error if isinstance(error, SpoolError) else SpoolError(f"not kept: {error}"))
+                errors.append(NotKept(f"not kept: {error}"))
             else:
                 errors.append(None)
             self._connection.execute("RELEASE job")

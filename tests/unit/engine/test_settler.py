@@ -6,10 +6,12 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 from mcmt.errors import SpoolError
 from mcmt.message.event import Kind
+from mcmt.spool.sqlite import SHARD
 from tests.support.engine_bench import Bench
 
 from .scripted import DELIVERED, ScriptedGateway
@@ -36,6 +38,25 @@ async def test_nothing_is_sent_while_results_cannot_be_written(tmp_path: Path, m
         full = False
         assert len(await bench.wait_for_events(250, Kind.DELIVERY)) == 250
         assert len(gateway.sent) == 250, "each was sent once"
+
+
+async def test_a_result_that_cannot_be_kept_holds_nobody_up_and_is_told_all_the_same(tmp_path: Path) -> None:
+    """Someone has taken a row out of the spool's file by hand, while its delivery was on the wire."""
+    gateway = ScriptedGateway()
+    gateway.delay = None
+    async with Bench(tmp_path, gateway) as bench:
+        await bench.accept(20)
+        await bench.wait_until(lambda: len(gateway.sent) == 20)
+        connection = apsw.Connection(str(tmp_path / "spool" / SHARD))
+        connection.execute("DELETE FROM delivery WHERE row = 7")
+        connection.close()
+        gateway.open[0].answer()
+        assert len(await bench.wait_for_events(20, Kind.DELIVERY, within=5.0)) == 20
+        await bench.wait_until(lambda: bench.engine.resident == 0)
+        assert await bench.left() == 0
+        gateway.delay = 0.0
+        await bench.accept()
+        assert len(await bench.wait_for_events(21, Kind.DELIVERY, within=5.0)) == 21
 
 
 async def test_a_channel_that_answers_a_delivery_twice_stops_nobody(tmp_path: Path) -> None:
