@@ -11,7 +11,8 @@ from tests.bench.contender import DEAD, Contender, contender
 from tests.bench.gateway import Gateway, gateway
 from tests.bench.mail import DOMAIN
 from tests.bench.pairs import ROUNDS
-from tests.bench.results import Goal, Sample, Table, median, spread
+from tests.bench.profiles import profiled
+from tests.bench.results import Goal, Profile, Sample, Table, median, spread
 from tests.bench.setting import Setting
 from tests.bench.usage import peak_resident
 from tests.support.engine_process import EngineProcess, apn_domain
@@ -20,6 +21,8 @@ SLOWER, MEMORY = 0.10, 200 * 1024**2
 RESTART, LISTING = 5.0, 1.0
 LISTED = 1000
 """Deliveries that ``queue list`` is asked for: some screens."""
+PROFILED = 50_000
+"""Deliveries listed while the profile is taken."""
 
 
 def measure(setting: Setting) -> Table:
@@ -28,7 +31,7 @@ def measure(setting: Setting) -> Table:
     count = setting.choose(10_000, 2_000)
     folder = setting.below("depth")
     samples: dict[int, list[Sample]] = {}
-    rows = []
+    rows, profiles = [], []
     listing = restart = 0.0
     with gateway(folder / "nginx", setting.certificates) as sink:
         for depth in depths:
@@ -45,8 +48,10 @@ def measure(setting: Setting) -> Table:
                 relative = median([ours.rate / base.rate for base, ours in pairs])
                 relative_cost = median([ours.cost / base.cost for base, ours in pairs])
                 listing, whole = _list(mcmt, LISTED), _list(mcmt, None)
+                if depth == depths[-1]:
+                    profiles.append(_profile(mcmt, folder, depth))
                 mcmt.engine.kill()
-                restart, backlog = _restart(folder / f"mcmt-{depth}", setting, sink, depth)
+                restart, ready = _restart(folder / f"mcmt-{depth}", setting, sink, depth)
             rows.append(
                 [
                     f"{depth:,}",
@@ -57,7 +62,7 @@ def measure(setting: Setting) -> Table:
                     f"{max(sample.memory for sample in samples[depth]) / 1024**2:.0f} MB",
                     f"{max(fill_peak, *(sample.memory for sample in samples[depth])) / 1024**2:.0f} MB",
                     f"{restart:.2f} s" if depth else "",
-                    f"{backlog:.2f} s",
+                    f"{ready:.2f} s",
                     f"{listing:.2f} s",
                     f"{whole:.2f} s",
                 ]
@@ -89,6 +94,7 @@ def measure(setting: Setting) -> Table:
             Goal(f"queue list in under 1 s with {deepest:,}", f"{listing:.2f} s for {LISTED:,}", listing < LISTING),
             Goal(f"queue list of all {deepest:,} in under 1 s", f"{whole:.2f} s", whole < LISTING),
         ],
+        profiles=profiles,
         chart=[
             (f"{depth:,} queued", median([sample.cost for sample in those]), "us CPU a message")
             for depth, those in samples.items()
@@ -103,6 +109,11 @@ def _list(mcmt: Contender, limit: int | None) -> float:
     started = time.monotonic()
     subprocess.run(command, stdout=subprocess.DEVNULL, check=True, timeout=180)
     return time.monotonic() - started
+
+
+def _profile(mcmt: Contender, folder: Path, depth: int) -> Profile:
+    title = f"mcmt, queue list --limit {PROFILED:,} of {depth:,}"
+    return profiled(mcmt.pid, folder, title, lambda: _list(mcmt, PROFILED))
 
 
 def _restart(folder: Path, setting: Setting, sink: Gateway, depth: int) -> tuple[float, float]:

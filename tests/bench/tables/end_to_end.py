@@ -84,7 +84,10 @@ def cores(samples: Sequence[Sample]) -> str:
         "smtp-source": [sample.source / sample.seconds for sample in samples],
     }
     used = ", ".join(f"{name} {median(values):.2f}" for name, values in shares.items() if any(values))
-    return f"Processors kept busy while mcmt was measured, fsync on: {used}, of {os.cpu_count()}."
+    return (
+        f"Processors kept busy while mcmt was measured, fsync on: {used}, of {os.cpu_count()}. mcmt is one process, and "
+        "Python's interpreter runs on one processor at a time; only what the kernel, SQLite and TLS do goes beside it."
+    )
 
 
 def _row(name: str, samples: list[Sample], faster: float = 0.0, cost: float = 0.0) -> list[str]:
