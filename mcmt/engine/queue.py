@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import Sequence
 from itertools import islice
@@ -42,6 +43,8 @@ PULL_BYTES = 8 * 1024**2
 """Bytes of bodies a pull; the queue is refilled when those that are ready have fewer than this."""
 PULL_COLD = 50
 """Deliveries pulled while no connection is warm: enough to see that one is wanted."""
+REMINDER = 60.0
+"""Seconds between two words to the operator about a spool that cannot be read."""
 OFFER_LIMIT = 1000
 """Deliveries offered at a time: as many as one connection to Apple has streams."""
 
@@ -75,6 +78,7 @@ class DomainQueue:
         self._answers = Answers(domain, settings, shared, guard, self._settled)
         self._answers.not_before = lambda: self._horizon
         self._suspended = ""
+        self._told_unreadable = -math.inf
         self._draining = False
         self._horizon = 0.0
         """While an operator's retry goes on: what is due up to here is sent now, and tried again only after it."""
@@ -298,7 +302,7 @@ class DomainQueue:
             elif pulled.next_due is not None:
                 self._wait_for(pulled.next_due)
         except SpoolError as error:
-            log.error("%s: nothing can be read from the spool: %s", self.domain, error)
+            self._tell_unreadable(error)
             self._wait_for(self._shared.steady.now() + 1.0)
         finally:
             self._pulling = None
@@ -306,6 +310,13 @@ class DomainQueue:
             if self._suspended:
                 self._put_back()
         self.pump()
+
+    def _tell_unreadable(self, error: SpoolError) -> None:
+        # It is tried every second and with every message that comes in: a line for each would be all that is seen.
+        now = self._clock.monotonic()
+        if now - self._told_unreadable >= REMINDER:
+            self._told_unreadable = now
+            log.error("%s: nothing can be read from the spool, and it is tried on: %s", self.domain, error)
 
     def _carried(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
         """Those whose part the channel renders; the others are failed."""

@@ -298,6 +298,27 @@ async def test_a_result_is_not_lost_when_the_spool_cannot_write_for_a_while(
         assert await bench.left() == 0
 
 
+async def test_a_spool_that_cannot_be_read_is_told_of_once_and_tried_on(
+    tmp_path: Path, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Bench(tmp_path, gateway) as bench:
+        pull, failed = bench.spool.pull, 0
+
+        async def damaged(*arguments: Any) -> Any:
+            nonlocal failed
+            if failed == 3:
+                return await pull(*arguments)
+            failed += 1
+            raise SpoolError("database disk image is malformed")
+
+        monkeypatch.setattr(bench.spool, "pull", damaged)
+        for number in range(1, 4):
+            await bench.accept(1)
+            await bench.wait_until(lambda number=number: failed >= number)  # type: ignore[misc]  # bound to this turn
+        assert len(await bench.wait_for_events(3, Kind.DELIVERY)) == 3
+        assert caplog.text.count("nothing can be read from the spool") == 1
+
+
 async def test_a_connection_that_dies_is_replaced_and_its_refused_deliveries_go_again(
     tmp_path: Path, gateway: ScriptedGateway
 ) -> None:
