@@ -105,7 +105,12 @@ class App:
     async def stop(self) -> None:
         """Stop taking, drain within ``drain_timeout``, write the rest, let go of the spool."""
         while self._closers:
-            await self._closers.pop()()
+            close = self._closers.pop()
+            try:
+                await close()
+            except Exception:
+                # The others must not be left open for its sake: the spool is the last.
+                log.exception("something could not be closed in good order")
 
 
 def raise_open_files(settings: Settings) -> None:
