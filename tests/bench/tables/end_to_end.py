@@ -86,7 +86,7 @@ def cores(samples: Sequence[Sample]) -> str:
     used = ", ".join(f"{name} {median(values):.2f}" for name, values in shares.items() if any(values))
     return (
         f"Processors kept busy while mcmt was measured, fsync on: {used}, of {os.cpu_count()}. mcmt is one process, "
-        "and Python's interpreter runs on one processor at a time; only what the kernel, SQLite and TLS do is beside it."
+        "and Python's interpreter runs on one processor at a time; only the kernel, SQLite and TLS work beside it."
     )
 
 
