@@ -39,12 +39,19 @@ def main() -> None:
     """Measure what was asked for; write what is known."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Measure mcmt against its peers.")
     parser.add_argument("--short", action="store_true", help="every table in small: does the harness work?")
-    parser.add_argument("--only", type=int, nargs="+", choices=sorted(TABLES), metavar="N", help="these tables alone")
+    parser.add_argument(
+        "--only",
+        type=int,
+        nargs="*",
+        choices=sorted(TABLES),
+        metavar="N",
+        help="these tables alone; none: write again what is known",
+    )
     asked = parser.parse_args()
     form = "short" if asked.short else "long"
     KEPT.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    for number in asked.only or sorted(TABLES):
+    for number in sorted(TABLES) if asked.only is None else asked.only:
         with tempfile.TemporaryDirectory(prefix="mcmt-bench-") as name:
             folder = Path(name)
             setting = Setting(folder, make_certificates(folder), asked.short, Noise(), started)

@@ -48,7 +48,7 @@ def machine() -> list[tuple[str, str]]:
         ),
         ("SQLite", f"{apsw.sqlite_lib_version()}, WAL, synchronous=FULL"),
         ("nginx", installs.version("nginx", "-v")),
-        ("Postfix", installs.version("postconf", "mail_version")),
+        ("Postfix", installs.version("postconf", "-d", "mail_version")),
         ("h2load", installs.version("h2load", "--version")),
         ("@parse/node-apn", f"{installs.NODE_APN} on Node {installs.version('node', '--version')}"),
         ("aioapns", f"{installs.AIOAPNS}, on uvloop"),
