@@ -21,6 +21,7 @@ from tests.support.tls import Certificates, make_certificates
 
 COUNT = 2000
 PAYLOAD = b'{"aps":{"alert":"You have mail","badge":9,"sound":"dingdong.aiff"},"app-key":"bar"}'
+MEDIA_TYPE = "message/vnd.msys.apn"
 HEADERS = (("apns-push-type", "alert"), ("apns-priority", "10"))
 
 
@@ -42,7 +43,7 @@ def apn_bench(folder: Path, port: int, certificates: Certificates, **changes: An
 
 async def push(bench: Bench, count: int = COUNT, **message: Any) -> list[str]:
     """Accept one message with *count* deliveries; their apns-ids."""
-    batch_id = await bench.accept(count, content=message.pop("content", PAYLOAD), headers=HEADERS, **message)
+    batch_id = await bench.accept(count, content=PAYLOAD, headers=HEADERS, media_type=MEDIA_TYPE, **message)
     return [uuid_of(batch_id, number) for number in range(1, count + 1)]
 
 
