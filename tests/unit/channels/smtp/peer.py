@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
@@ -154,6 +155,9 @@ async def serving(*scripts: Script, host: str = "127.0.0.1", port: int = 0) -> A
         done.append(asyncio.get_running_loop().create_task(follow()))
 
     server = await asyncio.start_server(accept, host, port)
+    for listening in server.sockets:
+        # Of a fixed size: loopback's grow to tens of megabytes, and then nobody feels a peer that does not read.
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
     try:
         yield Route("smtp", host, server.sockets[0].getsockname()[1])
         if done:
