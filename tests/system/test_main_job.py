@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import smtplib
 import subprocess
 import sys
@@ -250,8 +251,6 @@ def test_sigterm_drains_and_ends_with_0(tmp_path: Path, gateway: Simulator) -> N
 
 
 def test_sighup_reopens_the_logs_and_loses_no_line(tmp_path: Path, gateway: Simulator) -> None:
-    import signal
-
     with engine(tmp_path, {DOMAIN: gateway.stanza}) as process:
         assert process.process is not None
         first = process.send(mcmt_message(b'{"aps":{}}'), USER)
@@ -282,3 +281,15 @@ def test_a_token_is_never_taken_from_the_address_when_the_part_names_one(
     lines_of(running, batch_id, 1)
     (push,) = pushes_of(gateway, batch_id)
     assert push["token"] == TOKEN
+
+
+def test_two_signals_at_once_are_one_wish_to_stop(tmp_path: Path, gateway: Simulator) -> None:
+    """``timeout`` signals the process and then its group: the drain goes on all the same."""
+    process = EngineProcess(tmp_path, {DOMAIN: gateway.stanza})
+    process.start()
+    process.send(mcmt_message(b'{"aps":{}}', token="fa11100" + "0" * 57), USER)
+    process.wait(lambda: [domain["in_flight"] for domain in process.status()["domains"]] == [1])
+    assert process.process is not None
+    process.process.send_signal(signal.SIGTERM)
+    assert process.stop(within=20) == 0
+    assert [line[1] for line in process.apnlog] == ["D"]
