@@ -7,12 +7,12 @@ certificate that cannot be loaded, or one that the gateway refuses.
 from __future__ import annotations
 
 import asyncio
-import random
 import socket
 import ssl
 from collections.abc import Callable
 from typing import TypeVar
 
+from mcmt.channel.lookup import look_up, words_of
 from mcmt.errors import ConnectError, RouteFaultError
 
 from .options import Options
@@ -39,7 +39,7 @@ async def open_transport(
     # Reading certificates and the system's authorities takes tens of milliseconds: not on the event loop.
     context = await asyncio.to_thread(tls_context, options)
     failures: list[str] = []
-    for family, address in await _look_up(host, port):
+    for family, address in await look_up(host, port):
         raw = socket.socket(family, socket.SOCK_STREAM)
         raw.setblocking(False)
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -51,7 +51,7 @@ async def open_transport(
             raw.close()
             if refusal := refused_certificate(error):
                 raise RouteFaultError(f"{host} refuses the client certificate: {refusal}") from error
-            failures.append(f"{address[0]}: {_words(error)}")
+            failures.append(f"{address[0]}: {words_of(error)}")
         except BaseException:
             raw.close()
             raise
@@ -76,7 +76,7 @@ def tls_context(options: Options) -> ssl.SSLContext:
             context.load_cert_chain(options.tls_certificate, options.tls_key)
     except (OSError, ssl.SSLError) as error:
         files = ", ".join(str(file) for file in (options.tls_ca, options.tls_certificate, options.tls_key) if file)
-        raise RouteFaultError(f"cannot load {files}: {_words(error)}") from error
+        raise RouteFaultError(f"cannot load {files}: {words_of(error)}") from error
     return context
 
 
@@ -87,19 +87,3 @@ def refused_certificate(error: BaseException | None) -> str:
     if isinstance(error, ssl.SSLError) and "ALERT" in reason and any(name in reason for name in _REFUSED_CERTIFICATE):
         return reason
     return ""
-
-
-async def _look_up(host: str, port: int) -> list[tuple[int, tuple[str, int]]]:
-    loop = asyncio.get_running_loop()
-    try:
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:  # a name that IDNA cannot encode
-        raise ConnectError(f"{host} cannot be looked up: {_words(error)}") from error
-    addresses = [(family, address) for family, _, _, _, address in found]
-    # Several connections to one name spread over its addresses.
-    random.shuffle(addresses)
-    return addresses  # type: ignore[return-value]  # sockaddr of the two families that TCP has
-
-
-def _words(error: BaseException) -> str:
-    return str(error) or type(error).__name__

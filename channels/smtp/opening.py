@@ -10,10 +10,10 @@ In the middle of a session nothing falls back.
 from __future__ import annotations
 
 import asyncio
-import random
 import socket
 import ssl
 
+from mcmt.channel.lookup import look_up, words_of
 from mcmt.channel.port import Report
 from mcmt.clock import Clock
 from mcmt.errors import ConnectError, RouteFaultError
@@ -56,7 +56,7 @@ async def open_session(route: Route, options: Options, report: Report, clock: Cl
         name = await asyncio.to_thread(socket.getfqdn)
     port = route.port or DEFAULT_PORT
     failures: list[str] = []
-    for family, address in await _look_up(route.host, port):
+    for family, address in await look_up(route.host, port):
         opening = _Opening(route.host, options, report, clock, name)
         try:
             try:
@@ -75,18 +75,6 @@ def _context(options: Options) -> ssl.SSLContext | None:
         return None
     verify = options.tls_verify if options.tls == "must" else "no"
     return client_context(verify, options.tls_ca, options.tls_certificate, options.tls_key)
-
-
-async def _look_up(host: str, port: int) -> list[tuple[int, tuple[str, int]]]:
-    loop = asyncio.get_running_loop()
-    try:
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:  # a name that IDNA cannot encode
-        raise ConnectError(f"{host} cannot be looked up: {_words(error)}") from error
-    addresses = [(family, address) for family, _, _, _, address in found]
-    # Several connections to one name spread over its addresses.
-    random.shuffle(addresses)
-    return addresses  # type: ignore[return-value]  # sockaddr of the two families that TCP has
 
 
 class _Opening:
@@ -128,7 +116,7 @@ class _Opening:
             )
         except OSError as error:
             raw.close()
-            raise ConnectError(_words(error)) from error
+            raise ConnectError(words_of(error)) from error
         except BaseException:
             raw.close()
             raise
@@ -172,7 +160,7 @@ class _Opening:
                 ssl_handshake_timeout=limit,
             )
         except (OSError, ssl.SSLError) as error:
-            raise ConnectError(_words(error)) from error
+            raise ConnectError(words_of(error)) from error
         if transport is None:
             raise ConnectError("the server closed the connection")
         connection.secured(transport)
@@ -207,7 +195,3 @@ def _refused_certificate(error: BaseException | None) -> str:
             return reason
         error = error.__cause__
     return ""
-
-
-def _words(error: BaseException) -> str:
-    return str(error) or type(error).__name__

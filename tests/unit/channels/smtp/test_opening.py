@@ -311,7 +311,7 @@ async def test_the_next_address_is_tried_where_one_gives_no_session(monkeypatch:
             return addresses
 
         # No name on every machine has two addresses.
-        monkeypatch.setattr("channels.smtp.opening._look_up", look_up)
+        monkeypatch.setattr("channels.smtp.opening.look_up", look_up)
         await deliver(Route("smtp", "mail.example.org"), options())
 
 
