@@ -4,6 +4,11 @@ aiosmtpd's protocol class with its costs and traps taken out: it reads and logs 
 itself, keeps a timer a command, and cancels the session when the client half-closes. aiosmtpd is pinned exactly, and
 what is overridden here is held by tests.
 
+What comes is worked off where it comes, in ``data_received``: between a read and the write that answers it stand no
+stream, no future and no task. Measured against a coroutine that awaits a StreamReader: 25 us less CPU a message command
+by command, of 95 (four reads and writes in the kernel are 28 of both). What has to wait is handed to the session's
+task, which then has the floor; octets that come meanwhile wait for it.
+
 Rules: replies of one burst leave together, and none is held back while the session waits (RFC 2920 3.2); no timer or
 task a message. It must not know what a command is.
 """
@@ -14,6 +19,7 @@ import asyncio
 import logging
 import math
 import ssl
+from collections.abc import Coroutine
 from typing import Any, Final, cast
 
 from aiosmtpd.smtp import SMTP
@@ -38,20 +44,26 @@ def make_template(hostname: str, loop: asyncio.AbstractEventLoop) -> dict[str, A
 class Connection(SMTP):
     """What there is to a session beside what is said in it."""
 
-    # The reader's limit: it stops reading from the socket at twice this.
-    line_length_limit = limits.READ // 2
+    most_input = limits.READ
+    """Octets that wait here before the socket is not read any more."""
 
     def __init__(self, door: Door, loop: asyncio.AbstractEventLoop) -> None:
         # SMTP.__init__ searches the object for commands and mechanisms: 65 us, a third of a session with one message.
-        # What it leaves behind is the same for every session, so one search serves them all.
+        # What it leaves behind is the same for every session, so one search serves them all; its stream is not used.
         vars(self).update(door.template)
-        reader = asyncio.StreamReader(limit=self.line_length_limit, loop=loop)
-        asyncio.StreamReaderProtocol.__init__(self, reader, self._cb_client_connected, loop)
         self._door = door
         self._input = bytearray()
         self._replies: list[bytes] = []
         self._in_data = False
         """From DATA to the reply to its content."""
+        self._busy = False
+        """What has come has to wait: the session's task has the floor, or other sessions have it."""
+        self._clogged = False
+        """The client does not read what it is told, so it is not read either."""
+        self._unread = False
+        """The socket is not read, since too much of what came has to wait."""
+        self._all_came = False
+        """The client has closed its side."""
         self._awaited = False
         """The client has given all, and waits for us."""
         self._ending = False
@@ -59,7 +71,6 @@ class Connection(SMTP):
         self._parted = False
         """Client and server agree that this is the end, and nothing more is on its way."""
         self._draining = False
-        self._handler_done = False
         self._progress = False
         """A whole command, or octets of a message, have come since we last began to wait for the client."""
         self._waiting_since = door.clock.monotonic()
@@ -69,20 +80,24 @@ class Connection(SMTP):
         self._mute = False
         """What we would say would fall into the TLS handshake."""
         self._timer: Timer | None = None
-        self._pausing: asyncio.Future[None] | None = None
+        self._work: asyncio.Future[tuple[str, Coroutine[Any, Any, None]] | None] = loop.create_future()
+        """What the task waits for while it has nothing to do: a command with what it has to do, or None for the end."""
+        self._waiting: asyncio.Future[None] | None = None
+        """What the task waits for while it has the floor: time, or octets."""
+        self._wakes_on_input = False
 
     # -- the connection ------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet, or turn away what is one session too many."""
         door = self._door
-        self._wire = cast(asyncio.Transport, transport)
+        self._wire = self.transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
         # An IPv6 address may end in its zone, which means nothing to anybody else (RFC 4007 11.2).
         self._peer = peer[0].partition("%")[0] if peer else ""
         self._client = client_of(self._peer)
         if refusal := door.sessions.admit(self, self._client):
-            asyncio.StreamReaderProtocol.connection_made(self, transport)
+            self._ending = True
             self._wire.write(reply(refusal.code, refusal.enhanced, refusal.text))
             self._wire.close()
             if self._wire.get_write_buffer_size():
@@ -90,37 +105,91 @@ class Connection(SMTP):
             return
         self._relays = may_relay(self._peer, door.listen.relay_hosts)
         self._connection_id = f"{door.random_bits(64):016x}"
+        # aiosmtpd's own commands look there.
+        self.session = self._create_session()
+        self._task = self.loop.create_task(self._handle_client())
         self._timer = door.clock.call_later(door.tick, self._watch)
-        super().connection_made(transport)
+        self._wire.write(f"220 {self.hostname} ESMTP mcmt\r\n".encode())
 
-    def connection_lost(self, error: Exception | None) -> None:
-        """Let the session notice by itself. aiosmtpd would cancel it, in the middle of a commit perhaps.
+    def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002 - why it was lost changes nothing
+        """Let the session's work come to its end. aiosmtpd would cancel it, in the middle of a commit perhaps.
 
         May be called twice: a transport that is lost in its TLS handshake does not always tell.
         """
-        if error is not None and not isinstance(error, ConnectionError):
-            # Timeouts, unreachable hosts, broken TLS: whoever waits for the client learns one thing, that it is gone.
-            error = ConnectionAbortedError(str(error))
-        asyncio.StreamReaderProtocol.connection_lost(self, error)
         self.transport = None
+        self._ending = True
         if self._timer is not None:
             self._timer.cancel()
-        self._end_pause()
-        if self._handler_done:
-            self._door.sessions.discard(self)
+        self._wake()
+        if not self._busy:
+            self._leave()
 
-    def eof_received(self) -> bool | None:
+    def _leave(self) -> None:
+        """The connection is gone, and nothing more is done for it."""
+        if not self._work.done():
+            self._work.set_result(None)
+        self._door.sessions.discard(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Work off what came, or keep it for later."""
+        if self._ending:
+            # Thrown away, so that the client can read our last reply: closing would send a reset, and it with it.
+            return
+        self._input += data
+        if self._in_data:
+            self._progress = True
+            self._content_octets += len(data)
+        if not self._busy and not self._clogged:
+            self._work_off()
+        elif self._wakes_on_input:
+            self._wake()
+        elif len(self._input) > self.most_input and not self._mute:
+            self._unread = True
+            self._wire.pause_reading()
+
+    def eof_received(self) -> bool:
         """A client that has said all may still listen (``nc -N``): it gets its replies. TLS has no half-closed end."""
-        return asyncio.StreamReaderProtocol.eof_received(self)
+        self._all_came = True
+        if self._ending:
+            return False
+        if self._wakes_on_input:
+            self._wake()
+        if not self._busy and not self._clogged:
+            self._work_off()
+        return self._wire.get_extra_info("sslcontext") is None
+
+    def pause_writing(self) -> None:
+        """More waits for the client to read it than should."""
+        self._clogged = True
+
+    def resume_writing(self) -> None:
+        """The client has read what it was told."""
+        self._clogged = False
+        if not self._busy:
+            self._go_on()
+
+    def _work_off(self) -> None:
+        """Do what has come, as far as it has come, and answer it."""
+        raise NotImplementedError
+
+    def _go_on(self) -> None:
+        """The floor is ours again."""
+        self._busy = self._awaited = False
+        if self.transport is None:
+            self._leave()
+        elif not self._clogged:
+            if self._unread:
+                self._unread = False
+                self._wire.resume_reading()
+            self._work_off()
 
     async def _upgrade(self, invitation: bytes, context: ssl.SSLContext) -> None:
         """Say *invitation* and go on over TLS. Raises ConnectionError: the handshake failed, and this is the end."""
-        plain, reader = self._wire, cast(Any, self._reader)
+        plain = self._wire
         # What came before may come from anybody on the way: taken for a command of the secure session, it would be
         # obeyed in the client's name. Nothing may be awaited between here and the handshake.
         self._input.clear()
-        reader._buffer.clear()
-        reader._paused = False
+        self._unread = False
         plain.write(invitation)
         self._waiting_since = self._door.clock.monotonic()
         self._mute = True
@@ -143,19 +212,8 @@ class Connection(SMTP):
             self.connection_lost(None)
             raise ConnectionAbortedError("closed in the TLS handshake")
         self._wire = self.transport = secure
-        # As aiosmtpd and asyncio's own StreamWriter.start_tls do it.
-        self._transport = reader._transport = cast(Any, self._writer)._transport = secure
-        self._over_ssl = True
-        if reader._paused:
-            # What came with the end of the handshake was so much that the reader stopped the old transport.
-            reader._paused = False
-            plain.resume_reading()
 
     # -- the deadlines -------------------------------------------------------------------------------------------
-
-    def _reset_timeout(self, duration: float | None = None) -> None:  # noqa: ARG002 - aiosmtpd's
-        # Setting a timer anew is 1 us a command; one timer a session looks at the clock when it fires instead.
-        self._waiting_since = self._door.clock.monotonic()
 
     def _watch(self) -> None:
         """Look at the clock: so often that no deadline which was set since the last look can have passed."""
@@ -190,16 +248,27 @@ class Connection(SMTP):
 
     async def _pause(self, seconds: float) -> None:
         """Let that time pass; less when the connection ends."""
-        self._pausing = asyncio.get_running_loop().create_future()
-        timer = self._door.clock.call_later(seconds, self._end_pause)
-        if not self._wire.is_closing():
-            await self._pausing
+        if self._ending:
+            return
+        self._waiting = asyncio.get_running_loop().create_future()
+        timer = self._door.clock.call_later(seconds, self._wake)
+        await self._waiting
         timer.cancel()
-        self._pausing = None
 
-    def _end_pause(self) -> None:
-        if self._pausing is not None and not self._pausing.done():
-            self._pausing.set_result(None)
+    async def _more(self) -> None:
+        """Send what is held back, and wait for octets. Raises ConnectionError: there will be none."""
+        self._your_turn()
+        if not self._all_came and not self._ending:
+            self._wakes_on_input = True
+            self._waiting = asyncio.get_running_loop().create_future()
+            await self._waiting
+            self._wakes_on_input = False
+        if self._all_came or self._ending:
+            raise ConnectionResetError("the client closed")
+
+    def _wake(self) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
 
     # -- the end -------------------------------------------------------------------------------------------------
 
@@ -211,7 +280,7 @@ class Connection(SMTP):
                 self._replies.clear()
             self._wire.close()
         self._ending = True
-        self._end_pause()
+        self._wake()
         # A client that does not read would keep the connection open for ever.
         self._abort_later()
 
@@ -230,37 +299,33 @@ class Connection(SMTP):
         """End now. A message that is being received is not accepted, or its client is not told."""
         self._hang_up(DRAINING)
 
-    async def _linger(self) -> None:
-        """Throw away what the client still sends, so that it can read our last reply."""
+    def _part(self) -> None:
+        """End when the last reply has been given."""
+        self._ending = True
+        self._flush()
         if self._wire.is_closing():
+            return
+        if self._parted or self._all_came:
+            self._wire.close()
             return
         if self._wire.can_write_eof():
             self._wire.write_eof()
         self._abort_later()
-        while await self._reader.read(limits.READ):
-            pass
 
-    # -- octets in and out ---------------------------------------------------------------------------------------
+    # -- replies -------------------------------------------------------------------------------------------------
 
-    async def _fill(self) -> bool:
-        """Send what is held back, and wait for more from the client; False when it has closed."""
+    def _your_turn(self) -> None:
+        """Send what is held back; the client's time counts from now, if it has used the last one."""
         if self._progress:
             self._progress = False
             self._waiting_since = self._door.clock.monotonic()
             if self._in_data and self._content_since is None:
                 self._content_since, self._content_octets = self._waiting_since, 0
-        await self._flush()
-        data = await self._reader.read(limits.READ)
-        self._input += data
-        if self._in_data:
-            self._progress = True
-            self._content_octets += len(data)
-        return bool(data) and not self._ending
+        self._flush()
 
-    async def _flush(self) -> None:
+    def _flush(self) -> None:
         if self._replies:
             burst = b"".join(self._replies)
             self._replies.clear()
-            self._writer.write(burst)
-            # Waits while the client does not read what it is told.
-            await self._writer.drain()
+            if not self._wire.is_closing():
+                self._wire.write(burst)

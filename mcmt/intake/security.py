@@ -18,7 +18,8 @@ from mcmt.errors import MessageError
 from mcmt.intake import limits
 from mcmt.intake.logins import Logins, LoginsBusyError
 from mcmt.intake.reply import reply
-from mcmt.intake.session import Session
+from mcmt.intake.session import Session, Work
+from mcmt.intake.tls import CertificateFiles
 
 _START_TLS: Final = b"220 2.0.0 begin TLS now\r\n"
 _LOGGED_IN: Final = b"235 2.7.0 logged in\r\n"
@@ -54,7 +55,7 @@ class SecureSession(Session):
     # -- STARTTLS ------------------------------------------------------------------------------------------------
 
     @syntax("STARTTLS", when="_offers_tls")
-    async def smtp_STARTTLS(self, argument: str | None) -> None:  # noqa: N802 - the command
+    def starttls(self, argument: str | None) -> Work:
         """RFC 3207 4."""
         certificate = self._door.certificate
         if certificate is None:
@@ -63,9 +64,10 @@ class SecureSession(Session):
             raise MessageError(501, "5.5.4", "STARTTLS takes no argument")
         if self._secure:
             raise MessageError(503, "5.5.1", "TLS is on already")
-        context = certificate.context()
-        await self._flush()
-        await self._upgrade(_START_TLS, context)
+        return self._begin_tls(certificate)
+
+    async def _begin_tls(self, certificate: CertificateFiles) -> None:
+        await self._upgrade(_START_TLS, certificate.context())
         # RFC 3207 4.2: the session is as after the greeting; the server MUST discard any knowledge obtained from the
         # client, such as the argument to EHLO.
         self._forget()
@@ -77,7 +79,7 @@ class SecureSession(Session):
     # -- AUTH ----------------------------------------------------------------------------------------------------
 
     @syntax("AUTH PLAIN|LOGIN [initial-response]", when="_offers_auth")
-    async def smtp_AUTH(self, argument: str | None) -> None:  # noqa: N802 - the command
+    def auth(self, argument: str | None) -> Work:
         """RFC 4954 4."""
         logins = self._door.logins
         if logins is None:
@@ -96,21 +98,21 @@ class SecureSession(Session):
         mechanism = _MECHANISMS.get(word.upper())
         if mechanism is None:
             raise MessageError(504, "5.5.4", f"expected AUTH {' or AUTH '.join(_MECHANISMS)}")
-        name, password = await mechanism(self, response.strip(" "))
+        return self._log_in(logins, mechanism, response.strip(" "))
+
+    async def _log_in(self, logins: Logins, mechanism: _Mechanism, response: str) -> None:
+        name, password = await mechanism(self, response)
         # Not before: many sessions could wait with their guesses ready.
         if logins.failures.is_spent(self._client):
             self._replies.append(_SPENT)
             self._ending = True
             return
         self._awaited = True
-        try:
-            if await self._is_right(logins, name, password):
-                self._user = name
-                self._replies.append(_LOGGED_IN)
-            else:
-                await self._fail(name)
-        finally:
-            self._awaited = False
+        if await self._is_right(logins, name, password):
+            self._user = name
+            self._replies.append(_LOGGED_IN)
+        else:
+            await self._fail(name)
 
     async def _is_right(self, logins: Logins, name: str, password: str | None) -> bool:
         logins.failures.spend(self._client)

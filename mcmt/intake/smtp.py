@@ -8,10 +8,13 @@ It must not know what a message looks like, nor where it is kept.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from functools import wraps
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
-from aiosmtpd.smtp import syntax
+from aiosmtpd.smtp import SMTP, syntax
 
 from mcmt.errors import MessageError, SpoolError, SpoolFull
 from mcmt.intake.data import BareLineEndError, DataReader
@@ -19,6 +22,7 @@ from mcmt.intake.memory import no_room
 from mcmt.intake.path import read_parameters, read_path
 from mcmt.intake.reply import reply
 from mcmt.intake.security import SecureSession
+from mcmt.intake.session import Command
 
 _SENDER_OK: Final = b"250 2.1.0 sender ok\r\n"
 _RECIPIENT_OK: Final = b"250 2.1.5 recipient ok\r\n"
@@ -27,9 +31,6 @@ _START_DATA: Final = b"354 end the message with <CR><LF>.<CR><LF>\r\n"
 _GOODBYE: Final = b"221 2.0.0 goodbye\r\n"
 _CANNOT_VERIFY: Final = b"252 2.5.0 cannot verify addresses; send the message\r\n"
 _EXTENSIONS: Final = ("PIPELINING", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "HELP")
-_VERBS: Final = (
-    *("EHLO", "HELO", "STARTTLS", "AUTH", "MAIL", "RCPT", "DATA", "RSET", "NOOP", "QUIT", "VRFY", "EXPN", "HELP"),
-)
 _BODY: Final = frozenset({"7BIT", "8BITMIME"})
 
 
@@ -39,13 +40,26 @@ def tell_extensions(hostname: str, max_message_size: int, more: str | None) -> b
     return "".join([f"250-{line}\r\n" for line in lines[:-1]] + [f"250 {lines[-1]}\r\n"]).encode()
 
 
+def _at_once(command: Callable[[Any, Any], Coroutine[Any, Any, None]]) -> Command:
+    """A command of aiosmtpd's that waits for nothing, as a function that is done when it returns."""
+
+    @wraps(command)
+    def run(session: SmtpSession, argument: str | None) -> None:
+        with suppress(StopIteration):
+            command(session, argument).send(None)
+
+    return run
+
+
 class SmtpSession(SecureSession):
     """One client's session. Made by the event loop's server, one a connection."""
 
-    COMMANDS = MappingProxyType({verb: f"smtp_{verb}" for verb in _VERBS})
-
     _utf8 = False
     """SMTPUTF8 was asked for at MAIL."""
+    _content: DataReader
+    """What reads the message that is being received."""
+    _held = 0
+    """Octets of it that count as held in the intake's memory."""
 
     def _forget(self) -> None:
         super()._forget()
@@ -66,20 +80,20 @@ class SmtpSession(SecureSession):
             self.session.host_name, self.session.extended_smtp = argument, extended
 
     @syntax("HELO hostname")
-    async def smtp_HELO(self, argument: str | None) -> None:  # noqa: N802 - the command
+    def helo(self, argument: str | None) -> None:
         """RFC 5321 4.1.1.1."""
         self._greet(argument, "HELO", extended=False)
         self._replies.append(f"250 {self.hostname}\r\n".encode())
 
     @syntax("EHLO hostname")
-    async def smtp_EHLO(self, argument: str | None) -> None:  # noqa: N802 - the command
+    def ehlo(self, argument: str | None) -> None:
         """RFC 5321 4.1.1.1. aiosmtpd's own offers AUTH, and with every EHLO of any client allows longer commands."""
         self._greet(argument, "EHLO", extended=True)
         door = self._door
         self._replies.append(door.extensions_in_tls if self._secure else door.extensions)
 
     @syntax("MAIL FROM:<address>", extended=" [SIZE=n] [BODY=7BIT|8BITMIME] [SMTPUTF8]")
-    async def smtp_MAIL(self, argument: str | None) -> None:  # noqa: N802 - the command
+    def mail(self, argument: str | None) -> None:
         """RFC 5321 4.1.1.2."""
         if not self._helo:
             raise MessageError(503, "5.5.1", "send EHLO first")
@@ -134,7 +148,7 @@ class SmtpSession(SecureSession):
             raise MessageError(553, "5.6.7", "an address that is not ASCII needs SMTPUTF8 at MAIL")
 
     @syntax("RCPT TO:<address>")
-    async def smtp_RCPT(self, argument: str | None) -> None:  # noqa: N802 - the command
+    def rcpt(self, argument: str | None) -> None:
         """RFC 5321 4.1.1.3."""
         if self._sender is None:
             raise MessageError(503, "5.5.1", "send MAIL first")
@@ -159,7 +173,7 @@ class SmtpSession(SecureSession):
             self._replies.append(_RECIPIENT_OK)
 
     @syntax("DATA")
-    async def smtp_DATA(self, argument: str | None) -> None:  # noqa: N802 - the command
+    def data(self, argument: str | None) -> None:
         """RFC 5321 4.1.1.4."""
         if argument:
             raise MessageError(501, "5.5.4", "DATA takes no argument")
@@ -168,58 +182,68 @@ class SmtpSession(SecureSession):
         if not self._recipients:
             # RFC 5321 3.3: 503 or 554 where no recipient was taken. Not recorded: each of them was, at RCPT.
             raise MessageError(503, "5.5.1", "no recipient was accepted")
+        if not self._door.memory.fits(1):
+            self._refuse("DATA", no_room())
+            self._reset()
+            return
         self._in_data = True
+        self._content = DataReader(self._door.listen.max_message_size)
+        self._replies.append(_START_DATA)
+
+    def _take_content(self) -> bool:
+        reader, memory = self._content, self._door.memory
         try:
-            if not self._door.memory.fits(1):
-                raise no_room()
-            self._replies.append(_START_DATA)
-            await self._flush()
-            await self._receive()
+            ended = reader.feed(self._input)
+        except BareLineEndError as reason:
+            self._ending = True
+            self._refuse("DATA", reason)
+            self._end_data()
+            return False
+        if not memory.take(reader.held - self._held):
+            reader.refuse(no_room())
+            memory.take(reader.held - self._held)
+        self._held = reader.held
+        if ended:
+            self._awaited = True
+            self._hand_over("DATA", self._receive(reader))
+        return ended
+
+    async def _receive(self, reader: DataReader) -> None:
+        """Have the message kept, and say so."""
+        reception = self._door.reception
+        try:
+            envelope = self._envelope(tuple(self._recipients))
+            batch_id = await reception.receive(envelope, reader.content(), self._door.listen.mcmt_reception)
+            self._replies.append(f"250 2.0.0 {batch_id} queued\r\n".encode())
+            self._errors = self._refusals = 0
         except MessageError as reason:
-            self._ending = isinstance(reason, BareLineEndError)
             self._refuse("DATA", reason)
         except SpoolFull as error:
-            self._door.reception.tell_not_kept(self._connection_id, self._peer, error)
+            reception.tell_not_kept(self._connection_id, self._peer, error)
             # RFC 5321 4.2.2: 452 is insufficient system storage; the client keeps the message and comes again.
             self._refuse("DATA", MessageError(452, "4.3.1", "not enough room on the disk here; try again later"))
         except SpoolError as error:
-            self._door.reception.tell_not_kept(self._connection_id, self._peer, error)
+            reception.tell_not_kept(self._connection_id, self._peer, error)
             text = "the spool cannot keep the message now; nothing was kept, try again later"
             self._refuse("DATA", MessageError(451, "4.3.0", text))
         finally:
-            self._in_data = self._awaited = False
-            self._content_since = None
-            self._reset()
+            self._end_data()
         if self._draining:
             self._say_draining()
 
-    async def _receive(self) -> None:
-        listen, memory = self._door.listen, self._door.memory
-        reader = DataReader(listen.max_message_size)
-        held = 0
-        try:
-            ended = False
-            while not ended:
-                ended = reader.feed(self._input)
-                if not memory.take(reader.held - held):
-                    reader.refuse(no_room())
-                    memory.take(reader.held - held)
-                held = reader.held
-                if not ended and not await self._fill():
-                    # RFC 5321 4.1.1.4: without the end of the message there is none.
-                    self._ending = True
-                    return
-            content = reader.content()
-            self._awaited = True
-            envelope = self._envelope(tuple(self._recipients))
-            batch_id = await self._door.reception.receive(envelope, content, listen.mcmt_reception)
-        finally:
-            memory.give_back(held)
-        self._replies.append(f"250 2.0.0 {batch_id} queued\r\n".encode())
-        self._errors = self._refusals = 0
+    def _end_data(self) -> None:
+        self._door.memory.give_back(self._held)
+        self._held = 0
+        self._in_data = False
+        self._content_since = None
+        self._reset()
+
+    def _leave(self) -> None:
+        self._end_data()
+        super()._leave()
 
     @syntax("RSET")
-    async def smtp_RSET(self, argument: str | None) -> None:  # noqa: N802 - the command
+    def rset(self, argument: str | None) -> None:
         """RFC 5321 4.1.1.5."""
         if argument:
             raise MessageError(501, "5.5.4", "RSET takes no argument")
@@ -227,17 +251,35 @@ class SmtpSession(SecureSession):
         self._replies.append(_RESET_OK)
 
     @syntax("VRFY address")
-    async def smtp_VRFY(self, argument: str | None) -> None:  # noqa: N802 - the command
+    def vrfy(self, argument: str | None) -> None:
         """RFC 5321 3.5.3: 252 where the address is not looked up."""
         if not argument:
             raise MessageError(501, "5.5.4", "Syntax: VRFY address")
         self._replies.append(_CANNOT_VERIFY)
 
     @syntax("QUIT")
-    async def smtp_QUIT(self, argument: str | None) -> None:  # noqa: N802 - the command
+    def bye(self, argument: str | None) -> None:
         """RFC 5321 4.1.1.10. aiosmtpd's own cancels the session."""
         if argument:
             raise MessageError(501, "5.5.4", "QUIT takes no argument")
         self._replies.append(_GOODBYE)
         self._ending = True
         self._parted = not self._input
+
+    COMMANDS = MappingProxyType(
+        {
+            "EHLO": ehlo,
+            "HELO": helo,
+            "STARTTLS": SecureSession.starttls,
+            "AUTH": SecureSession.auth,
+            "MAIL": mail,
+            "RCPT": rcpt,
+            "DATA": data,
+            "RSET": rset,
+            "NOOP": _at_once(SMTP.smtp_NOOP),
+            "QUIT": bye,
+            "VRFY": vrfy,
+            "EXPN": _at_once(SMTP.smtp_EXPN),
+            "HELP": _at_once(SMTP.smtp_HELP),
+        }
+    )

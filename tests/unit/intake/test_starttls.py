@@ -115,7 +115,7 @@ async def test_what_comes_with_the_end_of_the_handshake_may_be_much(
 ) -> None:
     """A client that waits for nothing: more than the session reads at once arrives together with its handshake."""
     # The kernel's first window is 64 KB, as much as the reader takes; so the reader is made to take less.
-    monkeypatch.setattr(Connection, "line_length_limit", 4096)
+    monkeypatch.setattr(Connection, "most_input", 8192)
     host, port = server.address
     loop = asyncio.get_running_loop()
 
