@@ -79,29 +79,26 @@ class Session(Connection):
     # -- what has come -------------------------------------------------------------------------------------------
 
     def _work_off(self) -> None:
-        while not self._ending and self._step():
-            if self._busy:
+        received, replies = self._input, self._replies
+        while received and not self._ending:
+            if not (self._take_content() if self._in_data else self._take_command()) or self._busy:
                 break
-            if len(self._replies) > limits.PENDING_REPLIES:
+            if len(replies) > limits.PENDING_REPLIES:
                 # A burst may be long: other sessions have their turn within it.
                 self._busy = True
                 self.loop.call_soon(self._go_on)
                 break
+        if self._ending or (self._all_came and not self._busy):
+            self._part()
         else:
-            if self._ending or self._all_came:
-                self._part()
-                return
-        self._your_turn()
-
-    def _step(self) -> bool:
-        """Take what comes next, if it has come whole."""
-        return self._take_content() if self._in_data else self._take_command()
+            self._your_turn()
 
     def _take_content(self) -> bool:
         """Take what has come of a message; True when it is whole."""
         raise NotImplementedError
 
     def _take_command(self) -> bool:
+        """Do the next command, if it has come whole."""
         received = self._input
         end = received.find(b"\n")
         if end < 0:
@@ -109,7 +106,7 @@ class Session(Connection):
                 self._overlong = True
                 received.clear()
             return False
-        line = bytes(received[:end])
+        line = received[:end]
         del received[: end + 1]
         self._progress = True
         verb = ""
@@ -125,11 +122,13 @@ class Session(Connection):
                 text = line[:-1].decode()
             except UnicodeDecodeError:
                 raise MessageError(500, "5.5.2", "the command is not UTF-8") from None
-            word, _, argument = text.partition(" ")
-            verb = word.upper() if word.isascii() else ""
+            verb, _, argument = text.partition(" ")
             command = self.COMMANDS.get(verb)
             if command is None:
-                raise self._unknown(word, verb)
+                word, verb = verb, verb.upper() if verb.isascii() else ""
+                command = self.COMMANDS.get(verb)
+                if command is None:
+                    raise self._unknown(word, verb)
             if self._tls_first and verb not in _BEFORE_TLS:
                 raise MessageError(530, "5.7.0", "send STARTTLS first (require_tls)")
             work = command(self, argument.strip(" ") or None)
@@ -189,7 +188,7 @@ class Session(Connection):
         self._progress = True
         return line.removesuffix(b"\r") if end < limit else None
 
-    def _may_be_long(self, line: bytes) -> bool:
+    def _may_be_long(self, line: bytearray) -> bool:
         # RFC 4954 3: with AUTH, an AUTH command may be 12,288 octets long.
         return len(line) < self._longest_command and line[:5].upper() == b"AUTH "
 
