@@ -6,9 +6,12 @@
     ├── SpoolError             the spool cannot do what was asked; nothing was changed
     │   ├── SpoolLocked            another engine holds it; names its pid
     │   ├── SpoolFull              less than min_free is left on its disk
+    │   ├── OutboxAway             the process that has the outbox is being started again
     │   ├── NotKept                this one thing cannot be kept, whatever the disk does
     │   ├── NotOut                 a delivery was settled that nobody had pulled: a bug of the caller's
     │   └── SpoolUnusable          wrong schema version, unwritable folder, damaged file
+    ├── BusError               another process of the engine refused or failed
+    │   └── BusLost                it ended before it answered: what was asked may have been done
     ├── ListenError            an address of a listener cannot be bound; names it and the reason
     ├── EventLogError          a log file cannot be had; names the file and what to do
     ├── ProtocolError          the peer broke the protocol, or we were about to
@@ -74,6 +77,10 @@ class SpoolFull(SpoolError):  # noqa: N818 - a state, named as the operator meet
     """Less than min_free is left on the spool's disk: no message is accepted, deliveries go on."""
 
 
+class OutboxAway(SpoolError):  # noqa: N818 - a state, and it passes
+    """The process that keeps the outbox is not there for the moment: its rows are safe and are read when it is back."""
+
+
 class NotKept(SpoolError):  # noqa: N818 - a state of a change
     """The spool takes other changes and not this one: it is at fault itself, or a row that it is about is."""
 
@@ -88,6 +95,14 @@ class NotOut(SpoolError):  # noqa: N818 - a state of a delivery
 
 class SpoolUnusable(SpoolError):  # noqa: N818 - a state, named as the operator meets it
     """The spool cannot be opened: schema version, rights or damage; the text says which and what to do."""
+
+
+class BusError(McmtError):
+    """Another process of this engine could not do what it was asked."""
+
+
+class BusLost(BusError):  # noqa: N818 - a state of the connection
+    """The other process ended before it answered: what was asked was done, or was not."""
 
 
 class ListenError(McmtError):

@@ -13,7 +13,7 @@ from mcmt.cli.common import address, config_option, find_file
 from mcmt.cli.diagnostics import set_up_diagnostics
 
 if TYPE_CHECKING:
-    from mcmt.app import App
+    from mcmt.app.serve import Runnable
 
 
 @click.command()
@@ -37,9 +37,9 @@ def serve(config: Path | None) -> None:
     uvloop.run(app.serve(app.App(loaded.settings, channels), _announce))
 
 
-def _announce(app: App) -> None:
+def _announce(app: Runnable) -> None:
     settings = app.settings
-    for host, port in app.listener.addresses:
+    for host, port in app.addresses:
         click.echo(f"SMTP on {address(host, port)}")
     click.echo(f"spool {settings.spool.path}, control socket {settings.control_socket}")
     for logger in (*settings.channel_loggers, *settings.mainlog, *settings.rejectlog):

@@ -58,7 +58,10 @@ def _write_json(engine: bytes, domains: Iterator[bytes]) -> None:
 def _write_engine(engine: EngineStatus) -> None:
     listening = ", ".join(address(host, port) for host, port in engine.addresses)
     lag = f"the oldest line waits since {span(engine.outbox_lag)}" if engine.outbox_lag >= 1 else "up to date"
-    click.echo(f"mcmt {engine.version}, pid {engine.pid}, up {span(engine.uptime)}, {engine.config}")
+    workers = f", {len(engine.workers)} workers" if len(engine.workers) > 1 else ""
+    click.echo(f"mcmt {engine.version}, pid {engine.pid}{workers}, up {span(engine.uptime)}, {engine.config}")
+    for missing in engine.missing:
+        click.echo(f"{missing}: what it holds is not counted here")
     click.echo(f"SMTP   {listening or 'not listening'}; clients: {engine.sessions}")
     click.echo(f"spool  {engine.spool}; queued: {engine.queued}, in memory: {engine.resident}")
     click.echo(f"logs   {lag}")

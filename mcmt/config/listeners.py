@@ -27,6 +27,7 @@ def read_listeners(
     channels: Channels,
     domains: Mapping[str, DomainSettings],
     check_listen: CheckListen | None = None,
+    workers: int = 1,
 ) -> tuple[tuple[ListenSettings, ...], IntakeSettings]:
     """Every address that is right, and what holds over all of them; what is wrong is noted in *checker*."""
     listener = checker.mapping((_STANZA,), checker.data.get(_STANZA))
@@ -52,7 +53,7 @@ def read_listeners(
                 checker.fault(path, f"{other} already takes this address and port; keep one of the two", key=True)
         found[address] = settings
         _check_security(checker, path, settings, frozenset(wrong), check_listen)
-        _check_sizes(checker, path, settings, intake)
+        _check_sizes(checker, path, settings, intake, workers)
         _warn(checker, path, settings, channels, domains)
     return tuple(found.values()), intake
 
@@ -120,13 +121,15 @@ def _check_security(
         note((*path, finding.option), finding.text)
 
 
-def _check_sizes(checker: Checker, path: Path, listen: ListenSettings, intake: IntakeSettings) -> None:
+def _check_sizes(checker: Checker, path: Path, listen: ListenSettings, intake: IntakeSettings, workers: int) -> None:
     needed = INTAKE_COPIES * listen.max_message_size
-    if needed > intake.max_intake_bytes:
+    if needed > intake.max_intake_bytes // workers:
+        among = f" for {workers} workers" if workers > 1 else ""
         checker.fault(
             (*path, "max_message_size"),
             f"a message of {listen.max_message_size} bytes needs {needed} bytes of memory, and "
-            f"esmtp_listener.max_intake_bytes is {intake.max_intake_bytes}, so that it would never fit; change one",
+            f"esmtp_listener.max_intake_bytes is {intake.max_intake_bytes}{among}, "
+            "so that it would never fit; change one",
         )
 
 

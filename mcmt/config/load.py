@@ -6,6 +6,7 @@ own options comes from the channel (mcmt/config/channel_schema.py).
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -31,6 +32,10 @@ PLACES = ("config/mcmt.yaml", "/etc/mcmt/mcmt.yaml")
 _STANZAS = frozenset({"spool", "control", "esmtp_listener", "domain", MAIN})
 _SOCKET_NAME = 64
 """Bytes of the control socket's own name. Its folder's path may be of any length (mcmt/control/unix_socket.py)."""
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0))
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -68,15 +73,18 @@ def load(
     check_listen: CheckListen | None = None,
     open_files: bool = True,
     full_hostname: Callable[[], str] = socket.getfqdn,
+    processors: Callable[[], int] = _processors,
+    content: bytes | None = None,
 ) -> Loaded:
     """Read *file*. Raises ConfigError with all its faults, in the order of their places.
 
     *check_format* raises ValueError for a log format that cannot be used. *full_hostname* is asked when the file has no
     ``hostname``. *check_listen* says what it found in the files that an address names. Without *open_files* nobody
-    looks into certificates, keys and users: for commands that only want to know where things are.
+    looks into certificates, keys and users: for commands that only want to know where things are. *content*: of the
+    file as somebody has read it before. *processors*: how many there are, for ``workers: auto``.
     """
     try:
-        content = file.read_bytes()
+        content = file.read_bytes() if content is None else content
     except OSError as error:
         raise ConfigError((Fault(str(file), "", f"cannot be read: {error.strerror}"),)) from error
     if faults := _collisions(channels):
@@ -88,7 +96,14 @@ def load(
     for reading in document.readings:
         checker = Checker(reading, str(file), base)
         settings = _settings(
-            checker, file, channels, check_format, check_listen if open_files else None, open_files, full_hostname
+            checker,
+            file,
+            channels,
+            check_format,
+            check_listen if open_files else None,
+            open_files,
+            full_hostname,
+            processors,
         )
         if settings is not None:
             loaded = Loaded(settings, _in_order(checker.warnings), _in_order(checker.findings))
@@ -106,17 +121,19 @@ def _settings(
     check_listen: CheckListen | None,
     open_files: bool,
     full_hostname: Callable[[], str],
+    processors: Callable[[], int],
 ) -> Settings | None:
     data = checker.data
     _check_names(checker, channels)
     root, _ = checker.validate(
         RootStanza, {name: value for name, value in data.items() if name in RootStanza.model_fields}, lambda loc: loc
     )
+    workers = 1 if root is None else root.workers or processors()
     spool, _ = checker.stanza(SpoolStanza, ("spool",), data.get("spool"))
     control, _ = checker.stanza(ControlStanza, ("control",), data.get("control"))
     domains = read_domains(checker, channels, open_files, root.hostname if root else None)
     check_bounce_routes(checker, channels, domains)
-    listen, intake = read_listeners(checker, channels, domains, check_listen)
+    listen, intake = read_listeners(checker, channels, domains, check_listen, workers)
     spool_path = tidy(spool.path if spool else checker.base)
     loggers = read_loggers(checker, channels, domains, spool_path, check_format)
     control_socket = tidy((control and control.socket) or spool_path / "control.sock")
@@ -127,7 +144,7 @@ def _settings(
     return Settings(
         file=file,
         hostname=root.hostname or full_hostname(),
-        workers=root.workers,
+        workers=workers,
         spool=SpoolSettings(path=spool_path, min_free=spool.min_free),
         listen=listen,
         intake=intake,

@@ -42,12 +42,11 @@ def _host_name(value: str) -> str:
     return value
 
 
+MAX_WORKERS = 256
+
+
 def _workers(value: object) -> object:
-    if value == "auto":
-        return 1
-    if isinstance(value, int) and not isinstance(value, bool) and value > 1:
-        raise ValueError("more than one worker is not available in this version; give 1 or auto")
-    return value
+    return None if value == "auto" else value
 
 
 def _retries(value: object) -> object:
@@ -127,7 +126,7 @@ class RootStanza(OptionsModel):
 
     hostname: HostName | None = None
     """None: the machine's full name."""
-    workers: Annotated[int, BeforeValidator(_workers), Field(ge=1)] = 1
+    workers: Annotated[Annotated[int, Field(ge=1, le=MAX_WORKERS)] | None, BeforeValidator(_workers)] = 1
     max_deliveries_per_message: Count = _default(Settings, "max_deliveries_per_message")
     max_resident_messages: Count = _default(Settings, "max_resident_messages")
     drain_timeout: Seconds = _default(Settings, "drain_timeout")

@@ -151,3 +151,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def domain(self, name: str) -> DomainSettings | None:
         """The stanza that applies to a routing domain: its own, else ``*``."""
         return self.domains.get(name) or self.domains.get("*")
+
+    def connections_of(self, stanza: str) -> int:
+        """``max_outbound_connections`` of the stanza of that name; 0 where there is none."""
+        domain = self.domains.get(stanza)
+        return 0 if domain is None else domain.max_outbound_connections

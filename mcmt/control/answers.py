@@ -1,12 +1,13 @@
-"""What the engine answers to each request: items, made as they are sent.
+"""What the engine answers to each request: items, made as they are sent, over all its shards.
 
-Rules: an action is carried out before its answer; a listing holds one page in memory.
+Rules: an action is carried out by every shard before its answer; a listing holds one page of each shard in memory.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
 import msgspec
@@ -15,55 +16,47 @@ import mcmt
 from mcmt.clock import Clock
 from mcmt.config.settings import Settings
 from mcmt.control.protocol import Action, DomainStatus, EngineStatus, Queue, Resume, Retry, Show, Status, Suspend
-from mcmt.spool.port import Backlog, Entry, Spool
+from mcmt.control.station import Station
+from mcmt.errors import ControlError
+from mcmt.spool.port import Entry
 
 PAGE = 500
 """Entries of a listing read at a time."""
 
-
-class Engine(Protocol):
-    """What is asked of the engine."""
-
-    def snapshot(self) -> list[dict[str, object]]:
-        """One mapping a domain, with names of DomainStatus."""
-
-    @property
-    def resident(self) -> int:
-        """Deliveries in memory."""
-
-    def suspend(self, domain: str, reason: str) -> None:
-        """Send nothing to *domain*. Raises ControlError."""
-
-    def resume(self, domain: str, *, trust: bool = False) -> None:
-        """Send to it again. Raises ControlError."""
-
-    def retry(self, domain: str) -> None:
-        """Try now what waits. Raises ControlError."""
-
-    def suspended(self) -> Mapping[str, object]:
-        """The domains suspended by hand."""
+_GRAVITY = ("idle", "up", "no stanza", "down")
+"""States of a domain, the one that is told last where shards differ; past them, why it is suspended."""
 
 
-class Listener(Protocol):
-    """What is asked of the SMTP listener."""
+class Front(Protocol):
+    """What is asked of the process that clients of the engine see."""
 
     @property
     def addresses(self) -> Sequence[tuple[str, int]]:
-        """Host and port of every socket."""
+        """Host and port of every SMTP socket."""
 
     @property
     def sessions(self) -> int:
-        """Clients connected."""
+        """SMTP clients connected."""
+
+    @property
+    def stations(self) -> Sequence[Station]:
+        """Every shard, with its engine."""
+
+    @property
+    def workers(self) -> Sequence[int]:
+        """Pids of the processes that deliver."""
+
+    @property
+    def missing(self) -> Sequence[str]:
+        """Why some shards are not among them at the moment: one text each."""
 
 
 class Answers:
     """Answers for one engine, which has been up since this was made."""
 
-    def __init__(self, settings: Settings, spool: Spool, engine: Engine, listener: Listener, clock: Clock) -> None:
+    def __init__(self, settings: Settings, front: Front, clock: Clock) -> None:
         self._settings = settings
-        self._spool = spool
-        self._engine = engine
-        self._listener = listener
+        self._front = front
         self._clock = clock
         self._started = clock.monotonic()
 
@@ -80,74 +73,103 @@ class Answers:
                 return self._act(request)
 
     async def _status(self) -> AsyncIterator[EngineStatus | DomainStatus]:
-        backlogs = {backlog.domain: backlog for backlog in await self._spool.backlog()}
-        waiting = await self._spool.read_outbox(0, 1)
-        quarantined = await self._spool.quarantined()
-        now = self._clock.time()
-        settings = self._settings
+        missing = tuple(self._front.missing)
+        seen = await asyncio.gather(*(station.look() for station in self._front.stations))
+        settings, now = self._settings, self._clock.time()
+        by_domain: dict[str, list[DomainStatus]] = {}
+        for one in seen:
+            for domain in one.domains:
+                by_domain.setdefault(domain.domain, []).append(domain)
+        merged = [_merge(by_domain[name]) for name in sorted(by_domain)]
+        oldest = min((one.outbox_oldest for one in seen if one.outbox_oldest is not None), default=now)
         yield EngineStatus(
             version=mcmt.__version__,
             pid=os.getpid(),
             uptime=self._clock.monotonic() - self._started,
             config=str(settings.file.absolute()),
-            addresses=tuple((host, port) for host, port in self._listener.addresses),
-            sessions=self._listener.sessions,
+            addresses=tuple((host, port) for host, port in self._front.addresses),
+            sessions=self._front.sessions,
             spool=str(settings.spool.path),
-            queued=sum(backlog.deliveries for backlog in backlogs.values()),
-            resident=self._engine.resident,
-            quarantined=quarantined,
-            outbox_lag=max(0.0, now - waiting[0].events[0].time) if waiting and waiting[0].events else 0.0,
+            queued=sum(domain.queued for domain in merged),
+            resident=sum(one.resident for one in seen),
+            quarantined=sum(one.quarantined for one in seen),
+            outbox_lag=max(0.0, now - oldest),
+            workers=tuple(self._front.workers),
+            missing=missing,
         )
-        active = {str(domain["domain"]): domain for domain in self._engine.snapshot()}
-        for name in sorted(active.keys() | backlogs.keys() | self._engine.suspended().keys()):
-            held = _held(backlogs.get(name), now)
-            yield msgspec.convert({**(active.get(name) or self._resting(name)), **held}, DomainStatus)
-
-    def _resting(self, name: str) -> Mapping[str, object]:
-        """A domain of which the engine holds nothing in memory at the moment."""
-        stanza = self._settings.domain(name)
-        if stanza is None:
-            return {"domain": name, "state": "no stanza", "reason": "nothing under domain: names it any more"}
-        state = "suspended by hand" if name in self._engine.suspended() else "idle"
-        return {"domain": name, "channel": stanza.delivery_method, "route": str(stanza.routes[0]), "state": state}
+        for domain in merged:
+            yield domain
 
     async def _act(self, request: Action) -> AsyncIterator[DomainStatus]:
-        match request:
-            case Suspend():
-                self._engine.suspend(request.domain, request.reason)
-            case Resume():
-                self._engine.resume(request.domain, trust=request.trust)
-            case Retry():
-                self._engine.retry(request.domain)
-        backlogs = await self._spool.backlog(request.domain)
-        active = {str(domain["domain"]): domain for domain in self._engine.snapshot()}
-        held = _held(next(iter(backlogs), None), self._clock.time())
-        status = {**(active.get(request.domain) or self._resting(request.domain)), **held}
-        yield msgspec.convert(status, DomainStatus)
+        stations = self._all_stations()
+        # The first one's refusal is the answer: what it does not know, the others do not know either.
+        first = await stations[0].act(request, tell=True)
+        others = await asyncio.gather(*(station.act(request, tell=False) for station in stations[1:]))
+        yield _merge([first, *others])
 
     async def _queue(self, request: Queue) -> AsyncIterator[Entry]:
-        after, left = 0, request.limit
-        while left is None or left > 0:
-            wanted = PAGE if left is None else min(PAGE, left)
-            page = await self._spool.browse(request.domain, after, wanted)
-            for _, entry in page:
-                yield entry
-            if len(page) < wanted:
-                return
-            after = page[-1][0]
-            left = None if left is None else left - len(page)
+        stations = self._all_stations()
+        wanted = PAGE if request.limit is None else min(PAGE, request.limit)
+        listings = [_Listing(station, request.domain, wanted) for station in stations]
+        await asyncio.gather(*(listing.read() for listing in listings))
+        left = request.limit
+        while (left is None or left > 0) and (listings := [listing for listing in listings if listing.entries]):
+            first = min(listings, key=_Listing.received) if len(listings) > 1 else listings[0]
+            yield first.entries.pop()
+            left = None if left is None else left - 1
+            if not first.entries and left != 0:
+                await first.read()
 
     async def _show(self, request: Show) -> AsyncIterator[Entry]:
-        for entry in await self._spool.find(request.id):
-            yield entry
+        for found in await asyncio.gather(*(station.find(request.id) for station in self._all_stations())):
+            for entry in found:
+                yield entry
+
+    def _all_stations(self) -> Sequence[Station]:
+        if missing := self._front.missing:
+            raise ControlError(f"{'; '.join(missing)}: try again in a moment")
+        return self._front.stations
 
 
-def _held(backlog: Backlog | None, now: float) -> Mapping[str, object]:
-    """What the spool says of a domain, with times from now."""
-    if backlog is None or not backlog.deliveries:
-        return {}
-    return {
-        "queued": backlog.deliveries,
-        "oldest": None if backlog.oldest is None else max(0.0, now - backlog.oldest),
-        "next_due": None if backlog.next_due is None else max(0.0, backlog.next_due - now),
-    }
+class _Listing:
+    """One shard's part of a listing, a page at a time."""
+
+    def __init__(self, station: Station, domain: str | None, wanted: int) -> None:
+        self._station = station
+        self._domain = domain
+        self._wanted = wanted
+        self._after = 0
+        self._ended = False
+        self.entries: list[Entry] = []
+        """Read and not told yet, the next one last."""
+
+    def received(self) -> float:
+        """When the next one was received."""
+        return self.entries[-1].received
+
+    async def read(self) -> None:
+        """Read the next page, if there is one."""
+        if self._ended:
+            return
+        page = await self._station.page(self._domain, self._after, self._wanted)
+        self._ended = len(page) < self._wanted
+        if page:
+            self._after = page[-1][0]
+        self.entries = [entry for _, entry in reversed(page)]
+
+
+def _merge(parts: Sequence[DomainStatus]) -> DomainStatus:
+    """One domain over all shards: counts together, the state of the one that fares worst."""
+    if len(parts) == 1:
+        return parts[0]
+    worst = max(parts, key=lambda part: _GRAVITY.index(part.state) if part.state in _GRAVITY else len(_GRAVITY))
+    return msgspec.structs.replace(
+        worst,
+        connections=sum(part.connections for part in parts),
+        in_flight=sum(part.in_flight for part in parts),
+        ready=sum(part.ready for part in parts),
+        held=sum(part.held for part in parts),
+        queued=sum(part.queued for part in parts),
+        oldest=max((part.oldest for part in parts if part.oldest is not None), default=None),
+        next_due=min((part.next_due for part in parts if part.next_due is not None), default=None),
+    )

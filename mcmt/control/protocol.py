@@ -151,6 +151,10 @@ class EngineStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Spool rows that could not be read."""
     outbox_lag: float
     """Seconds that the oldest event has waited for its line in the logs; 0: none waits."""
+    workers: tuple[int, ...] = ()
+    """Pids of the processes that deliver."""
+    missing: tuple[str, ...] = ()
+    """Workers that are not there at the moment, and why; what they hold is not counted."""
 
 
 class DomainStatus(msgspec.Struct, frozen=True, kw_only=True):

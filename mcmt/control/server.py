@@ -16,11 +16,10 @@ from typing import cast
 import mcmt
 from mcmt.clock import Clock
 from mcmt.config.settings import Settings
-from mcmt.control.answers import Answers, Engine, Listener
+from mcmt.control.answers import Answers, Front
 from mcmt.control.protocol import MAX_LINE, PROTOCOL, Failed, Hello
 from mcmt.control.session import EventLog, Refused, Session
 from mcmt.control.unix_socket import bind_unix, unlink_if_same
-from mcmt.spool.port import Spool
 
 log = logging.getLogger(__name__)
 
@@ -33,14 +32,12 @@ class ControlServer:
     def __init__(
         self,
         settings: Settings,
-        spool: Spool,
-        engine: Engine,
-        listener: Listener,
+        front: Front,
         eventlog: EventLog,
         clock: Clock,
     ) -> None:
         self._path = settings.control_socket
-        self._answers = Answers(settings, spool, engine, listener, clock)
+        self._answers = Answers(settings, front, clock)
         self._eventlog = eventlog
         self._ledger = settings.mainlog[0].name
         self._clients: set[asyncio.Task[None]] = set()

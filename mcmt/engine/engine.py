@@ -17,6 +17,7 @@ from mcmt.clock import Clock, Timer
 from mcmt.config.settings import DomainSettings, Settings
 from mcmt.engine.bouncer import Bouncer
 from mcmt.engine.leases import Leases
+from mcmt.engine.lender import Lender, Lending
 from mcmt.engine.mismatch_guard import MismatchGuard
 from mcmt.engine.queue import DomainQueue
 from mcmt.engine.residency import Residency
@@ -50,7 +51,9 @@ class Engine:
         clock: Clock,
         random: Callable[[], float],
         random_bits: Callable[[int], int] = secrets.randbits,
+        lender: Lending | None = None,
     ) -> None:
+        """*lender*: who lends connections to all engines of the machine; None: this is the only one."""
         self._settings = settings
         self._channels = channels
         self._states = {name: state(name) for name in channels}
@@ -59,13 +62,14 @@ class Engine:
         self._shared = Shared(
             spool,
             Settler(spool),
-            Residency(settings.max_resident_messages),
+            Residency(settings.max_resident_messages // settings.workers),
             clock,
             SteadyTime(clock),
             random,
         )
         self._bouncer = Bouncer(settings, spool, channels, clock, random_bits)
         self._queues: dict[str, DomainQueue] = {}
+        self._lender = lender or Lender(settings.connections_of, clock)
         self._leases: dict[str, Leases] = {}
         self._guards: dict[str, MismatchGuard] = {}
         self._homeless: set[str] = set()
@@ -98,18 +102,22 @@ class Engine:
         """What ``mcmt status`` says of every domain that has something to do."""
         return [self._queues[domain].snapshot() for domain in sorted(self._queues)]
 
-    def suspend(self, domain: str, reason: str) -> None:
-        """Stop sending to *domain* until it is resumed, also over restarts. Raises ControlError."""
+    def suspend(self, domain: str, reason: str, *, tell: bool = True) -> None:
+        """Stop sending to *domain* until it is resumed, also over restarts. Raises ControlError.
+
+        *tell*: the logs; one engine of the machine does.
+        """
         self._known(domain)
         self._suspensions.add(domain, reason, self._clock.time())
         if queue := self._queues.get(domain):
             queue.suspend(reason)
-        self._tell(domain, "suspended", f"by hand: {reason}")
+        if tell:
+            self._tell(domain, "suspended", f"by hand: {reason}")
 
-    def resume(self, domain: str, *, trust: bool = False) -> None:
+    def resume(self, domain: str, *, trust: bool = False, tell: bool = True) -> None:
         """Send to *domain* again, whatever suspended it; *trust*: believe whom it refuses. Raises ControlError."""
         self._refuse_if_configured(self._known(domain), domain)
-        if self._suspensions.remove(domain):
+        if self._suspensions.remove(domain) and tell:
             self._tell(domain, "resumed", "by hand")
         if queue := self._queues.get(domain) or self._queue_for(domain):
             queue.resume(trust=trust)
@@ -170,7 +178,7 @@ class Engine:
                 )
             return None
         method = settings.delivery_method
-        leases = self._leases.setdefault(settings.name, Leases(settings.max_outbound_connections))
+        leases = self._leases.setdefault(settings.name, Leases(settings.name, self._lender))
         guard = self._guards.pop(domain, None) or MismatchGuard(self._clock)
         queue = DomainQueue(domain, settings, self._channels[method], self._states[method], leases, guard, self._shared)
         if suspension := self._suspensions.of(domain):
@@ -188,6 +196,8 @@ class Engine:
             queue.tick()
             if queue.idle:
                 self._forget(domain)
+        for leases in self._leases.values():
+            leases.tidy()
         self._bouncer.tick()
         if self._expiring is None and not self._shared.settler.stuck:
             self._expiring = asyncio.get_running_loop().create_task(self._expire(), name="expire")

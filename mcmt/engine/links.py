@@ -114,11 +114,11 @@ class Links:
         self._opening = asyncio.get_running_loop().create_task(self._open(link), name="connect")
         return None
 
-    def spare(self) -> bool:
+    def spare(self, *, busy: bool = False) -> bool:
         """See mcmt.engine.leases.Borrower."""
         for link in self.all:
-            if link.usable and not link.in_flight:
-                link.close(0.0)
+            if link.usable and (busy or not link.in_flight):
+                link.close(UNTIL_ANSWERED if busy else 0.0)
                 return True
         return False
 

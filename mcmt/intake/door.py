@@ -34,14 +34,75 @@ class Stoppable(Protocol):
         """End now."""
 
 
-class Sessions:
-    """The sessions over all addresses of the listener: how many there may be, in all and from one client."""
+class Admission(Protocol):
+    """Who may have a session, and for how many it holds."""
+
+    def admit(self, address: str) -> MessageError | None:
+        """One more, from *address* (``client_of``); or what it is told when it is one too many."""
+
+    def left(self, address: str) -> None:
+        """One that was admitted has gone."""
+
+
+class SessionLimits:
+    """How many sessions there may be, in all and from one client."""
 
     def __init__(self, settings: IntakeSettings, clock: Clock) -> None:
         self._settings = settings
-        self._members: dict[Stoppable, str] = {}
         self._per_address: Counter[str] = Counter()
         self._reminder = Reminder(clock)
+        self.count = 0
+
+    def admit(self, address: str) -> MessageError | None:
+        """See Admission."""
+        settings = self._settings
+        if self.count >= settings.max_connections:
+            # RFC 3463: X.3.2, the system is not accepting network messages.
+            text = f"{settings.max_connections} connections are open, no more are taken (max_connections)"
+            return self._turn_away(address, "4.3.2", text)
+        if self._per_address[address] >= settings.max_connections_per_address:
+            text = (
+                f"{settings.max_connections_per_address} connections are open from your address, no more are taken "
+                "(max_connections_per_address)"
+            )
+            return self._turn_away(address, "4.7.0", text)
+        self.count += 1
+        self._per_address[address] += 1
+        return None
+
+    def left(self, address: str) -> None:
+        """See Admission."""
+        self.count -= 1
+        self._per_address[address] -= 1
+        if not self._per_address[address]:
+            del self._per_address[address]
+
+    def _turn_away(self, address: str, enhanced: str, text: str) -> MessageError:
+        if times := self._reminder.count():
+            log.warning("%d connections turned away, the last one from %s: %s", times, address, text)
+        return MessageError(421, enhanced, f"{text}; try again later")
+
+
+class Refusing:
+    """Admits nobody: for a connection that another process has refused already."""
+
+    def __init__(self, refusal: MessageError) -> None:
+        self._refusal = refusal
+
+    def admit(self, address: str) -> MessageError:  # noqa: ARG002 - the protocol's
+        """See Admission."""
+        return self._refusal
+
+    def left(self, address: str) -> None:
+        """See Admission."""
+
+
+class Sessions:
+    """The sessions over all addresses of the listener."""
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        self._members: dict[Stoppable, str] = {}
         self.on_empty: Callable[[], None] | None = None
         """Called when the last one has gone."""
 
@@ -53,34 +114,17 @@ class Sessions:
 
     def admit(self, session: Stoppable, address: str) -> MessageError | None:
         """Take one more, from *address* (``client_of``); or what it is told when it is one too many."""
-        settings = self._settings
-        if len(self._members) >= settings.max_connections:
-            # RFC 3463: X.3.2, the system is not accepting network messages.
-            text = f"{settings.max_connections} connections are open, no more are taken (max_connections)"
-            return self._turn_away(address, "4.3.2", text)
-        if self._per_address[address] >= settings.max_connections_per_address:
-            text = (
-                f"{settings.max_connections_per_address} connections are open from your address, no more are taken "
-                "(max_connections_per_address)"
-            )
-            return self._turn_away(address, "4.7.0", text)
-        self._members[session] = address
-        self._per_address[address] += 1
-        return None
-
-    def _turn_away(self, address: str, enhanced: str, text: str) -> MessageError:
-        if times := self._reminder.count():
-            log.warning("%d connections turned away, the last one from %s: %s", times, address, text)
-        return MessageError(421, enhanced, f"{text}; try again later")
+        refusal = self._admission.admit(address)
+        if refusal is None:
+            self._members[session] = address
+        return refusal
 
     def discard(self, session: Stoppable) -> None:
         """It has gone, or was never in."""
         address = self._members.pop(session, None)
         if address is None:
             return
-        self._per_address[address] -= 1
-        if not self._per_address[address]:
-            del self._per_address[address]
+        self._admission.left(address)
         if not self._members and self.on_empty is not None:
             self.on_empty()
 

@@ -1,6 +1,6 @@
 """The SMTP listener: every address of ``esmtp_listener.listen``, on the running event loop.
 
-Rules: sockets are made by ``bind_sockets`` or handed in by whoever bound them; a stop lets a message that is being
+Rules: where another process listens, its connections are handed in (``take``); a stop lets a message that is being
 received come to its end. It must not know the commands (smtp.py) nor what is kept (reception.py).
 """
 
@@ -10,23 +10,23 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from mcmt.channel.port import Channel
 from mcmt.clock import Clock
 from mcmt.config.settings import ListenSettings, Settings
-from mcmt.errors import ListenError
+from mcmt.errors import ListenError, MessageError
 from mcmt.intake import limits
 from mcmt.intake.connection import make_template
-from mcmt.intake.door import Door, Sessions
+from mcmt.intake.door import Admission, Door, Refusing, SessionLimits, Sessions
 from mcmt.intake.failures import FailureBudget
 from mcmt.intake.logins import Logins, PasswordThread
 from mcmt.intake.memory import IntakeMemory
 from mcmt.intake.reception import Reception
 from mcmt.intake.security import AUTH
 from mcmt.intake.smtp import SmtpSession, tell_extensions
-from mcmt.intake.sockets import bind_sockets
+from mcmt.intake.sockets import bind_all
 from mcmt.intake.tls import CertificateFiles, reason_of
 from mcmt.intake.users import UsersFile
 from mcmt.spool.port import Spool
@@ -42,19 +42,20 @@ class SmtpListener:
         spool: Spool,
         clock: Clock,
         random_bits: Callable[[int], int],
-        bound: Sequence[Sequence[socket.socket]] | None = None,
+        admission: Admission | None = None,
     ) -> None:
-        """*bound*: sockets that listen already, one sequence for each of ``settings.listen``; None: bind at start."""
+        """*admission*: who may have a session, where another process listens and hands connections in (``take``)."""
         self._hostname = settings.hostname
         self._listen = settings.listen
         self._intake = settings.intake
         self._reception = Reception(settings, channels, spool, clock, random_bits)
         self._clock = clock
         self._random_bits = random_bits
-        self._bound = bound
+        self._listens = admission is None
+        self._doors: list[Door] = []
         self._servers: list[asyncio.Server] = []
-        self._sessions = Sessions(settings.intake, clock)
-        self._memory = IntakeMemory(settings.intake.max_intake_bytes)
+        self._sessions = Sessions(admission or SessionLimits(settings.intake, clock))
+        self._memory = IntakeMemory(settings.intake.max_intake_bytes // settings.workers)
         self._passwords: PasswordThread | None = None
         self.addresses: tuple[tuple[str, int], ...] = ()
         """Host and port of every socket, once started."""
@@ -75,20 +76,10 @@ class SmtpListener:
         logging.getLogger("mail.log").setLevel(logging.WARNING)
         certificates = [_load_certificate(listen) for listen in self._listen]
         logins = self._read_users()
-        bound: list[Sequence[socket.socket]] = list(self._bound or ())
-        if self._bound is None:
-            try:
-                for listen in self._listen:
-                    bound.append(bind_sockets(listen))  # noqa: PERF401 - what was bound is closed when one fails
-            except BaseException:
-                for sockets in bound:
-                    for listening in sockets:
-                        listening.close()
-                raise
         loop = asyncio.get_running_loop()
         template = make_template(self._hostname, loop)
-        addresses = []
-        for listen, certificate, sockets in zip(self._listen, certificates, bound, strict=True):
+        bound = bind_all(self._listen) if self._listens else []
+        for listen, certificate in zip(self._listen, certificates, strict=True):
             size = listen.max_message_size
             door = Door(
                 self._hostname,
@@ -106,6 +97,9 @@ class SmtpListener:
                 tell_extensions(self._hostname, size, AUTH if listen.users_file else None),
                 template,
             )
+            self._doors.append(door)
+        addresses = []
+        for door, sockets in zip(self._doors, bound, strict=False):
             for listening in sockets:
                 addresses.append(listening.getsockname()[:2])
                 server = await loop.create_server(
@@ -115,6 +109,17 @@ class SmtpListener:
                 )
                 self._servers.append(server)
         self.addresses = tuple(addresses)
+
+    async def take(self, number: int, connected: socket.socket, refusal: MessageError | None) -> None:
+        """Begin a session on a connection that came to address *number* of ``settings.listen``.
+
+        *refusal*: what the client is told instead. Raises OSError: the client has gone already.
+        """
+        door = self._doors[number]
+        if refusal is not None:
+            door = door._replace(sessions=Sessions(Refusing(refusal)))
+        loop = asyncio.get_running_loop()
+        await loop.connect_accepted_socket(lambda: SmtpSession(door, loop), connected)
 
     async def drain(self, limit: float) -> None:
         """Stop accepting; let messages that are being received come to their end, for up to *limit* seconds."""

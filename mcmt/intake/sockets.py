@@ -1,4 +1,4 @@
-"""Listening sockets, made apart from whoever accepts on them: a supervisor binds once, its workers inherit.
+"""Listening sockets, made apart from whoever accepts on them.
 
 Rules: a socket returned is listening already: with SO_REUSEADDR two processes could bind the same port, and only
 listen(2) tells them apart. IPv6 sockets are IPv6 only, so that "0.0.0.0" and "::" stand beside each other.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from mcmt.config.settings import ListenSettings
@@ -25,6 +25,20 @@ _ADVICE: Mapping[int, str] = MappingProxyType(
     }
 )
 _PORT_TRIES = 8
+
+
+def bind_all(listen: Sequence[ListenSettings]) -> list[list[socket.socket]]:
+    """``bind_sockets`` of each address. Raises ListenError, with none left open."""
+    bound: list[list[socket.socket]] = []
+    try:
+        for one in listen:
+            bound.append(bind_sockets(one))  # noqa: PERF401 - what was bound is closed when one fails
+    except BaseException:
+        for sockets in bound:
+            for listening in sockets:
+                listening.close()
+        raise
+    return bound
 
 
 def bind_sockets(listen: ListenSettings) -> list[socket.socket]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
+import time
 from pathlib import Path
 
 from mcmt.errors import SpoolLocked, SpoolUnusable
@@ -17,6 +18,8 @@ from mcmt.errors import SpoolLocked, SpoolUnusable
 FOLDER_MODE = 0o700
 FILE_MODE = 0o600
 _LOCK = "lock"
+_ORPHANS_END = 5.0
+_ORPHANS_LOOK = 0.02
 
 
 def prepare_folder(path: Path) -> None:
@@ -93,9 +96,9 @@ class FolderLock:
         create_file(path)
         handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _flock(handle)
         except BlockingIOError:
-            holder = os.read(handle, 32).decode("ascii", "replace").strip() or "unknown"
+            holder = _holder(handle) or "unknown"
             os.close(handle)
             raise SpoolLocked(
                 f"the spool {folder} is in use by another engine, pid {holder};"
@@ -112,6 +115,40 @@ class FolderLock:
             raise SpoolUnusable(f"cannot write {path}: {error.strerror}; free some space") from error
         return cls(handle)
 
+    @property
+    def handle(self) -> int:
+        """The descriptor. A process that inherits it holds the lock too, until its own end."""
+        return self._handle
+
     def release(self) -> None:
         """Let go."""
         os.close(self._handle)
+
+
+def _flock(handle: int) -> None:
+    """Take the lock. Raises BlockingIOError when another engine has it."""
+    until = time.monotonic() + _ORPHANS_END
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            # The workers of an engine that was killed hold its lock until they are gone too, which is a moment later.
+            if time.monotonic() > until or _lives(_holder(handle)):
+                raise
+            time.sleep(_ORPHANS_LOOK)
+        else:
+            return
+
+
+def _holder(handle: int) -> str:
+    return os.pread(handle, 32, 0).decode("ascii", "replace").strip()
+
+
+def _lives(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except (ValueError, OSError):
+        pass
+    return True

@@ -31,6 +31,7 @@ _ROWS = "SELECT row FROM delivery WHERE row > ?1 ORDER BY row LIMIT ?2"
 # sort all of the domain again.
 _ROWS_OF_DOMAIN = "SELECT row FROM delivery NOT INDEXED WHERE row > ?1 AND domain = ?3 ORDER BY row LIMIT ?2"
 _ROWS_OF_MESSAGE = "SELECT row, row + deliveries - 1 FROM message WHERE batch_id = ?"
+_KEPT = ("message", "delivery", "outbox", "report", "quarantine")
 
 
 class Listing:
@@ -68,6 +69,10 @@ class Listing:
         """How many rows are in quarantine."""
         count: int = self._connection.execute("SELECT count(*) FROM quarantine").get
         return count
+
+    def is_empty(self) -> bool:
+        """No message, no event, no report and nothing in quarantine."""
+        return not any(self._connection.execute(f"SELECT EXISTS (SELECT 1 FROM {table})").get for table in _KEPT)  # noqa: S608 - our own words
 
     def outbox(self, after: int, limit: int) -> tuple[list[OutboxRow], list[Damaged]]:
         """Rows past a sequence, and those that cannot be read."""

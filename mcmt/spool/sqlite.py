@@ -11,6 +11,7 @@ not decide anything about deliveries: when they are due again is the engine's wo
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -39,7 +40,8 @@ from mcmt.spool.space import Space
 from mcmt.spool.transaction import Damaged
 
 SHARD = "shard-0.sqlite"
-"""The one shard of an engine without workers."""
+"""The first shard: the only one of an engine without workers."""
+_SHARD = re.compile(r"shard-(0|[1-9]\d*)\.sqlite").fullmatch
 
 _T = TypeVar("_T")
 
@@ -56,17 +58,19 @@ class SqliteSpool:
     """``mcmt.spool.port.Spool``, on one shard file."""
 
     @classmethod
-    async def open(cls, path: Path, clock: Clock | None = None, min_free: int = 0) -> SqliteSpool:
-        """Open the spool in folder *path*. *clock* only dates the events about rows that cannot be read.
+    async def open(
+        cls, path: Path, clock: Clock | None = None, min_free: int = 0, shard: int = 0, *, locked: bool = False
+    ) -> SqliteSpool:
+        """Open a shard of the spool in folder *path*. *clock* only dates the events about rows that cannot be read.
 
-        *min_free*: bytes of its disk that no new message may take.
+        *min_free*: bytes of its disk that no new message may take. *locked*: the caller holds the folder's lock.
         """
-        lock, writer, readers = await asyncio.to_thread(_open_files, path)
+        lock, writer, readers = await asyncio.to_thread(_open_files, path, shard_file(shard), locked)
         return cls(lock, writer, readers, clock or SystemClock(), Space(path, min_free))
 
     def __init__(
         self,
-        lock: FolderLock,
+        lock: FolderLock | None,
         writer: apsw.Connection,
         readers: tuple[apsw.Connection, ...],
         clock: Clock,
@@ -193,6 +197,10 @@ class SqliteSpool:
         found = await self._ask(self._listing_thread, self._listing.find, id)
         return [self._mark(row, entry) for row, entry in found]
 
+    async def is_empty(self) -> bool:
+        """Whether nothing at all is in the shard."""
+        return await self._ask(self._listing_thread, self._listing.is_empty)
+
     async def quarantined(self) -> int:
         """How many rows are in quarantine."""
         return await self._ask(self._listing_thread, self._listing.quarantined)
@@ -234,7 +242,8 @@ class SqliteSpool:
         self._log.close()
         self._listing.close()
         self._commits.close()
-        self._lock.release()
+        if self._lock is not None:
+            self._lock.release()
 
     # ---- small things
 
@@ -294,17 +303,39 @@ def _cannot_read(error: Exception) -> SpoolError:
     return SpoolError(f"cannot read the spool: {error!r}")
 
 
-def _open_files(path: Path) -> tuple[FolderLock, apsw.Connection, tuple[apsw.Connection, ...]]:
+def shard_file(number: int) -> str:
+    """The name of a shard's file."""
+    return f"shard-{number}.sqlite"
+
+
+def shards_in(folder: Path) -> list[int]:
+    """The numbers of the shards that a spool folder has."""
+    if not folder.is_dir():
+        return []
+    return sorted(int(match[1]) for entry in folder.iterdir() if (match := _SHARD(entry.name)))
+
+
+def remove_shard(folder: Path, number: int) -> None:
+    """Remove a closed shard's file, which must be empty."""
+    for suffix in ("-wal", "-shm", ""):
+        (folder / f"{shard_file(number)}{suffix}").unlink(missing_ok=True)
+    sync_folder(folder)
+
+
+def _open_files(
+    path: Path, name: str, locked: bool
+) -> tuple[FolderLock | None, apsw.Connection, tuple[apsw.Connection, ...]]:
     prepare_folder(path)
-    lock = FolderLock.acquire(path)
+    lock = None if locked else FolderLock.acquire(path)
     connections: list[apsw.Connection] = []
     try:
-        connections.append(open_writer(path / SHARD))
-        connections += [open_reader(path / SHARD) for _ in range(3)]
+        connections.append(open_writer(path / name))
+        connections += [open_reader(path / name) for _ in range(3)]
         sync_folder(path)
     except BaseException:
         for connection in connections:
             connection.close()
-        lock.release()
+        if lock is not None:
+            lock.release()
         raise
     return lock, connections[0], tuple(connections[1:])

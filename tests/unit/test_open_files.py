@@ -16,7 +16,8 @@ ROOT = Path(mcmt.__file__).parent.parent
 SCRIPT = """
 import logging, resource, sys
 from pathlib import Path
-from mcmt.app import load_channels, load_settings, raise_open_files
+from mcmt.app import load_channels, load_settings
+from mcmt.app.serve import raise_open_files
 
 logging.basicConfig(format="%(message)s")
 resource.setrlimit(resource.RLIMIT_NOFILE, (100, int(sys.argv[2])))

@@ -12,6 +12,7 @@ from typing import Any
 
 from mcmt.config.settings import DomainSettings, EventLogSettings, ListenSettings, Settings, SpoolSettings
 from mcmt.control.server import ControlServer
+from mcmt.control.station import LocalStation, Station
 from mcmt.errors import ControlError, EventLogError
 from mcmt.eventlog.rotation import Rotation
 from mcmt.message.event import Event
@@ -32,10 +33,10 @@ class StandInEngine:
         self.by_hand: dict[str, str] = {}
         self.retried: list[str] = []
 
-    def suspend(self, domain: str, reason: str) -> None:
+    def suspend(self, domain: str, reason: str, *, tell: bool = True) -> None:
         self.by_hand[domain] = reason
 
-    def resume(self, domain: str, *, trust: bool = False) -> None:
+    def resume(self, domain: str, *, trust: bool = False, tell: bool = True) -> None:
         if domain not in self.by_hand:
             raise ControlError(f"{domain} is not suspended")
         del self.by_hand[domain]
@@ -50,9 +51,14 @@ class StandInEngine:
         return self.domains
 
 
-class StandInListener:
+class StandInFront:
     addresses = (("127.0.0.1", 2525), ("::1", 2525))
     sessions = 3
+    workers = (4711,)
+    missing: Sequence[str] = ()
+
+    def __init__(self, *stations: Station) -> None:
+        self.stations = stations
 
 
 class StandInEventLog:
@@ -84,7 +90,8 @@ class Running:
         self.engine = StandInEngine()
         self.eventlog = StandInEventLog()
         self.clients: list[Peer] = []
-        self.server = ControlServer(settings(path), spool, self.engine, StandInListener(), self.eventlog, self.clock)
+        self.front = StandInFront(LocalStation(settings(path), spool, self.engine, self.clock))
+        self.server = ControlServer(settings(path), self.front, self.eventlog, self.clock)
 
     async def client(self) -> Peer:
         reader, writer = await asyncio.open_unix_connection(self.path)

@@ -10,7 +10,7 @@ import pytest
 
 from mcmt.config.settings import INTAKE_COPIES, IntakeSettings, ListenSettings
 from mcmt.intake import limits
-from mcmt.intake.door import Sessions, client_of
+from mcmt.intake.door import SessionLimits, Sessions, client_of
 from mcmt.intake.memory import IntakeMemory
 from mcmt.intake.pace import content_deadline
 from tests.unit.intake.conftest import Serve
@@ -103,7 +103,8 @@ def test_what_is_known_of_clients_is_forgotten_with_their_last_connection() -> N
         def drain(self) -> None: ...
         def abort(self) -> None: ...
 
-    sessions = Sessions(IntakeSettings(), HandClock())
+    limits = SessionLimits(IntakeSettings(), HandClock())
+    sessions = Sessions(limits)
     members = [Nothing() for _ in range(10)]
     for number, member in enumerate(members):
         assert sessions.admit(member, str(number % 3)) is None
@@ -111,7 +112,8 @@ def test_what_is_known_of_clients_is_forgotten_with_their_last_connection() -> N
         sessions.discard(member)
         sessions.discard(member)
     assert len(sessions) == 0
-    assert not sessions._per_address
+    assert not limits._per_address
+    assert limits.count == 0
 
 
 # -- time --------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import pytest
 
 from mcmt.clock import SystemClock, Timer
 from mcmt.config.settings import ListenSettings
-from mcmt.errors import ListenError
+from mcmt.errors import ListenError, MessageError
 from mcmt.intake.door import may_relay
 from mcmt.intake.listener import SmtpListener
 from mcmt.intake.sockets import bind_sockets
@@ -23,10 +23,10 @@ from tests.unit.intake.server import MCMT, ListSpool, make_channels, make_listen
 IDLE = ListenSettings(host=None, port=0).idle_timeout
 
 
-def make_listener(*listen: Any, bound: Any = None) -> SmtpListener:
+def make_listener(*listen: Any, admission: Any = None) -> SmtpListener:
     settings = msgspec.structs.replace(make_settings(), listen=listen)
     spool: Any = ListSpool()
-    return SmtpListener(settings, make_channels(), spool, SystemClock(), secrets.randbits, bound)
+    return SmtpListener(settings, make_channels(), spool, SystemClock(), secrets.randbits, admission)
 
 
 async def greeting(host: str, port: int) -> bytes:
@@ -90,15 +90,29 @@ async def test_every_ipv4_and_every_ipv6_address_stand_beside_each_other_on_one_
         one.close()
 
 
-async def test_sockets_bound_before_are_taken_over() -> None:
+async def test_connections_that_another_process_accepted_are_sessions_like_others() -> None:
+    left: list[str] = []
+
+    class Elsewhere:
+        def admit(self, address: str) -> None: ...
+        def left(self, address: str) -> None:
+            left.append(address)
+
     listen = make_listen()
-    bound = bind_sockets(listen)
-    address = bound[0].getsockname()
-    listener = make_listener(listen, bound=[bound])
+    [listening] = bind_sockets(listen)
+    listener = make_listener(listen, admission=Elsewhere())
     await listener.start()
-    assert listener.addresses == (address,)
-    assert (await greeting(*address)).startswith(b"220 ")
+    assert listener.addresses == (), "it listens nowhere itself"
+    address = listening.getsockname()
+    loop = asyncio.get_running_loop()
+    for refusal, word in ((None, b"220 "), (MessageError(421, "4.3.2", "no more"), b"421 4.3.2 no more")):
+        greeted = asyncio.ensure_future(greeting(*address))
+        connected, _ = await loop.sock_accept(listening)
+        await listener.take(0, connected, refusal)
+        assert (await greeted).startswith(word)
     await listener.drain(0.0)
+    listening.close()
+    assert left == ["127.0.0.1"], "who was refused was never in"
 
 
 async def test_an_address_in_use_is_named_and_nothing_stays_bound() -> None:

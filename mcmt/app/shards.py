@@ -1,0 +1,127 @@
+"""The shards that a process serves, each with an engine of its own.
+
+Its own shard takes what its listener accepts. Others are adopted: shards of workers that the configuration does not
+have any more. Nothing new goes into them; when one has become empty it is closed and its file removed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from mcmt.app.closing import Closing
+from mcmt.channel.port import Channel
+from mcmt.clock import Clock
+from mcmt.config.settings import Settings
+from mcmt.control.station import LocalStation
+from mcmt.engine.engine import Engine
+from mcmt.engine.lender import Lending
+from mcmt.errors import SpoolError
+from mcmt.spool.sqlite import SqliteSpool, remove_shard
+from mcmt.spool.state import StateStore
+
+log = logging.getLogger(__name__)
+
+LOOK = 2.0
+"""Seconds between two looks at whether an adopted shard is empty."""
+
+Retire = Callable[[int], Awaitable[None]]
+"""Told the number of a shard that is closed, before its file is removed."""
+
+
+class Shard(NamedTuple):
+    """One shard file and the engine that serves it."""
+
+    number: int
+    spool: SqliteSpool
+    engine: Engine
+    station: LocalStation
+
+
+class Shards:
+    """The shards of this process, its own first."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        channels: Mapping[str, Channel],
+        state: StateStore,
+        lending: Callable[[int], Lending],
+        clock: Clock,
+        draw: Callable[[], float],
+    ) -> None:
+        """*lending*: who lends connections to the engine of a shard."""
+        self._settings = settings
+        self._channels = channels
+        self._state = state
+        self._lending = lending
+        self._clock = clock
+        self._draw = draw
+        self._closing: dict[int, Closing] = {}
+        self._watching: asyncio.Task[None] | None = None
+        self.all: list[Shard] = []
+
+    @property
+    def own(self) -> Shard:
+        """The one that takes what is accepted here."""
+        return self.all[0]
+
+    async def open(self, number: int) -> Shard:
+        """Open a shard and an engine on it, which does not run yet. Raises SpoolError."""
+        settings, clock = self._settings, self._clock
+        spool = await SqliteSpool.open(settings.spool.path, clock, settings.spool.min_free, number, locked=True)
+        self._closing[number] = Closing()
+        self._closing[number].add(spool.close)
+        engine = Engine(
+            settings, spool, self._channels, self._state.scope, clock, self._draw, lender=self._lending(number)
+        )
+        shard = Shard(number, spool, engine, LocalStation(settings, spool, engine, clock))
+        self.all.append(shard)
+        return shard
+
+    async def run(self, retire: Retire) -> None:
+        """Have every engine begin, and retire adopted shards when they are empty."""
+        for shard in self.all:
+            await shard.engine.start()
+            self._closing[shard.number].add(lambda shard=shard: shard.engine.drain(self._settings.drain_timeout))  # type: ignore[misc]
+        if len(self.all) > 1:
+            self._watching = asyncio.get_running_loop().create_task(self._watch(retire), name="adopted shards")
+
+    async def drain(self) -> None:
+        """Send nothing more, wait for what is on the wire, write what became of it; the spools stay open."""
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
+        await asyncio.gather(*(shard.engine.drain(self._settings.drain_timeout) for shard in self.all))
+
+    async def close(self) -> None:
+        """Let go of every shard."""
+        if self._watching is not None:
+            self._watching.cancel()
+        await asyncio.gather(*(closing.close() for closing in self._closing.values()))
+        self.all.clear()
+
+    async def _watch(self, retire: Retire) -> None:
+        while len(self.all) > 1:
+            await asyncio.sleep(LOOK)
+            for shard in self.all[1:]:
+                try:
+                    if shard.engine.resident or not await shard.spool.is_empty():
+                        continue
+                    await self._retire(shard, retire)
+                except (SpoolError, OSError) as error:
+                    log.error("shard %d is empty and cannot be removed: %s", shard.number, error)
+
+    async def _retire(self, shard: Shard, retire: Retire) -> None:
+        self.all.remove(shard)
+        await self._closing.pop(shard.number).close()
+        await retire(shard.number)
+        await asyncio.to_thread(remove_shard, self._settings.spool.path, shard.number)
+        log.info("shard %d, left over from more workers, is empty now and removed", shard.number)
+
+
+def adopted(numbers: Sequence[int], worker: int, workers: int) -> list[int]:
+    """Of the shards that a spool folder has, those that *worker* adopts."""
+    return [number for number in numbers if number >= workers and number % workers == worker]

@@ -1,0 +1,125 @@
+"""The engine in one process: ``workers: 1``.
+
+Order of starting: spool, event log, engine, listener, control; stopping is the reverse, within
+``drain_timeout``, so that nothing is taken that cannot be kept, and whatever was done is written before
+the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+
+from mcmt.app.closing import Closing
+from mcmt.app.shards import Shards, adopted
+from mcmt.channel.port import Channel
+from mcmt.clock import Clock, SystemClock
+from mcmt.config.settings import Settings
+from mcmt.control.server import ControlServer
+from mcmt.control.station import Station
+from mcmt.engine.lender import Lender
+from mcmt.eventlog.loggers import build_loggers
+from mcmt.eventlog.writer import EventLogWriter
+from mcmt.intake.listener import SmtpListener
+from mcmt.spool.folder import FolderLock, prepare_folder
+from mcmt.spool.sqlite import shards_in
+from mcmt.spool.state import StateStore
+
+log = logging.getLogger(__name__)
+
+
+class App:
+    """One engine with everything around it, on one spool."""
+
+    shards: Shards
+    eventlog: EventLogWriter
+    listener: SmtpListener
+
+    def __init__(
+        self,
+        settings: Settings,
+        channels: Mapping[str, Channel],
+        clock: Clock | None = None,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self.settings = settings
+        self._channels = channels
+        self._clock = clock or SystemClock()
+        self._draw = draw
+        self._closing = Closing()
+
+    async def start(self) -> None:
+        """Open everything, in order. Raises McmtError; then what was opened is closed again."""
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _start(self) -> None:
+        settings, clock, folder = self.settings, self._clock, self.settings.spool.path
+        prepare_folder(folder)
+        lock = await asyncio.to_thread(FolderLock.acquire, folder)
+        self._closing.add(lambda: asyncio.to_thread(lock.release))
+        state = StateStore.open(folder)
+        self._closing.add(lambda: asyncio.to_thread(state.close))
+        lender = Lender(settings.connections_of, clock)
+        self.shards = Shards(settings, self._channels, state, lambda _: lender, clock, self._draw)
+        self._closing.add(self.shards.close)
+        for number in (0, *adopted(shards_in(folder), 0, 1)):
+            await self.shards.open(number)
+        own = self.shards.own
+        self.eventlog = EventLogWriter(own.spool, build_loggers(settings), clock, log.error)
+        await self.eventlog.start()
+        self._closing.add(self.eventlog.stop)
+        own.spool.on_events(self.eventlog.wake)
+        await self.shards.run(self._retired)
+        self._closing.add(self.shards.drain)
+        self.listener = SmtpListener(settings, self._channels, own.spool, clock, secrets.randbits)
+        await self.listener.start()
+        self._closing.add(lambda: self.listener.drain(settings.drain_timeout))
+        control = ControlServer(self.settings, self, self.eventlog, clock)
+        await control.start()
+        self._closing.add(control.close)
+
+    async def _retired(self, number: int) -> None:
+        pass
+
+    async def stop(self) -> None:
+        """Stop taking, drain within ``drain_timeout``, write the rest, let go of the spool."""
+        await self._closing.close()
+
+    async def reopen_logs(self) -> None:
+        """The log files may have been renamed: write to what their paths name now."""
+        await self.eventlog.reopen()
+
+    # -- mcmt.control.answers.Front -------------------------------------------------------------------------------
+
+    @property
+    def addresses(self) -> Sequence[tuple[str, int]]:
+        """Where SMTP is listened for."""
+        return self.listener.addresses
+
+    @property
+    def sessions(self) -> int:
+        """SMTP clients connected."""
+        return self.listener.sessions
+
+    @property
+    def stations(self) -> Sequence[Station]:
+        """Every shard, with its engine."""
+        return [shard.station for shard in self.shards.all]
+
+    @property
+    def workers(self) -> Sequence[int]:
+        """The process that delivers."""
+        return (os.getpid(),)
+
+    @property
+    def missing(self) -> Sequence[str]:
+        """None: there is one process."""
+        return ()
