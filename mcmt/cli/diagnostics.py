@@ -30,13 +30,14 @@ class _OneLine(logging.Formatter):
         return "\n".join(f"    {line}" for line in text.splitlines())
 
 
-def set_up_diagnostics(environ: Mapping[str, str]) -> None:
-    """Send what is logged from INFO on to standard error; other libraries' from WARNING on."""
+def set_up_diagnostics(environ: Mapping[str, str], whose: str = "") -> None:
+    """Send what is logged from INFO on to standard error; other libraries' from WARNING on. *whose*: begins each
+    message."""
     handler = logging.StreamHandler(sys.stderr)
     if _is_journal(environ):
-        handler.setFormatter(_OneLine("<%(priority)d>%(level)s: %(message)s"))
+        handler.setFormatter(_OneLine(f"<%(priority)d>%(level)s: {whose}%(message)s"))
     else:
-        handler.setFormatter(_OneLine("%(asctime)s %(level)s: %(message)s", "%Y-%m-%dT%H:%M:%SZ"))
+        handler.setFormatter(_OneLine(f"%(asctime)s %(level)s: {whose}%(message)s", "%Y-%m-%dT%H:%M:%SZ"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("mcmt").setLevel(logging.INFO)
 

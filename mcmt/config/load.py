@@ -65,6 +65,14 @@ def find_config(explicit: Path | None, environ: Mapping[str, str]) -> Path:
     raise ConfigError((Fault(looked, "", "there is no such file; name one with --config FILE or $MCMT_CONFIG"),))
 
 
+def read_file(file: Path) -> bytes:
+    """What stands in *file*. Raises ConfigError."""
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise ConfigError((Fault(str(file), "", f"cannot be read: {error.strerror}"),)) from error
+
+
 def load(
     file: Path,
     channels: Mapping[str, ChannelSchema],
@@ -83,10 +91,7 @@ def load(
     looks into certificates, keys and users: for commands that only want to know where things are. *content*: of the
     file as somebody has read it before. *processors*: how many there are, for ``workers: auto``.
     """
-    try:
-        content = file.read_bytes() if content is None else content
-    except OSError as error:
-        raise ConfigError((Fault(str(file), "", f"cannot be read: {error.strerror}"),)) from error
+    content = read_file(file) if content is None else content
     if faults := _collisions(channels):
         raise ConfigError(faults)
     document = read(content, str(file))

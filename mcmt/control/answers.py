@@ -109,7 +109,7 @@ class Answers:
 
     async def _queue(self, request: Queue) -> AsyncIterator[Entry]:
         stations = self._all_stations()
-        wanted = PAGE if request.limit is None else min(PAGE, request.limit)
+        wanted = PAGE if request.limit is None else max(0, min(PAGE, request.limit))
         listings = [_Listing(station, request.domain, wanted) for station in stations]
         await asyncio.gather(*(listing.read() for listing in listings))
         left = request.limit
@@ -139,7 +139,7 @@ class _Listing:
         self._domain = domain
         self._wanted = wanted
         self._after = 0
-        self._ended = False
+        self._ended = wanted == 0
         self.entries: list[Entry] = []
         """Read and not told yet, the next one last."""
 

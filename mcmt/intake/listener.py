@@ -29,7 +29,7 @@ from mcmt.intake.smtp import SmtpSession, tell_extensions
 from mcmt.intake.sockets import bind_all
 from mcmt.intake.tls import CertificateFiles, reason_of
 from mcmt.intake.users import UsersFile
-from mcmt.spool.port import Spool
+from mcmt.spool.port import Keeper
 
 
 class SmtpListener:
@@ -39,7 +39,7 @@ class SmtpListener:
         self,
         settings: Settings,
         channels: Mapping[str, Channel],
-        spool: Spool,
+        spool: Keeper,
         clock: Clock,
         random_bits: Callable[[int], int],
         admission: Admission | None = None,

@@ -21,7 +21,7 @@ from mcmt.message.event import Event, Kind
 from mcmt.message.identity import new_batch_id
 from mcmt.message.mime import context_variables
 from mcmt.message.model import Envelope
-from mcmt.spool.port import Spool
+from mcmt.spool.port import Keeper
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class Reception:
         self,
         settings: Settings,
         channels: Mapping[str, Channel],
-        spool: Spool,
+        spool: Keeper,
         clock: Clock,
         random_bits: Callable[[int], int],
     ) -> None:

@@ -91,8 +91,9 @@ class Entry(msgspec.Struct, frozen=True):
     """It is out: offered to a connection or on the wire."""
 
 
-class Spool(Protocol):
-    """Every coroutine returns after the transaction is on disk, and raises SpoolError when nothing was done."""
+class Keeper(Protocol):
+    """What a door needs. Every coroutine returns after the transaction is on disk, and raises SpoolError when nothing
+    was done."""
 
     async def accept(
         self,
@@ -105,6 +106,13 @@ class Spool(Protocol):
         those of recipients for whom there is nothing to deliver.
 
         Raises SpoolFull when the disk has less than ``min_free`` left."""
+
+    async def record(self, events: Sequence[Event]) -> None:
+        """Keep events that change nothing else."""
+
+
+class Spool(Keeper, Protocol):
+    """Every coroutine returns after the transaction is on disk, and raises SpoolError when nothing was done."""
 
     async def pull(self, domain: str, now: float, limit: int, max_bytes: int) -> Pulled:
         """Up to *limit* due deliveries of a domain, oldest first, with bodies of at most *max_bytes* together (but at
@@ -135,9 +143,6 @@ class Spool(Protocol):
 
     async def pull_expired(self, now: float, limit: int) -> tuple[Delivery, ...]:
         """Up to *limit* deliveries of any domain whose life has ended and that are not out; then they are."""
-
-    async def record(self, events: Sequence[Event]) -> None:
-        """Keep events that change nothing else."""
 
     async def domains(self) -> Sequence[str]:
         """The domains that have deliveries. Cheap: in proportion to the domains."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from tests.unit.config.support import DOMAIN, LISTENER, SPOOL, Configuration, ch
 def test_all_faults_of_a_run_come_out_in_the_order_of_their_places(configuration: Configuration) -> None:
     text = """\
 hostname: "not a name"
-workers: 4
+workers: 400
 spool: {path: spool, min_free: much}
 esmtp_listener:
   listen:
@@ -47,7 +48,7 @@ apn_logger:
 
     assert configuration.faults(text, check_format) == [
         "mcmt.yaml:1:11: hostname: expected a host name such as mx.example.com, got 'not a name'",
-        "mcmt.yaml:2:10: workers: more than one worker is not available in this version; give 1 or auto, got 4",
+        "mcmt.yaml:2:10: workers: must be at most 256, got 400",
         "mcmt.yaml:3:32: spool.min_free: expected a size such as 4096, 64KB, 10MB or 1GB, got 'much'",
         "mcmt.yaml:7:7: esmtp_listener.listen.127.0.0.1:2525.mcmt_recption: "
         "unknown option; did you mean mcmt_reception?",
@@ -184,8 +185,16 @@ def test_a_value_of_the_wrong_kind_says_what_is_expected(configuration: Configur
     assert configuration.fault(line + "\n" + SPOOL + LISTENER + DOMAIN).endswith(": " + fault)
 
 
-def test_auto_is_one_worker(configuration: Configuration) -> None:
-    assert configuration.load("workers: auto\n" + SPOOL + LISTENER + DOMAIN).settings.workers == 1
+def test_auto_is_one_worker_for_each_processor_that_this_process_may_use(configuration: Configuration) -> None:
+    settings = configuration.load("workers: auto\n" + SPOOL + LISTENER + DOMAIN).settings
+    assert settings.workers == len(os.sched_getaffinity(0))
+
+
+def test_a_message_must_fit_into_one_workers_share_of_the_memory(configuration: Configuration) -> None:
+    listener = LISTENER.replace("esmtp_listener: {", "esmtp_listener: {max_intake_bytes: 40MB, ")
+    configuration.load("workers: 1\n" + SPOOL + listener + DOMAIN)
+    fault = configuration.fault("workers: 2\n" + SPOOL + listener + DOMAIN)
+    assert "max_intake_bytes is 41943040 for 2 workers, so that it would never fit" in fault
 
 
 def test_the_control_sockets_name_has_a_limit_and_its_folder_has_none(configuration: Configuration) -> None:

@@ -59,6 +59,8 @@ async def test_status_tells_of_the_engine_and_of_every_domain(control: Running, 
         "resident": 2,
         "quarantined": 0,
         "outbox_lag": 0.0,
+        "workers": [4711],
+        "missing": [],
     }
     assert domain["item"] == {
         "domain": DOMAIN,

@@ -202,7 +202,7 @@ async def start_server(
     listener = SmtpListener(
         msgspec.structs.replace(settings or make_settings(), listen=(make_listen(**listen),)),
         channels or make_channels(),
-        spool,  # type: ignore[arg-type]  # the two methods of the port that intake uses
+        spool,
         clock or SystemClock(),
         secrets.randbits,
     )
