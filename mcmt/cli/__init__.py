@@ -15,6 +15,7 @@ import mcmt
 from mcmt.errors import ConfigError, McmtError
 
 _COMMANDS = {
+    "audit": "mcmt.cli.audit:audit",
     "check": "mcmt.cli.check:check",
     "demo": "mcmt.cli.demo:demo",
     "domain": "mcmt.cli.domain:domain",

@@ -15,13 +15,27 @@ import msgspec
 import mcmt
 from mcmt.clock import Clock
 from mcmt.config.settings import Settings
-from mcmt.control.protocol import Action, DomainStatus, EngineStatus, Queue, Resume, Retry, Show, Status, Suspend
+from mcmt.control.protocol import (
+    Action,
+    DomainStatus,
+    EngineStatus,
+    IdLists,
+    Ids,
+    Queue,
+    Resume,
+    Retry,
+    Show,
+    Status,
+    Suspend,
+)
 from mcmt.control.station import Station
 from mcmt.errors import ControlError
 from mcmt.spool.port import Entry
 
 PAGE = 500
 """Entries of a listing read at a time."""
+IDS = 1000
+"""Ids listed at a time."""
 
 _GRAVITY = ("idle", "up", "no stanza", "down")
 """States of a domain, the one that is told last where shards differ; past them, why it is suspended."""
@@ -60,7 +74,7 @@ class Answers:
         self._clock = clock
         self._started = clock.monotonic()
 
-    def items(self, request: Status | Queue | Show | Action) -> AsyncIterator[msgspec.Struct]:
+    def items(self, request: Status | Queue | Show | Ids | Action) -> AsyncIterator[msgspec.Struct]:
         """The items that answer *request*. Iterating raises SpoolError, and ControlError for an action refused."""
         match request:
             case Status():
@@ -69,6 +83,8 @@ class Answers:
                 return self._queue(request)
             case Show():
                 return self._show(request)
+            case Ids():
+                return self._ids()
             case Suspend() | Resume() | Retry():
                 return self._act(request)
 
@@ -124,6 +140,13 @@ class Answers:
         for found in await asyncio.gather(*(station.find(request.id) for station in self._all_stations())):
             for entry in found:
                 yield entry
+
+    async def _ids(self) -> AsyncIterator[IdLists]:
+        for station in self._all_stations():
+            after = 0
+            while (page := await station.ids(after, IDS)) is not None:
+                after = page.last
+                yield IdLists(due=tuple(page.due), waiting=tuple(page.waiting))
 
     def _all_stations(self) -> Sequence[Station]:
         if missing := self._front.missing:

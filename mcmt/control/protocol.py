@@ -48,6 +48,14 @@ class Show(msgspec.Struct, frozen=True, tag_field="do", tag="show"):
     id: str
 
 
+class Ids(msgspec.Struct, frozen=True, tag_field="do", tag="ids"):
+    """Answered by IdLists of every delivery in the spool.
+
+    ``end`` comes only when every event that was in the outbox at the end of the listing has its line in the logs: what
+    was in the spool when this was asked, and is not listed, has its final line.
+    """
+
+
 class Suspend(msgspec.Struct, frozen=True, tag_field="do", tag="suspend"):
     """Send nothing to the domain, also over restarts; answered by its DomainStatus, or by ``refused``."""
 
@@ -88,7 +96,7 @@ class Follow(msgspec.Struct, frozen=True, tag_field="do", tag="follow"):
     """Only events of this message; empty: of any."""
 
 
-Request = Status | Queue | Show | Action | Rotate | Follow
+Request = Status | Queue | Show | Ids | Action | Rotate | Follow
 
 
 # -- answers ----------------------------------------------------------------------------------------------------------
@@ -180,6 +188,15 @@ class DomainStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds since the oldest of them was received."""
     next_due: float | None = None
     """Seconds until the earliest due time; 0: now. None: nothing is queued."""
+
+
+class IdLists(msgspec.Struct, frozen=True, kw_only=True):
+    """Ids of some deliveries, as IdPage (mcmt/spool/port.py) has them."""
+
+    due: tuple[str, ...] = ()
+    """To be tried now, or being tried."""
+    waiting: tuple[str, ...] = ()
+    """To be tried again later."""
 
 
 class LogLine(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,6 +22,7 @@ from mcmt.control.protocol import (
     FailureCode,
     Follow,
     Hello,
+    Ids,
     Item,
     LogLine,
     Queue,
@@ -39,6 +40,8 @@ WRITE_TIMEOUT = 60.0
 """Seconds that a client may leave its answers unread."""
 FOLLOWER_BUFFER = 4 * 1024**2
 """Bytes that a follower may leave unread."""
+FLUSH_TIMEOUT = 20.0
+"""Seconds that the logs may take for what is owed to them; less than a client's patience."""
 LINGER = 1.0
 """Seconds for the last words to a client that is let go."""
 
@@ -54,6 +57,9 @@ class EventLog(Protocol):
 
     def rotate(self, logger: str | None) -> Awaitable[Sequence[msgspec.Struct]]:
         """Begin new files, and say what became of each. Raises EventLogError: no such logger, or it stops."""
+
+    def flushed(self) -> Awaitable[None]:
+        """Return when all that is in the outbox has its line on disk. Raises EventLogError: it stops."""
 
 
 class Refused(Exception):  # noqa: N818 - an answer, raised where it is found out and sent where the client is known
@@ -109,7 +115,7 @@ class Session:
             # A cancellation ends here: asyncio's streams would report a cancelled task as a bug.
             self._writer.transport.abort()
 
-    async def _answer(self, request: Status | Queue | Show | Action) -> End | Failed:
+    async def _answer(self, request: Status | Queue | Show | Ids | Action) -> End | Failed:
         sent = 0
         try:
             async for item in self._answers.items(request):
@@ -120,10 +126,23 @@ class Session:
             return Failed("spool", str(error))
         except ControlError as error:
             return Failed("refused", str(error))
+        if isinstance(request, Ids):
+            return await self._flush()
         if isinstance(request, Show) and not sent:
             return Failed(
                 "not_found", f"the spool has no delivery {request.id}: it has ended, or was never accepted here"
             )
+        return End()
+
+    async def _flush(self) -> End | Failed:
+        try:
+            async with asyncio.timeout(FLUSH_TIMEOUT):
+                await self._eventlog.flushed()
+        except TimeoutError:
+            text = f"the logs lack lines and could not write them within {FLUSH_TIMEOUT:g} s"
+            return Failed("busy", f"{text}: the engine's standard error says why")
+        except EventLogError as error:
+            return Failed("stopping", str(error))
         return End()
 
     async def _rotate(self, request: Rotate) -> End | Failed:

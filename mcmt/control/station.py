@@ -13,7 +13,7 @@ import msgspec
 from mcmt.clock import Clock
 from mcmt.config.settings import Settings
 from mcmt.control.protocol import Action, DomainStatus, Resume, Retry, Suspend
-from mcmt.spool.port import Backlog, Entry, Spool
+from mcmt.spool.port import Backlog, Entry, IdPage, Spool
 
 Page = Sequence[tuple[int, Entry]]
 """Entries with their rows, in the order of rows."""
@@ -43,6 +43,9 @@ class Station(Protocol):
 
     async def page(self, domain: str | None, after: int, limit: int) -> Page:
         """Up to *limit* entries past row *after*."""
+
+    async def ids(self, after: int, limit: int) -> IdPage | None:
+        """Up to *limit* ids past row *after*; None: there are no more."""
 
     async def find(self, id: str) -> Sequence[Entry]:  # noqa: A002 - the spool's word
         """The delivery of that id, or all of that batch id."""
@@ -111,6 +114,10 @@ class LocalStation:
     async def page(self, domain: str | None, after: int, limit: int) -> Page:
         """See Station."""
         return await self._spool.browse(domain, after, limit)
+
+    async def ids(self, after: int, limit: int) -> IdPage | None:
+        """See Station."""
+        return await self._spool.ids(after, limit, self._clock.time())
 
     async def find(self, id: str) -> Sequence[Entry]:  # noqa: A002 - the spool's word
         """See Station."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import apsw
 import msgspec
 
 from mcmt.message.event import LogPosition, OutboxRow
-from mcmt.spool.port import Backlog, Entry
+from mcmt.spool.ids import id_page, name_damaged
+from mcmt.spool.port import Backlog, Entry, IdPage
 from mcmt.spool.rows import decode_data, decode_events, decode_sender, seconds
 from mcmt.spool.transaction import Damaged
 
@@ -57,6 +59,14 @@ class Listing:
         """Entries past a row, none of them marked active. What cannot be read is left out: a pull will see to it."""
         rows = self._all(_ROWS, after, limit) if domain is None else self._all(_ROWS_OF_DOMAIN, after, limit, domain)
         return self._entries([row for (row,) in rows])
+
+    def ids(self, after: int, limit: int, now: float) -> IdPage | None:
+        """Ids past a row; also of what cannot be read otherwise."""
+        return id_page(self._connection, after, limit, now)
+
+    def name_damaged(self, damaged: Sequence[Damaged]) -> list[tuple[str, str]]:
+        """Delivery id and batch id of rows that are to be moved, as far as they can be known."""
+        return name_damaged(self._connection, damaged)
 
     def find(self, id: str) -> list[tuple[int, Entry]]:  # noqa: A002 - the port's
         """The delivery of that id, or all of that batch id."""

@@ -91,6 +91,20 @@ class Entry(msgspec.Struct, frozen=True):
     """It is out: offered to a connection or on the wire."""
 
 
+class IdPage(msgspec.Struct, frozen=True):
+    """Ids of some deliveries, for an account of all of them.
+
+    ``-<number>`` has lost its message, ``<batch id>-0`` its number: rows that cannot be read, until a pull meets them.
+    """
+
+    last: int
+    """The row to go on from."""
+    due: Sequence[str]
+    """Never tried, due, or out."""
+    waiting: Sequence[str]
+    """Due later."""
+
+
 class Keeper(Protocol):
     """What a door needs. Every coroutine returns after the transaction is on disk, and raises SpoolError when nothing
     was done."""
@@ -152,6 +166,9 @@ class Spool(Keeper, Protocol):
 
     async def browse(self, domain: str | None, after: int, limit: int) -> Sequence[tuple[int, Entry]]:
         """Entries by row, beginning past row *after*: for listings in pages."""
+
+    async def ids(self, after: int, limit: int, now: float) -> IdPage | None:
+        """Ids of up to *limit* deliveries past row *after*, whichever can be read; None: there are no more."""
 
     async def find(self, id: str) -> Sequence[Entry]:  # noqa: A002 - the word of the log lines
         """The delivery of that id, or all deliveries of that batch id."""

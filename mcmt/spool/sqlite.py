@@ -31,7 +31,7 @@ from mcmt.spool.commits import Commits
 from mcmt.spool.folder import FolderLock, prepare_folder, sync_folder
 from mcmt.spool.jobs import Accept, Acknowledge, Bounce, Quarantine, Settle, SpoolJob, Undeliverable
 from mcmt.spool.listing import Listing
-from mcmt.spool.port import Backlog, Entry, OwedReport, Pulled, Settlement
+from mcmt.spool.port import Backlog, Entry, IdPage, OwedReport, Pulled, Settlement
 from mcmt.spool.pulls import Pulls
 from mcmt.spool.reader import MAX_EXPIRED_BYTES, Reader, Request
 from mcmt.spool.reports import Reports
@@ -192,6 +192,10 @@ class SqliteSpool:
         found = await self._ask(self._listing_thread, self._listing.browse, domain, after, limit)
         return [(row, self._mark(row, entry)) for row, entry in found]
 
+    async def ids(self, after: int, limit: int, now: float) -> IdPage | None:
+        """Ids of up to *limit* deliveries past row *after*."""
+        return await self._ask(self._listing_thread, self._listing.ids, after, limit, now)
+
     async def find(self, id: str) -> Sequence[Entry]:  # noqa: A002 - the port's
         """The delivery of that id, or all deliveries of that batch id."""
         found = await self._ask(self._listing_thread, self._listing.find, id)
@@ -266,16 +270,19 @@ class SqliteSpool:
 
     async def _quarantine(self, time: float, damaged: Sequence[Damaged]) -> bool:
         """Move rows to quarantine with an event each; False when that failed, and they stay where they are."""
-        events = [
-            Event(
-                kind=Kind.QUARANTINE,
-                time=time,
-                domain=row.domain,
-                text=f"{row.source} row {row.key} cannot be read and is in quarantine: {row.reason}",
-            )
-            for row in damaged
-        ]
         try:
+            names = await self._ask(self._listing_thread, self._listing.name_damaged, damaged)
+            events = [
+                Event(
+                    kind=Kind.QUARANTINE,
+                    time=time,
+                    id=id_,
+                    batch_id=batch_id,
+                    domain=row.domain,
+                    text=f"{row.source} row {row.key} cannot be read and is in quarantine: {row.reason}",
+                )
+                for row, (id_, batch_id) in zip(damaged, names, strict=True)
+            ]
             await self._has_room()
             await self._commits.put(Quarantine(self._loop.create_future(), time, damaged, events))
         except SpoolError:

@@ -64,6 +64,10 @@ class StandInFront:
 class StandInEventLog:
     def __init__(self) -> None:
         self.listeners: dict[object, Callable[[str, str, Event], None]] = {}
+        self.flushing = asyncio.Event()
+        self.may_flush = asyncio.Event()
+        self.may_flush.set()
+        self.stopped = False
 
     def follow(self, listener: Callable[[str, str, Event], None]) -> Callable[[], object]:
         key = object()
@@ -75,6 +79,12 @@ class StandInEventLog:
         if not names:
             raise EventLogError(f"there is no logger {logger}")
         return [Rotation(name, f"/logs/{name}", f"/logs/{name}-20261122T180000Z") for name in names]
+
+    async def flushed(self) -> None:
+        self.flushing.set()
+        await self.may_flush.wait()
+        if self.stopped:
+            raise EventLogError("the event log was stopped before all lines could be written")
 
     def tell(self, logger: str, line: str, event: Event) -> None:
         for listener in tuple(self.listeners.values()):

@@ -171,3 +171,38 @@ async def test_damage_that_cannot_be_moved_stays_away(
     assert [one.number for one in await pull(again)] == [1, 3]
     assert await again.quarantined() == 1
     await again.close()
+
+
+@pytest.mark.parametrize(
+    ("statement", "named"),
+    [
+        (DELIVERY[0], ["", "{batch}"]),  # nothing is left of its number
+        (DELIVERY[1], ["", "{batch}"]),  # nor to be believed
+        (DELIVERY[2], ["{batch}-2", "{batch}"]),
+        (DELIVERY[3], ["{batch}-2", "{batch}"]),
+        (DELIVERY[4], ["", ""]),  # whose it is cannot be known
+        ("UPDATE delivery SET domain = CAST(x'ff' AS TEXT) WHERE row = 2", ["{batch}-2", "{batch}"]),
+    ],
+)
+async def test_the_event_names_the_delivery_as_far_as_it_can_be_known(
+    spool: SqliteSpool, tmp_path: Path, statement: str, named: list[str]
+) -> None:
+    batch = await accept(spool, 3)
+    damage(tmp_path, statement)
+    await spool.pull_expired(NOW + 1e6, 10)
+    (told,) = [one for one in await events(spool) if one.kind == Kind.QUARANTINE]
+    assert [told.id, told.batch_id] == [name.format(batch=batch) for name in named]
+
+
+async def test_a_message_in_quarantine_is_named_also_by_deliveries_that_follow_it_later(
+    spool: SqliteSpool, tmp_path: Path
+) -> None:
+    batch = await accept(spool, 2)
+    await defer(spool, await pull(spool, limit=1), NOW + 60)
+    await spool.close()
+    damage(tmp_path, "UPDATE message SET sender = '{}'")
+    again = await open_spool(tmp_path / "spool")
+    assert await pull(again) + await pull(again, now=NOW + 61) == []
+    told = [(one.id, one.batch_id) for one in await events(again) if one.kind == Kind.QUARANTINE]
+    await again.close()
+    assert told == [("", batch), (f"{batch}-2", batch), (f"{batch}-1", batch)]
