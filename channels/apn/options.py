@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from mcmt.channel.port import Finding
+from mcmt.channel.port import Finding, Needs
 from mcmt.clock import Clock, SystemClock
 from mcmt.message.route import Route
 from mcmt.options import WORD, FilePath, Milliseconds, OptionsModel, Seconds
@@ -24,6 +24,8 @@ _WARN_DAYS = 30
 _MAX_STORED = 30 * 86400.0
 """Seconds: Apple stores a notification no longer (Sending notification requests to APNs)."""
 _SHORT_ANSWER = 1.0
+_RESPONSE_TIMEOUT = 30.0
+_BINARY_RESPONSE_TIMEOUT = 5.0
 _ID = re.compile(r"[A-Z0-9]{10}")
 _KEY_FILE = re.compile(r"AuthKey_([A-Z0-9]{10})\.p8")
 """As Apple names the file when it is downloaded."""
@@ -55,14 +57,36 @@ class Options(OptionsModel):
     tls_verify: Annotated[Literal["no", "ca", "host"], WORD] = "host"
     tls_ca: FilePath | None = None
     """PEM; None: the system's authorities."""
-    delivery_response_timeout: Annotated[Milliseconds, Field(gt=0)] = 30.0
-    """How long an answer may take."""
+    delivery_response_timeout: Annotated[Milliseconds, Field(gt=0)] | None = None
+    """How long an answer may take; over the binary protocol how long silence lasts until it means delivered. None: what
+    ``response_timeout`` says."""
+    apn_window: Annotated[int, Field(ge=1)] = 20_000
+    """Frames that may be sent and not confirmed on one connection of the binary protocol."""
+
+    def response_timeout(self, *, binary: bool) -> float:
+        """Seconds, for routes of that protocol."""
+        if self.delivery_response_timeout is not None:
+            return self.delivery_response_timeout
+        return _BINARY_RESPONSE_TIMEOUT if binary else _RESPONSE_TIMEOUT
 
 
 def check(options: Options, routes: Sequence[Route], clock: Clock | None = None) -> Sequence[Finding]:
     """What was found about a domain's options and in the files that they name; see mcmt.channel.port.Channel."""
     now = (clock or SystemClock()).time()
-    return (*_credentials(options, now), *_verification(options), *_times(options), *_routes(routes))
+    return (*_credentials(options, routes, now), *_verification(options), *_times(options, routes), *_routes(routes))
+
+
+def is_binary(route: Route) -> bool:
+    """Whether the route's gateway is spoken to in the binary protocol."""
+    return dict(route.parameters).get("protocol") == "binary"
+
+
+def needs(options: Options, routes: Sequence[Route]) -> Needs:
+    """See mcmt.channel.port.Needs."""
+    if not any(map(is_binary, routes)):
+        return Needs()
+    # Momentum's rule: a connection must not be given up while silence on it still means something.
+    return Needs(longest_silence=options.response_timeout(binary=True), unanswered=options.apn_window)
 
 
 def _warning(option: str, text: str) -> Finding:
@@ -73,7 +97,7 @@ def _fault(option: str, text: str) -> Finding:
     return Finding(option, text, fault=True)
 
 
-def _credentials(options: Options, now: float) -> Iterator[Finding]:
+def _credentials(options: Options, routes: Sequence[Route], now: float) -> Iterator[Finding]:
     certificate = [name for name in ("tls_certificate", "tls_key") if getattr(options, name) is not None]
     token = [name for name in ("apn_auth_key", "apn_key_id", "apn_team_id") if getattr(options, name) is not None]
     if certificate and token:
@@ -88,13 +112,21 @@ def _credentials(options: Options, now: float) -> Iterator[Finding]:
             "has no credential; give apn_auth_key, apn_key_id and apn_team_id (provider token), "
             "or tls_certificate and tls_key",
         )
+    for route in routes if token and not certificate else ():
+        if is_binary(route):
+            yield _fault(
+                token[0],
+                f"{route}: the binary protocol has no provider tokens; give tls_certificate and tls_key in its place",
+            )
+    # The binary protocol sends no topic: it is the certificate's.
+    sends_topic = not routes or not all(map(is_binary, routes))
     if certificate:
-        yield from _certificate(options, now)
+        yield from _certificate(options, now, sends_topic=sends_topic)
     if token:
         yield from _provider_token(options)
 
 
-def _certificate(options: Options, now: float) -> Iterator[Finding]:
+def _certificate(options: Options, now: float, *, sends_topic: bool) -> Iterator[Finding]:
     if options.tls_certificate is None:
         yield _fault("tls_key", "needs tls_certificate, the certificate that it belongs to")
         return
@@ -107,6 +139,8 @@ def _certificate(options: Options, now: float) -> Iterator[Finding]:
     yield from _dates(credential, now)
     if credential.world_readable:
         yield _warning("tls_key", f"everyone on this machine may read the key: chmod go-rwx {credential.key_file}")
+    if not sends_topic:
+        return
     if not options.apn_topic and not credential.topics:
         yield _warning("apn_topic", "is not set and the certificate names none: every message has to bring apns-topic")
     elif not options.apn_topic and len(credential.topics) > 1:
@@ -167,13 +201,14 @@ def _verification(options: Options) -> Iterator[Finding]:
             yield _fault("tls_ca", str(error))
 
 
-def _times(options: Options) -> Iterator[Finding]:
+def _times(options: Options, routes: Sequence[Route]) -> Iterator[Finding]:
     if options.apn_expiry > _MAX_STORED:
         yield _warning("apn_expiry", "is more than 30 days; Apple stores a notification no longer than that")
-    if options.delivery_response_timeout < _SHORT_ANSWER:
-        yield _warning(
-            "delivery_response_timeout", "is less than a second: a push whose answer comes later is sent again"
-        )
+    if options.delivery_response_timeout is not None and options.delivery_response_timeout < _SHORT_ANSWER:
+        late = "a push whose error comes later is logged as delivered"
+        if not any(map(is_binary, routes)):
+            late = "a push whose answer comes later is sent again"
+        yield _warning("delivery_response_timeout", f"is less than a second: {late}")
 
 
 def _routes(routes: Sequence[Route]) -> Iterator[Finding]:
@@ -182,10 +217,13 @@ def _routes(routes: Sequence[Route]) -> Iterator[Finding]:
             if name != "protocol":
                 yield _fault("routes", f"{route} has an unknown option {name}; there are: port, protocol")
             elif value == "binary":
-                yield _fault(
-                    "routes", f"{route}: the binary protocol is not available in this version; remove protocol"
-                )
+                if route.host in Options.RETIRED_HOSTS:
+                    yield _warning(
+                        "routes",
+                        f"{route.host} has been switched off by Apple: this works where the name leads to a gateway of "
+                        f"your own; Apple's is {Options.RETIRED_HOSTS[route.host]} without protocol",
+                    )
             elif value != "http2":
-                yield _fault("routes", f"{route}: there is no protocol {value!r}; expected http2")
+                yield _fault("routes", f"{route}: there is no protocol {value!r}; expected http2 or binary")
             elif route.host in Options.RETIRED_HOSTS:
                 yield _fault("routes", f"{route.host} has been switched off; use {Options.RETIRED_HOSTS[route.host]}")

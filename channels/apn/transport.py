@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from mcmt.channel.lookup import look_up, words_of
@@ -18,6 +18,7 @@ from mcmt.errors import ConnectError, RouteFaultError
 from .options import Options
 
 P = TypeVar("P", bound=asyncio.Protocol)
+T = TypeVar("T")
 
 _REFUSED_CERTIFICATE = (
     "CERTIFICATE_REVOKED",
@@ -35,9 +36,27 @@ _REFUSED_CERTIFICATE = (
 async def open_transport(
     host: str, port: int, options: Options, factory: Callable[[], P]
 ) -> tuple[asyncio.Transport, P]:
-    """A TLS transport to *host*. Raises ConnectError or RouteFaultError."""
-    # Reading certificates and the system's authorities takes tens of milliseconds: not on the event loop.
-    context = await asyncio.to_thread(tls_context, options)
+    """A TLS transport to *host* for HTTP/2. Raises ConnectError or RouteFaultError."""
+    # Absence of ALPN in the answer is accepted later: Apple's gateways have been seen without.
+    context = await prepared_context(options, alpn=("h2",))
+
+    async def begin(raw: socket.socket) -> tuple[asyncio.Transport, P]:
+        loop = asyncio.get_running_loop()
+        return await loop.create_connection(factory, sock=raw, ssl=context, server_hostname=host)
+
+    return await reach(host, port, begin)
+
+
+async def prepared_context(options: Options, alpn: Sequence[str] = ()) -> ssl.SSLContext:
+    """See tls_context. Reading certificates and authorities takes tens of milliseconds: not on the event loop."""
+    return await asyncio.to_thread(tls_context, options, alpn)
+
+
+async def reach(host: str, port: int, begin: Callable[[socket.socket], Awaitable[T]]) -> T:
+    """What *begin* makes of a socket that is connected to one of *host*'s addresses: the first where it succeeds.
+
+    Raises ConnectError naming what failed at each, or RouteFaultError when one refuses the client certificate.
+    """
     failures: list[str] = []
     for family, address in await look_up(host, port):
         raw = socket.socket(family, socket.SOCK_STREAM)
@@ -46,8 +65,8 @@ async def open_transport(
         loop = asyncio.get_running_loop()
         try:
             await loop.sock_connect(raw, address)
-            return await loop.create_connection(factory, sock=raw, ssl=context, server_hostname=host)
-        except (ssl.SSLError, OSError) as error:
+            return await begin(raw)
+        except (ssl.SSLError, OSError, ConnectError) as error:
             raw.close()
             if refusal := refused_certificate(error):
                 raise RouteFaultError(f"{host} refuses the client certificate: {refusal}") from error
@@ -58,12 +77,12 @@ async def open_transport(
     raise ConnectError(f"{host}:{port}: " + "; ".join(failures))
 
 
-def tls_context(options: Options) -> ssl.SSLContext:
-    """TLS 1.2 or later, ALPN h2, the client certificate if there is one. Raises RouteFaultError."""
+def tls_context(options: Options, alpn: Sequence[str] = ("h2",)) -> ssl.SSLContext:
+    """TLS 1.2 or later, the client certificate if there is one, ALPN if any. Raises RouteFaultError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # Absence of ALPN in the answer is accepted later: Apple's gateways have been seen without.
-    context.set_alpn_protocols(["h2"])
+    if alpn:
+        context.set_alpn_protocols(list(alpn))
     context.check_hostname = options.tls_verify == "host"
     context.verify_mode = ssl.CERT_NONE if options.tls_verify == "no" else ssl.CERT_REQUIRED
     try:

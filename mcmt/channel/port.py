@@ -68,6 +68,17 @@ class Finding(msgspec.Struct, frozen=True):
     """True when it works and is probably not meant."""
 
 
+class Needs(msgspec.Struct, frozen=True):
+    """What a domain's channel needs of the engine's own options. A channel that has such needs exports a function
+    ``needs(options, routes)`` that returns them."""
+
+    longest_silence: float = 0.0
+    """Seconds for which a connection on which nothing happens is still waited on: ``idle_timeout`` is longer."""
+    unanswered: int = 0
+    """Deliveries that one connection may hold without an answer: ``max_resident_active_queue`` is no less, unless it is
+    given."""
+
+
 class State(Protocol):
     """A small durable key-value store that every connection and every worker of a channel shares."""
 

@@ -53,6 +53,18 @@ class FindingSchema(Protocol):
         """It works and is probably not meant."""
 
 
+class NeedsSchema(Protocol):
+    """What a channel needs of the engine's own options (mcmt.channel.port.Needs)."""
+
+    @property
+    def longest_silence(self) -> float:
+        """Seconds: ``idle_timeout`` is longer."""
+
+    @property
+    def unanswered(self) -> int:
+        """Deliveries that one connection may hold."""
+
+
 class ChannelSchema(Protocol):
     """A channel's module, as far as its options go."""
 
@@ -74,6 +86,12 @@ class ChannelSchema(Protocol):
 
     def check(self, options: Any, routes: Sequence[Route]) -> Sequence[FindingSchema]:
         """Open what the options name and say what was found. Never raises."""
+
+
+def needs_of(channel: ChannelSchema, options: Any, routes: Sequence[Route]) -> NeedsSchema | None:
+    """What *channel* needs of the engine's options; None of one that does not export ``needs``."""
+    needs = getattr(channel, "needs", None)
+    return None if needs is None else needs(options, routes)
 
 
 Channels = Mapping[str, ChannelSchema]

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from mcmt.config.channel_schema import Channels, ChannelSchema
+from mcmt.config.channel_schema import Channels, ChannelSchema, needs_of
 from mcmt.config.document import Path
 from mcmt.config.faults import Checker, Locate
 from mcmt.config.schema import ELSEWHERE, DomainStanza
@@ -108,6 +108,15 @@ class _Reader:
         values = {option: getattr(engine, option) for option in _ENGINE}
         values["routes"] = routes
         values["max_retry_interval"] = self._max_retry_interval(engine, own, locate)
+        if needs := needs_of(channel, options, routes):
+            if "max_resident_active_queue" not in engine.model_fields_set:
+                values["max_resident_active_queue"] = max(engine.max_resident_active_queue, needs.unanswered)
+            if engine.idle_timeout <= needs.longest_silence:
+                self._checker.fault(
+                    locate(("idle_timeout",)) if "idle_timeout" in given else path,
+                    f"idle_timeout ({engine.idle_timeout:g} s) has to be longer than delivery_response_timeout "
+                    f"({needs.longest_silence:g} s)",
+                )
         return DomainSettings(name=name, options=options, **values)
 
     def _check_files(

@@ -187,18 +187,38 @@ def test_a_route_to_apples_old_gateway_goes_to_its_successor_with_a_warning(conf
     ]
 
 
-def test_the_binary_protocol_is_not_silently_replaced(configuration: Configuration) -> None:
-    text = f"""\
-{HEAD}domain:
+BINARY = """domain:
   a.example.com:
     delivery_method: apn
     routes: ["apn://gateway.push.apple.com:2195?protocol=binary"]
 """
-    assert any(
-        fault.startswith("mcmt.yaml:6:13: domain.a.example.com.routes: ")
-        and "binary protocol is not available in this version" in fault
-        for fault in configuration.faults(text)
-    )
+
+
+def test_the_binary_protocol_is_not_silently_replaced(configuration: Configuration) -> None:
+    loaded = configuration.load(HEAD + BINARY, open_files=False)
+
+    (route,) = loaded.settings.domains["a.example.com"].routes
+    assert str(route) == "apn://gateway.push.apple.com:2195?protocol=binary"
+
+
+def test_a_channel_that_waits_for_silence_has_room_for_what_it_waits_for(configuration: Configuration) -> None:
+    def resident(text: str) -> int:
+        return configuration.load(text, open_files=False).settings.domains["a.example.com"].max_resident_active_queue
+
+    assert resident(HEAD + BINARY) == 20_000
+    assert resident(f"{HEAD}{BINARY}    apn_window: 500\n") == 3000
+    assert resident(f"{HEAD}{BINARY}    max_resident_active_queue: 70\n") == 70
+    assert resident(f"{HEAD}{BINARY}".replace("?protocol=binary", "?protocol=http2")) == 3000
+
+
+def test_idle_timeout_is_longer_than_the_silence_that_means_delivered(configuration: Configuration) -> None:
+    told = "idle_timeout (4 s) has to be longer than delivery_response_timeout (5 s)"
+    faults = configuration.faults(f"{HEAD}{BINARY}    idle_timeout: 4\n")
+    assert f"mcmt.yaml:7:19: domain.a.example.com.idle_timeout: {told}" in faults
+    faults = configuration.faults(f"{HEAD}idle_timeout: 4\n{BINARY}")
+    assert f"mcmt.yaml:3:15: idle_timeout: {told}" in faults
+    loaded = configuration.load(f"{HEAD}{BINARY}    idle_timeout: 6\n", open_files=False)
+    assert loaded.settings.domains["a.example.com"].idle_timeout == 6
 
 
 def test_options_of_an_older_configuration_that_do_nothing_are_warnings(configuration: Configuration) -> None:

@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 from pydantic import ValidationError
 
-from channels.apn.options import Options, check
-from mcmt.channel.port import Finding
+from channels.apn.options import Options, check, needs
+from mcmt.channel.port import Finding, Needs
 from mcmt.message.route import parse_route
 from mcmt.simulator.topic_extension import encode_topics
 from tests.support.manual_clock import ManualClock
@@ -95,8 +95,8 @@ def faults(given: Options, routes: str = "apn://api.push.apple.com") -> list[tup
     return [(found.option, found.text) for found in findings(given, routes) if found.fault]
 
 
-def warnings(given: Options) -> list[str]:
-    return [f"{found.option} {found.text}" for found in findings(given) if found.warning]
+def warnings(given: Options, routes: str = "apn://api.push.apple.com") -> list[str]:
+    return [f"{found.option} {found.text}" for found in findings(given, routes) if found.warning]
 
 
 def with_certificate(files: Files, certificate: bytes, **given: object) -> Options:
@@ -119,12 +119,16 @@ class TestValues:
     def test_defaults(self) -> None:
         given = options()
         assert given.apn_expiry == 604800.0
-        assert given.delivery_response_timeout == 30.0
+        assert given.response_timeout(binary=False) == 30.0
+        assert given.response_timeout(binary=True) == 5.0
+        assert given.apn_window == 20_000
         assert given.tls_verify == "host"
 
     def test_a_bare_response_timeout_counts_milliseconds_and_is_held_in_seconds(self) -> None:
         assert options(delivery_response_timeout=5000).delivery_response_timeout == 5.0
         assert options(delivery_response_timeout="5s").delivery_response_timeout == 5.0
+        assert options(delivery_response_timeout="2s").response_timeout(binary=False) == 2.0
+        assert options(delivery_response_timeout="2s").response_timeout(binary=True) == 2.0
 
     def test_no_is_a_word_however_yaml_read_it(self) -> None:
         assert options(tls_verify=False).tls_verify == "no"
@@ -133,6 +137,7 @@ class TestValues:
         "given",
         [
             {"delivery_response_timeout": 0},
+            {"apn_window": 0},
             {"tls_verify": "optional"},
             {"apn_key_id": 1234567890},
             {"apn_topic": ""},
@@ -330,7 +335,6 @@ def test_authorities_must_be_readable(files: Files) -> None:
 @pytest.mark.parametrize(
     ("route", "text"),
     [
-        ("apn://api.push.apple.com?protocol=binary", "the binary protocol is not available in this version"),
         ("apn://api.push.apple.com?protocol=smtp", "there is no protocol 'smtp'"),
         ("apn://gateway.push.apple.com:2195?protocol=http2", "has been switched off; use api.push.apple.com:443"),
         ("apn://api.push.apple.com?prot=http2", "unknown option prot; there are: port, protocol"),
@@ -344,3 +348,33 @@ def test_a_route_with_options_that_cannot_work_is_a_fault(files: Files, route: s
 
 def test_a_route_may_name_the_protocol_that_it_has(files: Files) -> None:
     assert faults(with_token(files), "apn://localhost:2197?protocol=http2") == []
+
+
+class TestBinary:
+    """Routes with protocol=binary."""
+
+    def test_it_takes_a_certificate_and_needs_no_topic(self, files: Files) -> None:
+        given = with_certificate(files, files.certificate(topics=[]))
+        assert faults(given, "apn://gateway.example.com?protocol=binary") == []
+        assert warnings(given, "apn://gateway.example.com?protocol=binary") == []
+
+    def test_a_provider_token_is_a_fault(self, files: Files) -> None:
+        ((option, text),) = faults(with_token(files), "apn://gateway.example.com?protocol=binary")
+        assert option == "apn_auth_key"
+        assert "the binary protocol has no provider tokens; give tls_certificate and tls_key" in text
+
+    def test_apples_own_gateway_is_gone(self, files: Files) -> None:
+        given = with_certificate(files, files.certificate(uid="com.example.app"))
+        (warning,) = warnings(given, "apn://gateway.push.apple.com?protocol=binary")
+        assert "has been switched off by Apple" in warning
+        assert faults(given, "apn://gateway.push.apple.com?protocol=binary") == []
+
+    def test_a_short_silence_is_said_to_hide_errors(self, files: Files) -> None:
+        given = with_certificate(files, files.certificate(uid="com.example.app"), delivery_response_timeout=500)
+        (warning,) = warnings(given, "apn://gateway.example.com?protocol=binary")
+        assert "logged as delivered" in warning
+
+    def test_the_engine_holds_a_window_and_waits_longer_than_silence_lasts(self) -> None:
+        binary, modern = parse_route("apn://a?protocol=binary"), parse_route("apn://a")
+        assert needs(options(apn_window=7), [modern, binary]) == Needs(longest_silence=5.0, unanswered=7)
+        assert needs(options(), [modern]) == Needs()

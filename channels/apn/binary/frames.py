@@ -1,0 +1,47 @@
+"""A delivery as a frame of command 2, from pieces that the deliveries of one message share.
+
+What the protocol has no item for stays behind: topic (the certificate's), push type, collapse id, apns-id.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mcmt.message.model import Delivery, Part, header
+from mcmt.wire.apns_binary import TOKEN_SIZE, Prepared, frame, prepare
+
+_DIGITS: Final = 2 * TOKEN_SIZE
+_LATEST: Final = 2**32 - 1
+"""Seconds since the epoch: the expiration item has 32 bits."""
+_PRIORITIES: Final = {"10": 10, "5": 5, "1": 5}
+"""By apns-priority: the protocol has no 1, and 5 is what considers the device's power as well."""
+_DEFAULT_PRIORITY: Final = 10
+
+
+class FrameBuilder:
+    """Builds the frames of one connection."""
+
+    def __init__(self, expiry: float) -> None:
+        """*expiry*: seconds from the reception to the expiration of messages that give none; 0: now or never."""
+        self._expiry = expiry
+        self._part: Part | None = None
+        self._received = 0.0
+        self._prepared = prepare(b"", 0, _DEFAULT_PRIORITY)
+
+    def frame(self, delivery: Delivery, identifier: int) -> bytes | None:
+        """The frame; None when the token has a size that no gateway takes."""
+        part, received = delivery.part, delivery.sender.received
+        # By identity: deliveries of one pull share their message's part.
+        if part is not self._part or received != self._received:
+            self._part, self._received = part, received
+            self._prepared = self._prepare(part, received)
+        if len(delivery.token) != _DIGITS:
+            return None
+        return frame(self._prepared, bytes.fromhex(delivery.token), identifier)
+
+    def _prepare(self, part: Part, received: float) -> Prepared:
+        given = header(part.headers, "apns-expiration")
+        # From the reception, not from now: a retry must not live longer than the first attempt.
+        expiration = int(given) if given is not None else int(received + self._expiry) if self._expiry else 0
+        priority = _PRIORITIES.get(header(part.headers, "apns-priority") or "", _DEFAULT_PRIORITY)
+        return prepare(part.content, min(expiration, _LATEST), priority)
