@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 
 from mcmt.channel.port import Channel, State
 from mcmt.clock import Clock, Timer
@@ -28,7 +28,7 @@ from mcmt.engine.suspensions import Suspension, Suspensions
 from mcmt.engine.verdict import EXPIRED
 from mcmt.errors import ControlError, SpoolError
 from mcmt.message.event import Event, Kind
-from mcmt.spool.port import Spool
+from mcmt.spool.port import Arrived, Spool
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,9 @@ class Engine:
     async def start(self) -> None:
         """Begin with what the spool holds."""
         self._shared.spool.on_due(self._due)
-        self._due(await self._shared.spool.domains())
+        for domain in await self._shared.spool.domains():
+            if queue := self._queue_of(domain):
+                queue.due()
         self._timer = self._clock.call_later(TICK, self._tick)
 
     async def drain(self, limit: float) -> None:
@@ -119,7 +121,7 @@ class Engine:
         self._refuse_if_configured(self._known(domain), domain)
         if self._suspensions.remove(domain) and tell:
             self._tell(domain, "resumed", "by hand")
-        if queue := self._queues.get(domain) or self._queue_for(domain):
+        if queue := self._queue_of(domain):
             queue.resume(trust=trust)
 
     def retry(self, domain: str) -> None:
@@ -127,7 +129,7 @@ class Engine:
         self._refuse_if_configured(self._known(domain), domain)
         if suspension := self._suspensions.of(domain):
             raise ControlError(f"{domain} is suspended ({suspension.reason}): mcmt domain resume {domain}")
-        if queue := self._queues.get(domain) or self._queue_for(domain):
+        if queue := self._queue_of(domain):
             queue.retry()
 
     def suspended(self) -> dict[str, Suspension]:
@@ -158,13 +160,15 @@ class Engine:
         """Deliveries in memory, over all domains."""
         return self._shared.residency.count
 
-    def _due(self, domains: Collection[str]) -> None:
+    def _due(self, arrived: Mapping[str, Arrived]) -> None:
         if self._draining:
             return
-        for domain in domains:
-            queue = self._queues.get(domain) or self._queue_for(domain)
-            if queue is not None:
-                queue.due()
+        for domain, deliveries in arrived.items():
+            if queue := self._queue_of(domain):
+                queue.arrived(deliveries)
+
+    def _queue_of(self, domain: str) -> DomainQueue | None:
+        return self._queues.get(domain) or self._queue_for(domain)
 
     def _queue_for(self, domain: str) -> DomainQueue | None:
         settings = self._settings.domain(domain)

@@ -33,7 +33,7 @@ from mcmt.errors import SpoolError
 from mcmt.message.event import Event, Kind
 from mcmt.message.model import Delivery
 from mcmt.message.status import Outcome
-from mcmt.spool.port import Settlement
+from mcmt.spool.port import Arrived, Settlement
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +88,14 @@ class DomainQueue:
     def due(self) -> None:
         """The spool has deliveries of this domain that are due."""
         self._more_due = True
+        self.pump()
+
+    def arrived(self, arrived: Arrived) -> None:
+        """Deliveries were accepted just now: what there is room for is taken as it is, the rest is due in the spool."""
+        if not (self._stopped or self._more_due or self._pulling):
+            self._take_over(arrived)
+        if arrived.rest:
+            self._more_due = True
         self.pump()
 
     def tick(self) -> None:
@@ -268,18 +276,33 @@ class DomainQueue:
 
     def _refill(self) -> None:
         """Pull when few are ready; ask for a connection when some are ready and none takes them."""
-        warm = self._links.warm
-        if self._more_due and not self._pulling and not self._holds_enough(warm):
-            wanted = min(PULL_LIMIT if warm else PULL_COLD, self._settings.max_resident_active_queue - self._resident)
-            wanted = self._shared.residency.enter(wanted, self._resident)
+        if self._more_due and not self._pulling:
+            wanted = self._make_room()
             if wanted > 0:
-                self._resident += wanted
                 self._more_due = False
                 self._pulling = asyncio.get_running_loop().create_task(self._pull(wanted), name=f"pull {self.domain}")
         if self._ready:
             delay = self._links.open_if_wanted()
             if delay is not None:
                 self._look_again(delay)
+
+    def _take_over(self, arrived: Arrived) -> None:
+        """Take what was accepted just now, as much as a pull would bring."""
+        wanted = self._make_room()
+        if wanted > 0:
+            taken = arrived.take(wanted, PULL_BYTES)
+            self._ready.extend(self._carried(taken))
+            self._leave(wanted - len(taken))
+
+    def _make_room(self) -> int:
+        """Places for the deliveries of one pull, entered as resident; 0: the queue holds enough."""
+        warm = self._links.warm
+        if self._holds_enough(warm):
+            return 0
+        wanted = min(PULL_LIMIT if warm else PULL_COLD, self._settings.max_resident_active_queue - self._resident)
+        wanted = self._shared.residency.enter(wanted, self._resident)
+        self._resident += wanted
+        return wanted
 
     def _holds_enough(self, warm: bool) -> bool:
         ready = self._ready

@@ -5,7 +5,8 @@ saves pulls from walking what they would not take; what decides is the set of wh
 that comes back from behind a cursor is remembered by key, so that the next pull finds it at once and the
 cursor need not be lowered.
 
-Used by one thread at a time: by the reader's while pulls are under way, else by the event loop.
+Used by one thread at a time: by the reader's while pulls are under way, else by the event loop. But the event loop may
+look for a whole queue at any time, and use it while no pull of its domain or of all of them is under way (pulls.py).
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Away(NamedTuple):
 class DomainQueue:
     """How far the pulls of one domain have come."""
 
-    __slots__ = ("credit", "deferred", "fresh", "returned")
+    __slots__ = ("credit", "deferred", "fresh", "returned", "whole")
 
     def __init__(self) -> None:
         self.fresh: tuple[int, int] = (0, 0)
@@ -54,6 +55,8 @@ class DomainQueue:
         """What small pulls left of the share of those tried before."""
         self.returned: tuple[list[tuple[int, int]], list[tuple[int, int]]] = ([], [])
         """(due, row), two heaps, never tried and tried: came back from behind a cursor. A hint: the row decides."""
+        self.whole = False
+        """All never tried that the listeners were told of are behind the cursor: what comes may go past the disk."""
 
     def share(self, limit: int) -> int:
         """How many of a pull of *limit* are for those tried before, when so many are due: over many small pulls too."""
@@ -83,6 +86,7 @@ class DomainQueue:
         fresh, deferred = self.returned
         if fresh:
             self.fresh = min(self.fresh, (0, fresh[0][1] - 1))
+            self.whole = False
         if deferred:
             self.deferred = min(self.deferred, (deferred[0][0], deferred[0][1] - 1))
         self.returned = ([], [])
@@ -104,6 +108,21 @@ class Ledger:
                 self._queues.popitem(last=False)
         self._queues.move_to_end(domain)
         return queue
+
+    def whole_queue(self, domain: str) -> DomainQueue | None:
+        """The queue of *domain*, where nothing that was never tried waits before what comes now."""
+        queue = self._queues.get(domain)
+        return queue if queue is not None and queue.whole and not queue.returned[0] else None
+
+    def found_end(self, domain: str, row: int) -> None:
+        """A pull found nothing of *domain* past *row* that was never tried, and nothing has come into it since."""
+        if (queue := self._queues.get(domain)) is not None:
+            queue.whole = queue.fresh[1] >= row
+
+    def left(self, domain: str) -> None:
+        """Deliveries have come into *domain* past its cursor."""
+        if (queue := self._queues.get(domain)) is not None:
+            queue.whole = False
 
     def come_back(self, rows: Iterable[tuple[int, int]]) -> None:
         """Deliveries are not out any more: (row, due time), or GONE or AS_IT_WAS."""

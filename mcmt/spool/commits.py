@@ -1,13 +1,13 @@
 """The event loop's side of the writer: jobs go out one by one, what became of them comes back by the batch.
 
-What waits for the disk is bounded in number and in bytes; whoever brings more waits for room. Listeners are
-called once for all that one transaction brought.
+What waits for the disk is bounded in number and in bytes; whoever brings more waits for room. Whoever is told what
+became of it is told once of all that one transaction did.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 import apsw
 
@@ -24,8 +24,14 @@ MAX_QUEUED_BYTES = 64 * 1024**2
 class Commits:
     """Lives on the event loop and owns the writer."""
 
-    def __init__(self, connection: apsw.Connection, settled: Callable[[Sequence[tuple[int, int]]], None]) -> None:
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        accepted: Callable[[Sequence[Accept]], None],
+        settled: Callable[[Sequence[tuple[int, int]]], None],
+    ) -> None:
         self._loop = asyncio.get_running_loop()
+        self._accepted = accepted
         self._settled = settled
         self._writer = Writer(connection, self._tell)
         self._room = asyncio.Event()
@@ -33,7 +39,6 @@ class Commits:
         self._bytes = 0
         self.queued = 0
         """Jobs that wait for the disk now."""
-        self.due_listeners: list[Callable[[Collection[str]], None]] = []
         self.event_listeners: list[Callable[[], None]] = []
 
     async def room(self) -> None:
@@ -62,7 +67,7 @@ class Commits:
             return
 
     def _done(self, jobs: Sequence[SpoolJob], errors: Sequence[SpoolError | None]) -> None:
-        domains: set[str] = set()
+        accepted: list[Accept] = []
         events = False
         for job, error in zip(jobs, errors, strict=True):
             self.queued -= 1
@@ -70,7 +75,7 @@ class Commits:
             if error is None:
                 events = events or bool(job.events)
                 if isinstance(job, Accept):
-                    domains |= job.domains
+                    accepted.append(job)
                 elif isinstance(job, Settle):
                     self._settled(job.returns())
             # Whoever called may have been cancelled; what was begun is done all the same.
@@ -81,9 +86,8 @@ class Commits:
                     job.future.set_exception(error)
         if self.queued < MAX_QUEUED_JOBS and self._bytes < MAX_QUEUED_BYTES:
             self._room.set()
-        if domains:
-            for due_listener in self.due_listeners:
-                due_listener(domains)
+        if accepted:
+            self._accepted(accepted)
         if events:
             for event_listener in self.event_listeners:
                 event_listener()

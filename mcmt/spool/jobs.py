@@ -33,7 +33,7 @@ class SpoolJob:
 class Accept(SpoolJob):
     """A message with its deliveries."""
 
-    __slots__ = ("_deliveries", "_failures", "_head", "_parts", "domains")
+    __slots__ = ("_data", "_failures", "_head", "_parts", "deliveries", "key", "message", "places", "row")
 
     def __init__(
         self,
@@ -45,21 +45,36 @@ class Accept(SpoolJob):
     ) -> None:
         sizes = [len(part.content) for part in message.parts]
         super().__init__(future, events, sum(sizes) + len(message.header_block))
-        self.domains = {delivery.domain for delivery in deliveries}
+        self.message = message
+        self.deliveries = deliveries
+        self.places = _by_domain(deliveries)
+        """Where each domain's deliveries are, of *deliveries*."""
+        self.key = self.row = 0
+        """The keys of the message and of its first delivery, once it is done."""
         self._failures = failures
         self._head = (message.batch_id, len(deliveries), encode_sender(message), encode_envelope(message))
         self._parts = [(encode_head(part), part.content) for part in message.parts]
-        self._deliveries = [
+        self._data = [
             (delivery.domain, microseconds(delivery.expires), encode_data(delivery, sizes[delivery.part]))
             for delivery in deliveries
         ]
 
     def stage(self, transaction: Transaction) -> None:
         """Keep all of it."""
-        message = transaction.insert_message(self._head, self._parts, self._deliveries)
+        self.key, self.row = transaction.insert_message(self._head, self._parts, self._data)
         for failure in self._failures:
-            transaction.fail(message, 0, failure)
+            transaction.fail(self.key, 0, failure)
         transaction.record(self.events)
+
+
+def _by_domain(deliveries: Sequence[NewDelivery]) -> dict[str, Sequence[int]]:
+    domain = deliveries[0].domain
+    if all(delivery.domain == domain for delivery in deliveries):
+        return {domain: range(len(deliveries))}
+    places: dict[str, list[int]] = {}
+    for place, delivery in enumerate(deliveries):
+        places.setdefault(delivery.domain, []).append(place)
+    return dict(places)
 
 
 class Bounce(Accept):

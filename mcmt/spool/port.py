@@ -10,7 +10,7 @@ opened anew. What is out is known in memory only, so after a crash everything un
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -105,6 +105,19 @@ class IdPage(msgspec.Struct, frozen=True):
     """Due later."""
 
 
+class Arrived(Protocol):
+    """What a commit brought into one domain, due at once. It may be taken as it is while the listener is called.
+
+    Whoever has a pull of the domain under way gets by it what came before: to keep the order, take nothing then."""
+
+    rest: int
+    """How many of them nobody has taken: these are due in the spool, for pulls."""
+
+    def take(self, limit: int, max_bytes: int) -> Sequence[Delivery]:
+        """Up to *limit* of them, by arrival, with bodies of at most *max_bytes* together (but at least one): out from
+        then on, as if they had been pulled. None where others that were never tried wait before them."""
+
+
 class Keeper(Protocol):
     """What a door needs. Every coroutine returns after the transaction is on disk, and raises SpoolError when nothing
     was done."""
@@ -185,8 +198,8 @@ class Spool(Keeper, Protocol):
     async def quarantined(self) -> int:
         """How many rows are in quarantine."""
 
-    def on_due(self, listener: Callable[[Collection[str]], None]) -> None:
-        """Call *listener* on the event loop with the domains for which a commit brought deliveries due at once."""
+    def on_due(self, listener: Callable[[Mapping[str, Arrived]], None]) -> None:
+        """Call *listener* on the event loop with what a commit brought, by domain."""
 
     def on_events(self, listener: Callable[[], None]) -> None:
         """Call *listener* on the event loop when a commit brought rows into the outbox."""

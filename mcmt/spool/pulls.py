@@ -25,6 +25,8 @@ class Pulls:
         self._thread = thread
         self._waiting: list[tuple[Request, asyncio.Future[None]]] = []
         self._leaving: list[tuple[int, int]] = []
+        self._reading: set[str | None] = set()
+        self._left: set[str] = set()
         self._task: asyncio.Task[None] | None = None
 
     async def ask(self, request: Request) -> None:
@@ -48,6 +50,16 @@ class Pulls:
         else:
             self._leaving += rows
 
+    def reads(self, domain: str) -> bool:
+        """A pull is under way that may see what comes into *domain* now."""
+        return domain in self._reading or None in self._reading
+
+    def left(self, domain: str) -> None:
+        """Deliveries have come into *domain* that only a pull will bring, and not one that is under way."""
+        if self.reads(domain):
+            self._left.add(domain)
+        self._ledger.left(domain)
+
     async def settle_down(self) -> None:
         """Return when no pull is under way."""
         while self._task is not None:
@@ -58,15 +70,25 @@ class Pulls:
             while self._waiting:
                 batch = [(request, future) for request, future in self._waiting if not future.done()]
                 self._waiting = []
+                self._reading = {request.domain for request, _ in batch}
+                self._left.clear()
                 await self._loop.run_in_executor(self._thread, self._reader.run, [request for request, _ in batch])
+                self._reading.clear()
                 leaving, self._leaving = self._leaving, []
                 self._ledger.come_back(leaving)
                 for request, future in batch:
+                    if (
+                        request.domain is not None
+                        and request.exhausted is not None
+                        and request.domain not in self._left
+                    ):
+                        self._ledger.found_end(request.domain, request.exhausted)
                     if future.done():
                         self._ledger.come_back(_rows(request))
                     else:
                         future.set_result(None)
         finally:
+            self._reading.clear()
             self._task = None
 
 

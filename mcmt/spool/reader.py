@@ -37,6 +37,8 @@ class Request(msgspec.Struct):
     max_bytes: int
     deliveries: tuple[Delivery, ...] = ()
     next_due: float | None = None
+    exhausted: int | None = None
+    """The row past which nothing of the domain was found that was never tried, where the pull came so far."""
     damaged: list[Damaged] = []
     error: Exception | None = None
 
@@ -132,6 +134,8 @@ class _Pull:
                     queue.fresh = (due, row)
             more = page.full
             yield page
+        if not (through or more or self._full):
+            self._request.exhausted = queue.fresh[1]
 
     def _expired(self) -> Iterator[Page]:
         after = (-1, 0)

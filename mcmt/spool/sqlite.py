@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -29,9 +29,10 @@ from mcmt.message.model import Delivery, Message, NewDelivery
 from mcmt.spool.away import AS_IT_WAS, GONE, Ledger
 from mcmt.spool.commits import Commits
 from mcmt.spool.folder import FolderLock, prepare_folder, sync_folder
+from mcmt.spool.handover import Handover
 from mcmt.spool.jobs import Accept, Acknowledge, Bounce, Quarantine, Settle, SpoolJob, Undeliverable
 from mcmt.spool.listing import Listing
-from mcmt.spool.port import Backlog, Entry, IdPage, OwedReport, Pulled, Settlement
+from mcmt.spool.port import Arrived, Backlog, Entry, IdPage, OwedReport, Pulled, Settlement
 from mcmt.spool.pulls import Pulls
 from mcmt.spool.reader import MAX_EXPIRED_BYTES, Reader, Request
 from mcmt.spool.reports import Reports
@@ -90,7 +91,8 @@ class SqliteSpool:
         self._listing = Listing(listing)
         self._reports = Reports(listing)
         self._pulls = Pulls(self._reader, self._ledger, self._pull_thread)
-        self._commits = Commits(writer, self._pulls.leave)
+        self._handover = Handover(self._ledger, self._pulls)
+        self._commits = Commits(writer, self._handover.tell, self._pulls.leave)
 
     # ---- what changes the spool
 
@@ -223,9 +225,9 @@ class SqliteSpool:
 
     # ---- the rest
 
-    def on_due(self, listener: Callable[[Collection[str]], None]) -> None:
-        """Call *listener* with the domains for which a commit brought deliveries."""
-        self._commits.due_listeners.append(listener)
+    def on_due(self, listener: Callable[[Mapping[str, Arrived]], None]) -> None:
+        """Call *listener* with what a commit brought, by domain."""
+        self._handover.listeners.append(listener)
 
     def on_events(self, listener: Callable[[], None]) -> None:
         """Call *listener* when a commit brought rows into the outbox."""

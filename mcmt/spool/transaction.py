@@ -103,10 +103,10 @@ class Transaction:
         head: tuple[str, int, str, bytes],
         parts: Sequence[tuple[str, bytes]],
         deliveries: Sequence[tuple[str, int, str]],
-    ) -> int:
+    ) -> tuple[int, int]:
         """A message: (batch id, number of deliveries, sender, envelope), (head, content), (domain, expires, data).
 
-        Returns its key.
+        Returns its key and that of its first delivery.
         """
         keys = self._keys
         message, row = keys.message, keys.row
@@ -120,7 +120,7 @@ class Transaction:
         columns = self._rows["delivery"]
         for key, (domain, expires, data) in enumerate(deliveries, row):
             columns += (key, message, domain, 0, expires, 0, data, "")
-        return message
+        return message, row
 
     def finish(self, row: int, message: int, deliveries: int, parts: int) -> None:
         """A delivery goes, and its message with the last of them."""

@@ -174,7 +174,9 @@ async def test_what_arrives_in_the_middle_of_a_suspension_goes_back_as_well(
             return found
 
         monkeypatch.setattr(bench.spool, "pull", slow)
+        bench.engine.suspend(DOMAIN, "what comes now is not handed over, and has to be pulled")
         await bench.accept(20)
+        bench.engine.resume(DOMAIN)
         await asked.wait()
         bench.engine.suspend(DOMAIN, "maintenance")
         go_on.set()

@@ -4,7 +4,8 @@ a <batch>   will be accepted           A <batch>   was accepted
 s <id>      will be settled            S <id>      was settled
 t <id>      will be deferred           T <id>      was deferred
 
-Some deliveries fail, and what is owed for that is reported: a report's event names the failures that it tells.
+Some are handed over as they are accepted, others are pulled. Some fail, and what is owed for that is reported: a
+report's event names the failures that it tells.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
 from mcmt.message.event import Kind
-from mcmt.message.model import Envelope
+from mcmt.message.model import Delivery, Envelope
+from mcmt.spool.port import Arrived
 from mcmt.spool.sqlite import SqliteSpool, open_spool
 from tests.unit.spool.samples import NOW, defer, deliveries, event, fail, finish, message, pull
 
@@ -38,9 +41,11 @@ async def accept_for_ever(spool: SqliteSpool, run: str, task: int) -> None:
         tell(f"A {batch}")
 
 
-async def settle_for_ever(spool: SqliteSpool) -> None:
+async def settle_for_ever(spool: SqliteSpool, handed: list[Delivery]) -> None:
     while True:
         found = await pull(spool, limit=20)
+        found += handed
+        handed.clear()
         again = [one for one in found if one.attempts < one.row % (RETRIES + 1)]
         done = [one for one in found if one not in again]
         dead = [one for one in done if one.row % 4 == 0 and one.sender.reverse_path]
@@ -70,9 +75,16 @@ async def report_for_ever(spool: SqliteSpool, run: str) -> None:
 async def main() -> None:
     spool = await open_spool(Path(sys.argv[1]))
     run = f"{int(sys.argv[2]):04x}"
+    handed: list[Delivery] = []
+
+    def take(arrived: Mapping[str, Arrived]) -> None:
+        for one in arrived.values():
+            handed.extend(one.take(3, 10_000))
+
+    spool.on_due(take)
     await asyncio.gather(
         *[accept_for_ever(spool, run, task) for task in range(10)],
-        *[settle_for_ever(spool) for _ in range(3)],
+        *[settle_for_ever(spool, handed) for _ in range(3)],
         report_for_ever(spool, run),
     )
 

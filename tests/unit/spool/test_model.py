@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from mcmt.message.event import Kind
 from mcmt.message.failure import GATHER_SECONDS, Failure
 from mcmt.message.model import Delivery, NewDelivery
-from mcmt.spool.port import Settlement
+from mcmt.spool.port import Arrived, Settlement
 from mcmt.spool.sqlite import SHARD, SqliteSpool, open_spool
 from tests.unit.spool.samples import NOW, event, events, failure, message
 
@@ -65,6 +65,8 @@ class SpoolMachine(RuleBasedStateMachine):
         self.acknowledged = 0
         self.now = NOW
         self.batches = 0
+        self.room = (0, 0)
+        self.arrived: dict[str, tuple[list[Delivery], int]] = {}
 
     def teardown(self) -> None:
         self.run(self.spool.close())
@@ -77,6 +79,7 @@ class SpoolMachine(RuleBasedStateMachine):
     @initialize()
     def open(self) -> None:
         self.spool: SqliteSpool = self.run(open_spool(self.folder / "spool"))
+        self.spool.on_due(self.take_over)
 
     @rule(
         plan=st.lists(
@@ -84,9 +87,16 @@ class SpoolMachine(RuleBasedStateMachine):
         ),
         size=st.integers(0, 40),
         without_part=st.integers(0, 2),
+        limit=st.integers(0, 6),
+        max_bytes=st.integers(0, 60),
     )
-    def accept(self, plan: list[tuple[str, int, int]], size: int, without_part: int) -> None:
+    def accept(
+        self, plan: list[tuple[str, int, int]], size: int, without_part: int, limit: int, max_bytes: int
+    ) -> None:
+        """Some may be handed over at once: the first ones, and only where none waits that came before."""
         self.batches += 1
+        self.room, self.arrived = (limit, max_bytes), {}
+        waiting = {one.domain for one in self.known if one.out is None and not one.due}
         kept = message(b"x" * size, f"{self.batches:024x}", parts=2, received=self.now)
         new = []
         for number, (domain, part, life) in enumerate(plan, 1):
@@ -99,6 +109,21 @@ class SpoolMachine(RuleBasedStateMachine):
         self.events.append(kept.batch_id)
         for one in failures:
             self.owe(kept.batch_id, one)
+        for domain, (taken, rest) in self.arrived.items():
+            mine = [one for one in self.known[len(self.known) - len(plan) :] if one.domain == domain]
+            assert len(taken) + rest == len(mine)
+            if taken:
+                assert domain not in waiting
+                assert len(taken) <= limit
+                bodies = {one.part: len(one.part.content) for one in taken}
+                assert len(bodies) == 1 or sum(bodies.values()) <= max_bytes
+                assert [one.id for one in taken] == [one.id for one in mine[: len(taken)]]
+                self.take(mine[: len(taken)], taken)
+
+    def take_over(self, arrived: Mapping[str, Arrived]) -> None:
+        for domain, one in arrived.items():
+            taken = list(one.take(*self.room))
+            self.arrived[domain] = taken, one.rest
 
     def owe(self, batch: str, one: Failure) -> None:
         owed = self.owed.setdefault((batch, one.return_path), Owed([], self.now + GATHER_SECONDS))
