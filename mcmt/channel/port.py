@@ -40,7 +40,7 @@ MAIL_TERMS = ReportTerms("smtp")
 """Of a channel that takes whole messages (RFC 3464 2.3.6, 9.2.2)."""
 
 
-class Target(msgspec.Struct, frozen=True):
+class Target(msgspec.Struct, frozen=True, gc=False):
     """One delivery that a part asks for."""
 
     token: str
@@ -130,7 +130,8 @@ class Channel(Protocol):
     """Its notification log, if it has one."""
 
     def read(self, part: Part, recipient: str, context: Mapping[str, str], options: Any) -> Reading:
-        """A part's deliveries for *recipient*. Raises MessageError with what the client is told at DATA."""
+        """A part's deliveries for *recipient*. Raises MessageError with what the client is told at DATA. Pure: a large
+        message is read on a thread."""
 
     def check(self, options: Any, routes: Sequence[Route]) -> Sequence[Finding]:
         """Load what the options name (certificates, keys) and say what was found. Never raises."""

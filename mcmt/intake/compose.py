@@ -93,17 +93,24 @@ def compose(
         raise MessageError(554, "5.6.1", _what_lacks(recipients, closed=parsed.is_mcmt and not apart))
     parts: dict[Part, int] = {}
     asked = [_targets(recipient, parts) for recipient in recipients]
-    _refuse_too_many(sum(map(len, asked)), settings.max_deliveries_per_message)
+    count = sum([len(targets) for of_parts in asked for targets in of_parts.values()])
+    _refuse_too_many(count, settings.max_deliveries_per_message)
     deliveries: list[NewDelivery] = []
     events: list[Event] = []
     failures: list[Failure] = []
     number = 0
-    for recipient, targets in zip(recipients, asked, strict=True):
+    for recipient, of_parts in zip(recipients, asked, strict=True):
         before = number
-        for (token, part), target in targets.items():
-            number += 1
-            expires = _expires(target, received, recipient.stanza.message_expiration)
-            deliveries.append(NewDelivery(number, recipient.domain, recipient.address, token, part, expires))
+        domain, address, lifetime = recipient.domain, recipient.address, recipient.stanza.message_expiration
+        for part, targets in of_parts.items():
+            ends, expires = None, received + lifetime
+            for token, target in targets.items():
+                number += 1
+                # Of one part they all end at once, as a rule.
+                if target.expires != ends:
+                    ends = target.expires
+                    expires = _expires(ends, received, lifetime)
+                deliveries.append(NewDelivery(number, domain, address, token, part, expires))
         failed = number == before
         number += failed
         first, count = f"{batch_id}-{before + 1}", number - before
@@ -185,14 +192,13 @@ def _refuse_in_a_crowd(recipient: _Recipient) -> None:
             raise MessageError(554, "5.6.0", "an id given for one delivery, and several recipients: leave the id out")
 
 
-def _targets(recipient: _Recipient, parts: dict[Part, int]) -> dict[tuple[str, int], Target]:
-    """The deliveries to make, by token and part: equal ones are one. Gives each part that is new its index."""
-    return {
-        (target.token, index): target
-        for reading in recipient.readings
-        for index in (parts.setdefault(reading.part, len(parts)),)
-        for target in reading.targets
-    }
+def _targets(recipient: _Recipient, parts: dict[Part, int]) -> dict[int, dict[str, Target]]:
+    """The deliveries to make, by part and token: equal ones are one. Gives each part that is new its index."""
+    asked: dict[int, dict[str, Target]] = {}
+    for reading in recipient.readings:
+        index = parts.setdefault(reading.part, len(parts))
+        asked.setdefault(index, {}).update({target.token: target for target in reading.targets})
+    return asked
 
 
 def _refuse_too_many(count: int, limit: int) -> None:
@@ -201,11 +207,9 @@ def _refuse_too_many(count: int, limit: int) -> None:
         raise MessageError(554, "5.5.3", text)
 
 
-def _expires(target: Target, received: float, lifetime: float) -> float:
+def _expires(given: float | None, received: float, lifetime: float) -> float:
     end = received + lifetime
-    if target.expires is None:
-        return end
-    return min(end, target.expires or received + NOW_OR_NEVER)
+    return end if given is None else min(end, given or received + NOW_OR_NEVER)
 
 
 def _reception(

@@ -5,15 +5,18 @@ Rules: ``receive`` returns only when the message and all its deliveries are on d
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from random import Random
+from typing import Final
 
 from mcmt.channel.port import Channel
 from mcmt.clock import Clock
 from mcmt.config.settings import DomainSettings, Settings
 from mcmt.errors import MessageError, SpoolError
-from mcmt.intake.compose import McmtReception, compose, open_message, stanza_of
+from mcmt.intake.compose import Composed, McmtReception, compose, open_message, stanza_of
 from mcmt.intake.rejections import Rejections
 from mcmt.intake.reminder import Reminder
 from mcmt.message.address import domain_of
@@ -24,6 +27,11 @@ from mcmt.message.model import Envelope
 from mcmt.spool.port import Keeper
 
 log = logging.getLogger(__name__)
+
+LARGE: Final = 64 * 1024
+"""Octets past which a message is taken apart on a thread."""
+MANY: Final = 100
+"""Recipients past which it is, however small."""
 
 
 class Reception:
@@ -45,6 +53,11 @@ class Reception:
         # 0.7 us where the system's own call takes 1.3 to 3 us a message. It belongs to this process: a copy that fork
         # made would give the same ids again.
         self._random_bits = Random(random_bits(256)).getrandbits  # noqa: S311 - see above
+        # What a large message costs is not waited for by the others. Measured beside messages of 10,000 device tokens
+        # (8 ms each): a request each 0.3 ms had its answer within 1.2 ms (p99) with a thread, within 5.6 ms with the
+        # same work cut in three between turns of the loop, within 7.1 ms in one piece; the CPU was the same. One
+        # thread: what taking apart needs for a moment is needed for one message at a time (memory.py).
+        self._thread = ThreadPoolExecutor(1, "mcmt-intake")
         self._rejections = Rejections(spool.record, clock)
         self._not_kept = Reminder(clock)
 
@@ -55,20 +68,22 @@ class Reception:
     async def receive(self, envelope: Envelope, data: bytes, mcmt_reception: McmtReception) -> str:
         """Keep the message; return its batch id when it is on disk. Raises MessageError, SpoolError: nothing kept."""
         now = self._clock.time()
-        parsed = open_message(data, mcmt_reception)
-        composed = compose(
-            self._settings,
-            self._channels,
-            envelope,
-            data,
-            parsed,
-            context_variables(parsed.headers),
-            mcmt_reception,
-            new_batch_id(now, self._random_bits),
-            now,
-        )
+        batch_id = new_batch_id(now, self._random_bits)
+        if len(data) > LARGE or len(envelope.forward_paths) > MANY:
+            composed = await asyncio.get_running_loop().run_in_executor(
+                self._thread, self._compose, envelope, data, mcmt_reception, batch_id, now
+            )
+        else:
+            composed = self._compose(envelope, data, mcmt_reception, batch_id, now)
         await self._spool.accept(*composed)
-        return composed.message.batch_id
+        return batch_id
+
+    def _compose(
+        self, envelope: Envelope, data: bytes, mcmt_reception: McmtReception, batch_id: str, now: float
+    ) -> Composed:
+        parsed = open_message(data, mcmt_reception)
+        context = context_variables(parsed.headers)
+        return compose(self._settings, self._channels, envelope, data, parsed, context, mcmt_reception, batch_id, now)
 
     def tell_not_kept(self, connection_id: str, peer: str, error: SpoolError) -> None:
         """Tell the operator, now and then, that the spool does not take what clients bring."""
@@ -99,3 +114,4 @@ class Reception:
     async def aclose(self) -> None:
         """Write the refusals that are still waiting. Call it when the doors are closed and the spool is not."""
         await self._rejections.aclose()
+        self._thread.shutdown()
