@@ -1,4 +1,8 @@
-"""What the spool's callers want done in a transaction: encoded by the caller, staged by the writer."""
+"""What the spool's callers want done in a transaction.
+
+A job is made on the event loop and staged on the writer's thread, where all of its encoding is done: the loop spends
+nothing on it that grows with a message's deliveries.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from mcmt.message.failure import Failure
 from mcmt.message.model import Message, NewDelivery
 from mcmt.spool.away import GONE, Away
 from mcmt.spool.port import OwedReport, Settlement
-from mcmt.spool.rows import due_at, encode_data, encode_envelope, encode_head, encode_sender, microseconds
+from mcmt.spool.rows import due_at
 from mcmt.spool.transaction import Damaged, Transaction
 
 
@@ -33,7 +37,7 @@ class SpoolJob:
 class Accept(SpoolJob):
     """A message with its deliveries."""
 
-    __slots__ = ("_data", "_failures", "_head", "_parts", "deliveries", "key", "message", "places", "row")
+    __slots__ = ("_failures", "deliveries", "key", "message", "places", "row")
 
     def __init__(
         self,
@@ -43,34 +47,28 @@ class Accept(SpoolJob):
         events: Sequence[Event],
         failures: Sequence[Failure] = (),
     ) -> None:
-        sizes = [len(part.content) for part in message.parts]
-        super().__init__(future, events, sum(sizes) + len(message.header_block))
+        super().__init__(future, events, sum([len(part.content) for part in message.parts]) + len(message.header_block))
         self.message = message
         self.deliveries = deliveries
-        self.places = _by_domain(deliveries)
+        self._failures = failures
+        # Known once it is done, as the two keys are: of the message, and of its first delivery.
+        self.places: dict[str, Sequence[int]] = {}
         """Where each domain's deliveries are, of *deliveries*."""
         self.key = self.row = 0
-        """The keys of the message and of its first delivery, once it is done."""
-        self._failures = failures
-        self._head = (message.batch_id, len(deliveries), encode_sender(message), encode_envelope(message))
-        self._parts = [(encode_head(part), part.content) for part in message.parts]
-        self._data = [
-            (delivery.domain, microseconds(delivery.expires), encode_data(delivery, sizes[delivery.part]))
-            for delivery in deliveries
-        ]
 
     def stage(self, transaction: Transaction) -> None:
         """Keep all of it."""
-        self.key, self.row = transaction.insert_message(self._head, self._parts, self._data)
+        self.places = _by_domain(self.deliveries)
+        self.key, self.row = transaction.insert_message(self.message, self.deliveries)
         for failure in self._failures:
             transaction.fail(self.key, 0, failure)
         transaction.record(self.events)
 
 
 def _by_domain(deliveries: Sequence[NewDelivery]) -> dict[str, Sequence[int]]:
-    domain = deliveries[0].domain
-    if all(delivery.domain == domain for delivery in deliveries):
-        return {domain: range(len(deliveries))}
+    domains = {delivery.domain for delivery in deliveries}
+    if len(domains) == 1:
+        return {domains.pop(): range(len(deliveries))}
     places: dict[str, list[int]] = {}
     for place, delivery in enumerate(deliveries):
         places.setdefault(delivery.domain, []).append(place)

@@ -140,9 +140,9 @@ def encode_head(part: Part) -> str:
     return _json.encode((part.media_type, part.headers)).decode()
 
 
-def encode_data(delivery: NewDelivery, size: int) -> str:
-    """``delivery.data``."""
-    data = (delivery.number, delivery.part, delivery.recipient, delivery.token, size, delivery.expires)
+def encode_data(deliveries: Sequence[NewDelivery], sizes: Sequence[int]) -> str:
+    """A JSON array of ``delivery.data``; *sizes*: of the contents of their message's parts."""
+    data = [(one.number, one.part, one.recipient, one.token, sizes[one.part], one.expires) for one in deliveries]
     return _json.encode(data).decode()
 
 

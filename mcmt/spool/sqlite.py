@@ -109,11 +109,7 @@ class SqliteSpool:
             return
         self._space.require()
         await self._has_room()
-        try:
-            job = Accept(self._loop.create_future(), message, deliveries, events, failures)
-        except (msgspec.MsgspecError, ValueError, TypeError, IndexError) as error:
-            raise SpoolError(f"message {message.batch_id} cannot be kept: {error}") from error
-        await self._commits.put(job)
+        await self._commits.put(Accept(self._loop.create_future(), message, deliveries, events, failures))
 
     async def settle(self, settlements: Sequence[Settlement], events: Sequence[Event]) -> None:
         """Finish or reschedule deliveries that are out."""

@@ -95,8 +95,7 @@ class SpoolMachine(RuleBasedStateMachine):
     ) -> None:
         """Some may be handed over at once: the first ones, and only where none waits that came before."""
         self.batches += 1
-        self.room, self.arrived = (limit, max_bytes), {}
-        waiting = {one.domain for one in self.known if one.out is None and not one.due}
+        self.room = (limit, max_bytes)
         kept = message(b"x" * size, f"{self.batches:024x}", parts=2, received=self.now)
         new = []
         for number, (domain, part, life) in enumerate(plan, 1):
@@ -109,15 +108,22 @@ class SpoolMachine(RuleBasedStateMachine):
         self.events.append(kept.batch_id)
         for one in failures:
             self.owe(kept.batch_id, one)
-        for domain, (taken, rest) in self.arrived.items():
-            mine = [one for one in self.known[len(self.known) - len(plan) :] if one.domain == domain]
+        self.hand_over(len(plan))
+
+    def hand_over(self, count: int) -> None:
+        """See what was taken of the last *count* when they were accepted."""
+        before, new = self.known[: len(self.known) - count], self.known[len(self.known) - count :]
+        waiting = {one.domain for one in before if one.out is None and not one.due}
+        arrived, self.arrived = self.arrived, {}
+        assert arrived.keys() == {one.domain for one in new}
+        for domain, (taken, rest) in arrived.items():
+            mine = [one for one in new if one.domain == domain]
             assert len(taken) + rest == len(mine)
             if taken:
                 assert domain not in waiting
-                assert len(taken) <= limit
+                assert len(taken) <= self.room[0]
                 bodies = {one.part: len(one.part.content) for one in taken}
-                assert len(bodies) == 1 or sum(bodies.values()) <= max_bytes
-                assert [one.id for one in taken] == [one.id for one in mine[: len(taken)]]
+                assert len(bodies) == 1 or sum(bodies.values()) <= self.room[1]
                 self.take(mine[: len(taken)], taken)
 
     def take_over(self, arrived: Mapping[str, Arrived]) -> None:
@@ -173,6 +179,7 @@ class SpoolMachine(RuleBasedStateMachine):
 
     def take(self, expected: list[Known], found: list[Delivery]) -> None:
         for one, delivery in zip(expected, found, strict=True):
+            assert delivery.id == one.id
             assert (delivery.attempts, delivery.expires, delivery.domain) == (one.attempts, one.expires, one.domain)
             assert len(delivery.part.content) == one.size
             one.out = delivery
@@ -227,6 +234,7 @@ class SpoolMachine(RuleBasedStateMachine):
                 self.known.append(Known(f"{kept.batch_id}-1", DOMAINS[0], (kept.batch_id, 0), 0, self.now + 50))
             self.run(self.spool.report(one, kept if make else None, new, [event(Kind.RECEPTION, kept.batch_id)]))
             self.events.append(kept.batch_id)
+            self.hand_over(int(make))
 
     @invariant()
     def nothing_is_left_of_what_is_done(self) -> None:
