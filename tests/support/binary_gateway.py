@@ -114,6 +114,8 @@ class BinaryGateway:
             except OSError:
                 return
             self.connections += 1
+            # Else Nagle keeps the packet back, and a close at once throws it away before it was sent.
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._spawn(self._serve, raw, self.connections)
 
     def _serve(self, raw: socket.socket, connection: int) -> None:
