@@ -135,9 +135,10 @@ class BinaryConnection:
     def lost(self, error: Exception | None) -> None:
         """See StreamOwner: whatever is not confirmed gets its outcome now."""
         refusal = "" if self._confirmed_any else refused_certificate(error)
-        reason = self._leaving or (f"connection lost: {error}" if error else "closed by the gateway")
+        reason = f"connection lost: {error}" if error else "closed by the gateway"
         if self._parser.begun:
-            reason = "closed by the gateway in the middle of an error packet"
+            reason = f"{reason} in the middle of an error packet"
+        reason = self._leaving or reason
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

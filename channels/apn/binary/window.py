@@ -85,7 +85,7 @@ class Window:
         if index < len(self._entries):
             return index
         behind = (self.first - identifier) & _MASK
-        return -behind if behind <= self._before else None
+        return -behind if 0 < behind <= self._before else None
 
     def take(self, count: int) -> list[tuple[int, Entry]]:
         """Take the *count* oldest out, with their identifiers."""
