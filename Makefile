@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install run test lint bench clean
+.PHONY: install run test faults lint bench clean
 install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -17,6 +17,11 @@ run: install
 test: install
 	tests/peers.sh
 	$(BIN)/python -m pytest
+
+# Every row of the table of faults, also those that take minutes; make test has the others.
+faults: install
+	tests/peers.sh
+	MCMT_LONG_FAULTS=1 $(BIN)/python -m pytest tests/faults
 
 lint: install
 	$(BIN)/ruff check .

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from typing import cast
 
 from mcmt.channel.port import Report
@@ -243,7 +244,8 @@ class ApnsConnection(asyncio.Protocol):
         # A reason that is the route's own fault (a revoked certificate) meets the next connection as well.
         rule = RULES.get(reason)
         fault = rule is not None and rule.disposition is Disposition.ROUTE_FAULT
-        for stream_id in [stream_id for stream_id in self._streams if stream_id > event.last_stream_id]:
+        past = list(takewhile(lambda stream_id: stream_id > event.last_stream_id, reversed(self._streams)))
+        for stream_id in reversed(past):
             pending = self._streams.pop(stream_id)
             if fault:
                 outcomes.append((pending[0], Outcome(disposition=Disposition.ROUTE_FAULT, code="403", text=reason)))
@@ -357,6 +359,7 @@ class ApnsConnection(asyncio.Protocol):
         """Take nothing more; end when the last stream is answered."""
         if not self._leaving:
             self._leaving = reason
+            self._report.leaving()
             if not self._streams:
                 self._clock.call_later(0, lambda: self._end(reason))
 
@@ -364,7 +367,9 @@ class ApnsConnection(asyncio.Protocol):
         """Say goodbye and close; connection_lost does the rest. *abort*: without waiting for the peer to read it."""
         if self._transport is None or self._closed.done():
             return
-        self._leaving = self._leaving or reason
+        if not self._leaving:
+            self._leaving = reason
+            self._report.leaving()
         if abort:
             self._transport.abort()
         elif not self._transport.is_closing():

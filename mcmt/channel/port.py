@@ -98,6 +98,9 @@ class Report(Protocol):
     def wake(self) -> None:
         """There is room again: ask me to send."""
 
+    def leaving(self) -> None:
+        """The connection takes nothing more and may be long in ending: another one may be opened in its place."""
+
     def closed(self, reason: str) -> None:
         """The connection has ended; every delivery it took has been reported before. Called once."""
 

@@ -52,6 +52,8 @@ class Link:
         self.health = health
         self.connection: Connection | None = None
         self.has_ended = False
+        self.is_leaving = False
+        """It takes nothing more, and says so itself; what it owes may still be answered."""
         self.closing: asyncio.Task[None] | None = None
         self.warm = False
         """The gateway has answered on it."""
@@ -67,7 +69,7 @@ class Link:
     @property
     def usable(self) -> bool:
         """Deliveries may be offered to it."""
-        return self.connection is not None and self.closing is None and not self.has_ended
+        return self.connection is not None and self.closing is None and not (self.has_ended or self.is_leaving)
 
     @property
     def spent(self) -> bool:
@@ -99,7 +101,7 @@ class Link:
 
     def close(self, drain: float) -> None:
         """Let it answer what it owes for up to *drain* seconds, then end it."""
-        if self.usable and self.connection is not None:
+        if self.connection is not None and self.closing is None and not self.has_ended:
             self.closing = asyncio.get_running_loop().create_task(self._close(self.connection, drain), name="close")
 
     async def _close(self, connection: Connection, drain: float) -> None:
@@ -127,6 +129,12 @@ class Link:
     def wake(self) -> None:
         """There is room again."""
         self._owner.has_room(self)
+
+    def leaving(self) -> None:
+        """It takes nothing more. Until it has ended it must not keep another one from being opened."""
+        if not self.is_leaving:
+            self.is_leaving = True
+            self._owner.may_connect()
 
     def closed(self, reason: str) -> None:
         """The connection has ended."""

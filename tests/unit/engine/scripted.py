@@ -58,6 +58,11 @@ class ScriptedConnection:
         else:
             self.report.wake()
 
+    def leave(self) -> None:
+        """Take nothing more, as after a GOAWAY; what is owed may be answered yet."""
+        self.leaving = True
+        self.report.leaving()
+
     def end(self, reason: str) -> None:
         if not self.ended:
             self.ended = True

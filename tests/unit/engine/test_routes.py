@@ -67,6 +67,23 @@ async def test_a_single_route_at_fault_keeps_its_connection_for_the_probe(tmp_pa
         assert len(gateway.connects_to) == 1
 
 
+async def test_a_connection_that_takes_nothing_more_does_not_keep_another_from_being_opened(tmp_path: Path) -> None:
+    """Nothing was answered on it yet, and what it owes is not answered for as long as it lives."""
+    gateway = ScriptedGateway()
+    gateway.delay = None
+    async with Bench(tmp_path, gateway) as bench:
+        await bench.accept(10)
+        await bench.wait_until(lambda: len(gateway.sent) == 10)
+        (leaving,) = gateway.open
+        leaving.leave()
+        gateway.delay = 0.0
+        await bench.accept(10)
+        await bench.wait_for_events(10, Kind.DELIVERY)
+        assert not leaving.ended
+        leaving.answer(DELIVERED)
+        await bench.wait_for_events(20, Kind.DELIVERY)
+
+
 @pytest.mark.parametrize("answer", [AMBIGUOUS, transient()], ids=["nothing", "not now"])
 async def test_a_probe_that_proves_nothing_is_followed_by_a_wait_and_not_by_the_next_delivery(
     tmp_path: Path, answer: Outcome

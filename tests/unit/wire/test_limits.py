@@ -10,7 +10,7 @@ import pytest
 from mcmt.errors import ProtocolError
 from mcmt.wire import frames
 from mcmt.wire.frames import ErrorCode
-from mcmt.wire.http2 import ClientConnection, GoAway, PingAcknowledged, Response, SettingsChanged
+from mcmt.wire.http2 import MAX_IDLE_FRAMES, ClientConnection, GoAway, PingAcknowledged, Response, SettingsChanged
 
 from .peer import OK, REQUEST, answer, connected, cut, data, feed, feed_every_way, setting
 
@@ -150,7 +150,6 @@ def test_a_ping_is_answered_and_ours_is_reported() -> None:
         frames.ping(bytes(8)),
         ACKNOWLEDGED,
         frames.frame(0xBE, 0, 0),
-        frames.goaway(0, 0),
         b"HTTP/1.1 400 Bad Request\r\n\r\n",
         b"220 mail.example.com ESMTP\r\n",
     ],
@@ -160,6 +159,11 @@ def test_a_peer_that_does_not_begin_with_settings_is_told_so(first: bytes) -> No
     with pytest.raises(ProtocolError, match="does not speak HTTP/2") as caught:
         connection.receive(first)
     assert caught.value.code == ErrorCode.PROTOCOL_ERROR
+
+
+def test_a_peer_that_begins_with_goaway_is_quoted() -> None:
+    with pytest.raises(ProtocolError, match=r"GOAWAY, code 11.*Shutdown"):
+        ClientConnection().receive(frames.goaway(0, 11, b'{"reason":"Shutdown"}'))
 
 
 def test_after_a_connection_error_there_is_no_room_and_receive_raises_on() -> None:
@@ -215,6 +219,36 @@ def test_a_header_block_above_the_limit_ends_the_connection_before_it_is_whole()
         assert outcome.error == error
 
 
+@pytest.mark.parametrize(
+    "piece",
+    [
+        frames.frame(frames.HEADERS, frames.END_HEADERS, 1, b"\x08\x03103"),
+        frames.window_update(1, 1),
+        frames.rst_stream(3, 8),
+        frames.frame(frames.PRIORITY, 0, 1, bytes(5)),
+        frames.frame(0xBE, 0, 0),
+        ACKNOWLEDGED,
+        frames.goaway(2**31 - 1, 0),
+    ],
+    ids=["interim response", "window update", "late reset", "priority", "unknown", "acknowledgement", "goaway"],
+)
+def test_frames_that_answer_nothing_end_the_connection_when_there_are_too_many(piece: bytes) -> None:
+    connection = connected(streams=2)
+    connection.receive(answer(3) + piece * 500)
+    outcome = feed(connection, [piece * 500] * (2 * MAX_IDLE_FRAMES // 500 + 1))
+    assert outcome.error == ErrorCode.ENHANCE_YOUR_CALM
+
+
+def test_frames_between_answers_are_no_flood() -> None:
+    connection = connected(streams=1)
+    for _ in range(100):
+        stream_id = connection.request(REQUEST, b"{}") if connection.room else 1
+        for _ in range(10):
+            connection.receive(frames.window_update(stream_id, 1) * (MAX_IDLE_FRAMES // 20))
+        assert connection.receive(answer(stream_id))
+    assert connection.error is None
+
+
 def test_many_pings_over_time_are_no_flood() -> None:
     connection = connected()
     for _ in range(5_000):
@@ -224,14 +258,14 @@ def test_many_pings_over_time_are_no_flood() -> None:
 @pytest.mark.parametrize(
     "flood",
     [
-        lambda turn: frames.rst_stream(1, 8) * 1000,
-        lambda turn: frames.window_update(5, 1) * 1000,
-        lambda turn: frames.window_update(1, 0) * 1000,
-        lambda turn: frames.frame(frames.PRIORITY, 0, 99, bytes(5)) * 1000,
-        lambda turn: frames.frame(0xBE, 0, 1, b"junk") * 1000,
-        lambda turn: ACKNOWLEDGED * 1000,
+        lambda turn: frames.rst_stream(1, 8) * 200,
+        lambda turn: frames.window_update(5, 1) * 200,
+        lambda turn: frames.window_update(1, 0) * 200,
+        lambda turn: frames.frame(frames.PRIORITY, 0, 99, bytes(5)) * 200,
+        lambda turn: frames.frame(0xBE, 0, 1, b"junk") * 200,
+        lambda turn: ACKNOWLEDGED * 200,
         lambda turn: data(1, bytes(10_000)),
-        lambda turn: answer(1) * 1000,
+        lambda turn: answer(1) * 200,
         lambda turn: frames.headers(1, bytes(10_000), 0, 1000),
         lambda turn: setting(initial_window_size=turn) * 10,
         lambda turn: frames.goaway(2**31 - 1 - turn, 0, bytes(10_000)),

@@ -41,6 +41,9 @@ class Recorder:
         self.wakes += 1
         self.on_wake()
 
+    def leaving(self) -> None:
+        pass
+
     def closed(self, reason: str) -> None:
         self.ends.append(reason)
 

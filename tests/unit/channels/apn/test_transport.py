@@ -48,6 +48,9 @@ class Unheard:
     def wake(self) -> None:
         raise AssertionError
 
+    def leaving(self) -> None:
+        pass
+
     def closed(self, reason: str) -> None:
         raise AssertionError(reason)
 

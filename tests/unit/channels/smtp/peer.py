@@ -96,6 +96,9 @@ class Reporter:
         assert not self.reason.done(), "wake after closed"
         self.woken.set()
 
+    def leaving(self) -> None:
+        pass
+
     def closed(self, reason: str) -> None:
         self.reason.set_result(reason)
 
