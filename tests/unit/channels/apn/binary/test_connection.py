@@ -45,6 +45,9 @@ class Recorder:
         self.wakes += 1
         self.on_wake()
 
+    def leaving(self) -> None:
+        raise AssertionError("it never outlives what it takes")
+
     def closed(self, reason: str) -> None:
         self.ends.append(reason)
 
