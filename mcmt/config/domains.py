@@ -7,6 +7,7 @@ default back.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from mcmt.config.channel_schema import Channels, ChannelSchema, needs_of
 from mcmt.config.document import Path
 from mcmt.config.faults import Checker, Locate
-from mcmt.config.schema import ELSEWHERE, DomainStanza
+from mcmt.config.schema import ELSEWHERE, DomainStanza, RootStanza
 from mcmt.config.settings import DomainSettings
 from mcmt.message.address import routing_name
 from mcmt.message.route import Route, parse_route
@@ -30,14 +31,14 @@ def default_names(channels: Channels) -> frozenset[str]:
 
 
 def read_domains(
-    checker: Checker, channels: Channels, open_files: bool, hostname: str | None = None
+    checker: Checker, channels: Channels, open_files: bool, root: RootStanza | None = None
 ) -> dict[str, DomainSettings]:
     """Every domain that is right enough to be used, by name; what is wrong is noted in *checker*.
 
-    With *open_files* each channel also looks into the files that its options name. *hostname*: the file's, if it has
-    one.
+    With *open_files* each channel also looks into the files that its options name. *root*: what stands at top level,
+    where that is right enough.
     """
-    reader = _Reader(checker, channels, open_files, hostname)
+    reader = _Reader(checker, channels, open_files, root)
     stanzas = checker.mapping(("domain",), checker.data.get("domain"))
     if not stanzas:
         checker.fault(
@@ -64,11 +65,12 @@ def _options(channel: ChannelSchema) -> frozenset[str]:
 
 
 class _Reader:
-    def __init__(self, checker: Checker, channels: Channels, open_files: bool, hostname: str | None) -> None:
+    def __init__(self, checker: Checker, channels: Channels, open_files: bool, root: RootStanza | None) -> None:
         self._checker = checker
         self._channels = channels
         self._open_files = open_files
-        self._hostname = hostname
+        self._hostname = root.hostname if root else None
+        self._drain_timeout = root.drain_timeout if root else math.inf
         self._defaults = {name: value for name, value in checker.data.items() if name in default_names(channels)}
         self._used: set[str] = set()
 
@@ -116,6 +118,12 @@ class _Reader:
                     locate(("idle_timeout",)) if "idle_timeout" in given else path,
                     f"idle_timeout ({engine.idle_timeout:g} s) has to be longer than delivery_response_timeout "
                     f"({needs.longest_silence:g} s)",
+                )
+            if self._drain_timeout < needs.longest_silence:
+                self._checker.warn(
+                    path,
+                    f"drain_timeout ({self._drain_timeout:g} s) is less than delivery_response_timeout "
+                    f"({needs.longest_silence:g} s): what is on its way when mcmt stops is sent again after the start",
                 )
         return DomainSettings(name=name, options=options, **values)
 

@@ -136,7 +136,7 @@ def _settings(
     workers = 1 if root is None else root.workers or processors()
     spool, _ = checker.stanza(SpoolStanza, ("spool",), data.get("spool"))
     control, _ = checker.stanza(ControlStanza, ("control",), data.get("control"))
-    domains = read_domains(checker, channels, open_files, root.hostname if root else None)
+    domains = read_domains(checker, channels, open_files, root)
     check_bounce_routes(checker, channels, domains)
     listen, intake = read_listeners(checker, channels, domains, check_listen, workers)
     spool_path = tidy(spool.path if spool else checker.base)

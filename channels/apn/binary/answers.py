@@ -56,9 +56,9 @@ class Wording:
         text = WORDS.get(status, "Unknown Status")
         return self._outcome(RULES.get(status, _OTHER), str(status), text, packet.identifier, entry, now)
 
-    def discarded(self, identifier: int, entry: Entry, now: float, text: str) -> Outcome:
-        """It was sent behind the one that an error packet named."""
-        return self._outcome(Disposition.REFUSED, "451", f"4.4.2 [internal] {text}", identifier, entry, now)
+    def discarded(self, identifier: int, entry: Entry, now: float, text: str, wait: float = 0.0) -> Outcome:
+        """It was sent behind the one that an error packet named. *wait*: seconds before anything is sent again."""
+        return self._outcome(Disposition.REFUSED, "451", f"4.4.2 [internal] {text}", identifier, entry, now, wait)
 
     def ambiguous(self, identifier: int, entry: Entry, now: float, text: str) -> Outcome:
         """The connection ended, and nothing tells what became of it."""
@@ -69,7 +69,14 @@ class Wording:
         return self._outcome(Disposition.ROUTE_FAULT, "451", f"4.4.2 [internal] {text}", identifier, entry, now)
 
     def _outcome(
-        self, disposition: Disposition, code: str, text: str, identifier: int, entry: Entry, now: float
+        self,
+        disposition: Disposition,
+        code: str,
+        text: str,
+        identifier: int,
+        entry: Entry,
+        now: float,
+        wait: float = 0.0,
     ) -> Outcome:
         _, sent_at, size, _ = entry
         return Outcome(
@@ -80,6 +87,7 @@ class Wording:
             remote_address=self._remote_address,
             size=size,
             duration=now - sent_at,
+            retry_after=wait,
             # Said of every token as well when the certificate is for the other environment or another app.
             suspect=disposition is Disposition.RECIPIENT_GONE,
         )

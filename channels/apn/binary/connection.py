@@ -19,7 +19,7 @@ from mcmt.channel.port import Report
 from mcmt.clock import Clock, Timer
 from mcmt.errors import ProtocolError
 from mcmt.message.model import Delivery
-from mcmt.message.status import Outcome
+from mcmt.message.status import Disposition, Outcome
 from mcmt.wire.apns_binary import ErrorPacket, ErrorPacketParser, Status
 
 from ..transport import refused_certificate
@@ -37,6 +37,9 @@ REPORTED_AT_ONCE = 1000
 has other connections."""
 STALLED_AFTER = 30.0
 """Seconds (or the response timeout, if longer) in which a gateway has to take something of what waits for it."""
+TROUBLE_WAIT = 1.0
+"""Seconds for which nothing is sent to a gateway that took nothing on a connection and failed for a reason of its own:
+each notification in turn would cost it a connection."""
 CLOSE_TIMEOUT = 5.0
 """Seconds that closing TLS in good order may take."""
 
@@ -176,12 +179,16 @@ class BinaryConnection:
             (entry[0], wording.delivered(identifier, entry, now))
             for identifier, entry in window.take(max(0, place + shutdown))
         ]
+        wait = 0.0
         if not shutdown and place >= 0:
             ((_, entry),) = window.take(1)
-            outcomes.append((entry[0], wording.named(packet, entry, now)))
+            named = wording.named(packet, entry, now)
+            if named.disposition is Disposition.TRANSIENT and not outcomes and not self._confirmed_any:
+                wait = TROUBLE_WAIT
+            outcomes.append((entry[0], named))
         text = f"discarded by the gateway after {words}"
         outcomes += [
-            (entry[0], wording.discarded(identifier, entry, now, text))
+            (entry[0], wording.discarded(identifier, entry, now, text, wait))
             for identifier, entry in window.take(len(window))
         ]
         self._leaving = words

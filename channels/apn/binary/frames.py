@@ -10,7 +10,6 @@ from typing import Final
 from mcmt.message.model import Delivery, Part, header
 from mcmt.wire.apns_binary import TOKEN_SIZE, Prepared, frame, prepare
 
-_DIGITS: Final = 2 * TOKEN_SIZE
 _LATEST: Final = 2**32 - 1
 """Seconds since the epoch: the expiration item has 32 bits."""
 _PRIORITIES: Final = {"10": 10, "5": 5, "1": 5}
@@ -35,9 +34,11 @@ class FrameBuilder:
         if part is not self._part or received != self._received:
             self._part, self._received = part, received
             self._prepared = self._prepare(part, received)
-        if len(delivery.token) != _DIGITS:
+        try:
+            token = bytes.fromhex(delivery.token)
+        except ValueError:  # an odd number of digits
             return None
-        return frame(self._prepared, bytes.fromhex(delivery.token), identifier)
+        return frame(self._prepared, token, identifier) if len(token) == TOKEN_SIZE else None
 
     def _prepare(self, part: Part, received: float) -> Prepared:
         given = header(part.headers, "apns-expiration")

@@ -221,6 +221,16 @@ def test_idle_timeout_is_longer_than_the_silence_that_means_delivered(configurat
     assert loaded.settings.domains["a.example.com"].idle_timeout == 6
 
 
+def test_a_drain_that_does_not_wait_for_silence_is_a_warning(configuration: Configuration) -> None:
+    def told(text: str) -> list[str]:
+        warnings = configuration.load(text, open_files=False).warnings
+        return [warning.text for warning in warnings if "drain_timeout" in warning.text]
+
+    (warning,) = told(f"{HEAD}drain_timeout: 3\n{BINARY}")
+    assert warning.startswith("drain_timeout (3 s) is less than delivery_response_timeout (5 s): ")
+    assert told(f"{HEAD}drain_timeout: 5\n{BINARY}") == []
+
+
 def test_options_of_an_older_configuration_that_do_nothing_are_warnings(configuration: Configuration) -> None:
     text = f"""\
 {HEAD}domain:

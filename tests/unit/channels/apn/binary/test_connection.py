@@ -238,6 +238,14 @@ async def test_an_error_packet_settles_the_window_in_one_report(
     assert gateway.report.ends == [f"{status} {text}"]
 
 
+@pytest.mark.parametrize(("status", "named", "waits"), [(1, 1, True), (255, 1, True), (1, 2, False), (8, 1, False)])
+async def test_a_gateway_in_trouble_is_given_a_moment(status: int, named: int, waits: bool) -> None:
+    gateway = Gateway()
+    gateway.offer(3)
+    gateway.tell(status, named)
+    assert (gateway.report.results[-1][1].retry_after > 0) is waits
+
+
 async def test_shutdown_names_the_last_one_that_was_taken() -> None:
     gateway = Gateway()
     gateway.offer(10)

@@ -174,6 +174,18 @@ async def test_bad_tokens_in_a_row_are_progress_and_no_reason_to_hold_the_route(
     assert news == []
 
 
+async def test_a_gateway_in_trouble_is_not_asked_as_fast_as_connections_can_be_had(
+    tmp_path: Path, certificates: Certificates
+) -> None:
+    with binary_gateway(certificates, lambda frame: error(frame, 255)) as gateway:
+        async with engine(tmp_path, certificates, gateway, retry_interval=30.0, max_retry_interval=60.0) as bench:
+            await push(bench, 100)
+            await bench.wait_for_events(1, Kind.TRANSIENT)
+            await asyncio.sleep(1.5)
+            assert 2 <= gateway.connections <= 4
+            assert await bench.left() == 100
+
+
 async def test_a_topic_that_is_refused_suspends_the_route_and_keeps_the_mail(
     tmp_path: Path, certificates: Certificates
 ) -> None:
