@@ -66,9 +66,20 @@ def parse_size(value: object) -> int:
     raise ValueError("expected a size such as 4096, 64KB, 10MB or 1GB")
 
 
+_SECRET = re.compile(r"-----BEGIN|\bM[A-Za-z0-9+/=]{99}|scrypt\$|//[^/\s]*@|:[^/\s]+@|[?&]\w*(?:pass|secret|token)")
+"""PEM, the base64 of a key (DER begins with a SEQUENCE, hence M), a users file's entry, a URL with a password."""
+
+
+def holds_secret(text: str) -> bool:
+    """Whether *text*, given where something else is expected, may be a key or a password: nobody is shown it then."""
+    return _SECRET.search(text) is not None
+
+
 def _resolve(value: Any, info: ValidationInfo) -> Any:
     if not isinstance(value, str | Path) or not str(value):
         raise ValueError("expected a path")
+    if holds_secret(str(value)):
+        raise ValueError("expected the path of a file; put this into a file of mode 600, and name that")
     # What no file system takes, so that later code has to expect OSError alone.
     if "\0" in str(value) or any(len(os.fsencode(name)) > _LONGEST_NAME for name in Path(value).parts):
         raise ValueError(f"expected a path: no name in it has a NUL or more than {_LONGEST_NAME} bytes")

@@ -5,7 +5,6 @@ Only for ``mcmt check`` and the start: pushing loads them on its own (transport.
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -50,7 +49,6 @@ class Credential(msgspec.Struct, frozen=True):
     """Seconds since the epoch, as ``not_after``."""
     not_after: float
     key_file: Path
-    world_readable: bool
 
     def days_left(self, now: float) -> float:
         """Negative when it has expired."""
@@ -64,13 +62,6 @@ class Credential(msgspec.Struct, frozen=True):
         days = self.days_left(now)
         left = f"{days:.0f} days left" if days >= 0 else f"expired {-days:.0f} days ago"
         return f"certificate of {self.subject}; {topics}{environments}; valid until {until}, {left}"
-
-
-class SigningKey(msgspec.Struct, frozen=True):
-    """The key of a provider token."""
-
-    file: Path
-    world_readable: bool
 
 
 def read_certificate(certificate_file: Path, key_file: Path | None) -> Credential:
@@ -97,16 +88,14 @@ def read_certificate(certificate_file: Path, key_file: Path | None) -> Credentia
         not_before=certificate.not_valid_before_utc.timestamp(),
         not_after=certificate.not_valid_after_utc.timestamp(),
         key_file=holder,
-        world_readable=_world_readable(holder),
     )
 
 
-def read_signing_key(file: Path) -> SigningKey:
-    """Apple's .p8: a P-256 key in PEM. Raises CredentialError."""
+def check_signing_key(file: Path) -> None:
+    """Apple's .p8: a P-256 key in PEM. Raises CredentialError when it is none."""
     key = _private_key(file)
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
         raise CredentialError(f"{file} is not a P-256 key, as Apple's .p8 files are")
-    return SigningKey(file, _world_readable(file))
 
 
 def read_authorities(file: Path) -> int:
@@ -182,7 +171,3 @@ def _private_key(file: Path) -> PrivateKeyTypes:
 
 def _public(key: object) -> bytes:
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)  # type: ignore[attr-defined,no-any-return]
-
-
-def _world_readable(file: Path) -> bool:
-    return bool(file.stat().st_mode & stat.S_IROTH)

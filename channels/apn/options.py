@@ -12,12 +12,12 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from mcmt.channel.port import Finding, Needs
+from mcmt.channel.port import Finding, Needs, exposure
 from mcmt.clock import Clock, SystemClock
 from mcmt.message.route import Route
 from mcmt.options import WORD, FilePath, Milliseconds, OptionsModel, Seconds
 
-from .credentials import Credential, CredentialError, read_authorities, read_certificate, read_signing_key
+from .credentials import Credential, CredentialError, check_signing_key, read_authorities, read_certificate
 
 _TLS_ALWAYS = "connections to Apple are always encrypted; tls_verify says how the gateway is verified"
 _WARN_DAYS = 30
@@ -27,6 +27,7 @@ _SHORT_ANSWER = 1.0
 _RESPONSE_TIMEOUT = 30.0
 _BINARY_RESPONSE_TIMEOUT = 5.0
 _ID = re.compile(r"[A-Z0-9]{10}")
+_LONGEST_SHOWN = 40
 _KEY_FILE = re.compile(r"AuthKey_([A-Z0-9]{10})\.p8")
 """As Apple names the file when it is downloaded."""
 
@@ -137,8 +138,7 @@ def _certificate(options: Options, now: float, *, sends_topic: bool) -> Iterator
         return
     yield Finding("tls_certificate", credential.summary(now))
     yield from _dates(credential, now)
-    if credential.world_readable:
-        yield _warning("tls_key", f"everyone on this machine may read the key: chmod go-rwx {credential.key_file}")
+    yield from exposure("tls_key" if options.tls_key else "tls_certificate", credential.key_file)
     if not sends_topic:
         return
     if not options.apn_topic and not credential.topics:
@@ -170,13 +170,12 @@ def _provider_token(options: Options) -> Iterator[Finding]:
         yield _fault("apn_key_id" if options.apn_key_id else "apn_team_id", "needs apn_auth_key, Apple's .p8 file")
     else:
         try:
-            key = read_signing_key(options.apn_auth_key)
+            check_signing_key(options.apn_auth_key)
         except CredentialError as error:
             yield _fault("apn_auth_key", str(error))
         else:
-            yield Finding("apn_auth_key", f"provider token: P-256 key in {key.file}")
-            if key.world_readable:
-                yield _warning("apn_auth_key", f"everyone on this machine may read the key: chmod go-rwx {key.file}")
+            yield Finding("apn_auth_key", f"provider token: P-256 key in {options.apn_auth_key}")
+            yield from exposure("apn_auth_key", options.apn_auth_key)
         named = _KEY_FILE.fullmatch(options.apn_auth_key.name)
         if named and options.apn_key_id and named[1] != options.apn_key_id:
             yield _warning("apn_key_id", f"is {options.apn_key_id}, but the file's name says {named[1]}")
@@ -184,7 +183,8 @@ def _provider_token(options: Options) -> Iterator[Finding]:
         if value is None:
             yield _fault(option, "is missing: a provider token names its key and its team")
         elif not _ID.fullmatch(value):
-            yield _fault(option, f"expected 10 capital letters and digits, got {value!r}")
+            shown = f", got {value!r}" if len(value) <= _LONGEST_SHOWN else ""  # longer, it may be the key itself
+            yield _fault(option, f"expected 10 capital letters and digits{shown}")
     if not options.apn_topic:
         yield _warning("apn_topic", "is not set: every message has to bring apns-topic")
 
@@ -215,7 +215,9 @@ def _routes(routes: Sequence[Route]) -> Iterator[Finding]:
     for route in routes:
         for name, value in route.parameters:
             if name != "protocol":
-                yield _fault("routes", f"{route} has an unknown option {name}; there are: port, protocol")
+                yield _fault(
+                    "routes", f"{route.scheme}://{route.host} has an unknown option {name}; there are: port, protocol"
+                )
             elif value == "binary":
                 if route.host in Options.RETIRED_HOSTS:
                     yield _warning(

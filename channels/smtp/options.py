@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
-from mcmt.channel.port import Finding
+from mcmt.channel.port import Finding, exposure
 from mcmt.clock import Clock, SystemClock
 from mcmt.errors import RouteFaultError
 from mcmt.message.route import Route
@@ -113,6 +113,8 @@ def _certificate(options: Options, now: float) -> Iterator[Finding]:
     except RouteFaultError as error:
         yield _fault("tls_certificate", str(error))
         return
+    key = "tls_key" if options.tls_key else "tls_certificate"
+    yield from exposure(key, options.tls_key or options.tls_certificate)
     if options.tls == "no":
         yield _warning("tls_certificate", "has no effect while tls is no")
     elif days < 0:
@@ -126,4 +128,4 @@ def _certificate(options: Options, now: float) -> Iterator[Finding]:
 def _routes(routes: Sequence[Route]) -> Iterator[Finding]:
     for route in routes:
         for name, _ in route.parameters:
-            yield _fault("routes", f"{route} has an unknown option {name}; there is: port")
+            yield _fault("routes", f"{route.scheme}://{route.host} has an unknown option {name}; there is: port")

@@ -12,6 +12,7 @@ The channel promises: every delivery that ``send`` took gets exactly one outcome
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
@@ -77,6 +78,28 @@ class Needs(msgspec.Struct, frozen=True):
     unanswered: int = 0
     """Deliveries that one connection may hold without an answer: ``max_resident_active_queue`` is no less, unless it is
     given."""
+
+
+def exposure(option: str, file: Path) -> Sequence[Finding]:
+    """What is to be said when others than its owner may read or change *file*, which holds a secret.
+
+    Everyone: a fault. Its group: a warning, unless the file is root's and may only be read: that is how a service is
+    given a key that it cannot change.
+    """
+    try:
+        status = file.stat()
+    except OSError:
+        return ()  # whoever reads it says why it cannot be read
+    mode = status.st_mode
+    given = status.st_uid == 0 and status.st_gid != 0
+    remedy = f"chmod {'640' if given else '600'} {file}"
+    if mode & 0o006:
+        what = "read" if mode & 0o004 else "change"
+        return (Finding(option, f"everyone on this machine may {what} {file}: {remedy}", fault=True),)
+    if mode & 0o020 or (mode & 0o040 and not given):
+        what = "change" if mode & 0o020 else "read"
+        return (Finding(option, f"its group may {what} {file}: {remedy}", warning=True),)
+    return ()
 
 
 class State(Protocol):

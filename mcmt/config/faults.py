@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 
 from mcmt.config.document import Mark, Path, Reading, dotted, place
 from mcmt.errors import Fault
-from mcmt.options import OptionsModel
+from mcmt.options import OptionsModel, holds_secret
 
 Model = TypeVar("Model", bound=OptionsModel)
 
@@ -72,6 +72,8 @@ class Checker:
         self._note(self.findings, path, text, False, None)
 
     def _note(self, kind: dict[Fault, Mark], path: Path, text: str, key: bool, option: Path | None) -> None:
+        if holds_secret(text):
+            text = "cannot be used; it is not repeated here, because it looks like a key or a password"
         mark = self._reading.mark(path, key=key)
         kind[Fault(place(self._file, mark), dotted(option or path), text)] = mark
 
@@ -156,4 +158,6 @@ def _shown(value: object) -> str:
     if isinstance(value, bool):
         return "true or yes" if value else "false or no"
     text = repr(value)
+    if holds_secret(text):
+        return "what is not shown here: it looks like a key or a password"
     return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 3] + "..."

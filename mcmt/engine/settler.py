@@ -126,4 +126,6 @@ class Settler:
             await self._write([], events[:half])
             await self._write([], events[half:])
         else:
-            log.error("an event is in no log: %s: %r", error, events)
+            log.error(
+                "an event is in no log: %s: %s %s", error, events[0].kind.value, events[0].id or events[0].batch_id
+            )

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from mcmt.channel.port import Finding
+from mcmt.channel.port import Finding, exposure
 from mcmt.clock import Clock, SystemClock
 from mcmt.config.settings import ListenSettings
 from mcmt.intake.tls import CertificateFiles, reason_of
-from mcmt.intake.users import UsersError, is_world_readable, read_users
+from mcmt.intake.users import UsersError, read_users
 
 _WARN_DAYS: Final = 30
 
@@ -66,8 +66,7 @@ def _certificate(listen: ListenSettings, now: float) -> Iterator[Finding]:
         yield _warning("tls_certificate", "has expired, and clients may refuse it; have a new one made")
     elif days < _WARN_DAYS:
         yield _warning("tls_certificate", f"expires in {days:.0f} days; have a new one made")
-    if is_world_readable(holder):
-        yield _warning("tls_key", f"everyone on this machine may read the key: chmod go-rwx {holder}")
+    yield from exposure("tls_key" if listen.tls_key else "tls_certificate", holder)
 
 
 def _users(listen: ListenSettings) -> Iterator[Finding]:
@@ -75,15 +74,14 @@ def _users(listen: ListenSettings) -> Iterator[Finding]:
         return
     try:
         count = len(read_users(listen.users_file))
-        world_readable = is_world_readable(listen.users_file)
+        exposed = exposure("users_file", listen.users_file)
     except (UsersError, OSError) as error:
         yield Finding("users_file", str(error), fault=True)
         return
     yield Finding("users_file", "1 user" if count == 1 else f"{count} users")
     if not count:
         yield _warning("users_file", f"{listen.users_file} has no users; add one with: mcmt passwd NAME")
-    if world_readable:
-        yield _warning("users_file", f"everyone on this machine may read it: chmod go-rwx {listen.users_file}")
+    yield from exposed
 
 
 def _warning(option: str, text: str) -> Finding:

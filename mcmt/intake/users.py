@@ -94,11 +94,6 @@ class UsersFile:
         return (found.st_mtime_ns, found.st_size, found.st_ino)
 
 
-def is_world_readable(file: Path) -> bool:
-    """Whether everyone on this machine may read *file*. Raises OSError."""
-    return bool(file.stat().st_mode & stat.S_IROTH)
-
-
 def _read(file: Path) -> str:
     try:
         if file.stat().st_size > MAX_SIZE:

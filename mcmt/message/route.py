@@ -31,21 +31,25 @@ class Route(msgspec.Struct, frozen=True):
 
 def parse_route(text: str) -> Route:
     """Read ``apn://host:2197`` or Momentum's ``apn://host?port=2197``. Raises ValueError saying what is wrong."""
+    # What follows may be a password, and is not repeated.
+    shown = repr(text.partition("?")[0].partition("#")[0])
+    if "@" in text:
+        raise ValueError("a route has only a host, a port and options; no name, no password")
     url = urlsplit(text)
     if not url.scheme or not url.netloc or not url.hostname:
-        raise ValueError(f"expected scheme://host[:port], got {text!r}")
-    if url.path not in ("", "/") or url.fragment or url.username:
-        raise ValueError(f"a route has only a host, a port and options: {text!r}")
+        raise ValueError(f"expected scheme://host[:port], got {shown}")
+    if url.path not in ("", "/") or url.fragment:
+        raise ValueError(f"a route has only a host, a port and options: {shown}")
     if not _is_host(url.hostname):
-        raise ValueError(f"{url.hostname!r} in {text!r} is no host name and no address")
+        raise ValueError(f"{url.hostname!r} in {shown} is no host name and no address")
     parameters = dict(parse_qsl(url.query, keep_blank_values=True))
     query_port = parameters.pop("port", None)
     try:
         port = url.port if query_port is None else int(query_port)
     except ValueError:
-        raise ValueError(f"the port of {text!r} is not a number from 1 to 65535") from None
+        raise ValueError(f"the port of {shown} is not a number from 1 to 65535") from None
     if port is not None and not 1 <= port <= 65535:
-        raise ValueError(f"the port of {text!r} is not a number from 1 to 65535")
+        raise ValueError(f"the port of {shown} is not a number from 1 to 65535")
     return Route(url.scheme, url.hostname, port, tuple(sorted(parameters.items())))
 
 

@@ -33,4 +33,5 @@ def make_certificates(folder: Path) -> Certificates:
         for index, blob in enumerate(credential.cert_chain_pems):
             blob.write_to_path(str(certificate), append=index > 0)
         credential.private_key_pem.write_to_path(str(key))
+        key.chmod(0o600)
     return files

@@ -56,12 +56,13 @@ def test_one_that_ends_soon_or_has_ended_is_a_warning(issued: Path, days: float,
     assert rest == ([("warning", "tls_certificate", warning)] if warning else [])
 
 
-def test_a_key_that_everyone_may_read_is_a_warning(issued: Path) -> None:
-    (issued / "key.pem").chmod(0o644)
+def test_a_key_that_everyone_may_read_is_a_fault(issued: Path) -> None:
+    key = issued / "key.pem"
+    key.chmod(0o644)
     assert findings(issued)[-1] == (
-        "warning",
+        "fault",
         "tls_key",
-        f"everyone on this machine may read the key: chmod go-rwx {issued / 'key.pem'}",
+        f"everyone on this machine may read {key}: chmod 600 {key}",
     )
 
 
@@ -90,16 +91,16 @@ def test_what_cannot_be_used_is_a_fault(issued: Path) -> None:
     assert "is not PEM" in text
 
 
-def test_users_are_counted_and_a_file_that_everyone_may_read_is_a_warning(issued: Path) -> None:
+def test_users_are_counted_and_a_file_that_everyone_may_read_is_a_fault(issued: Path) -> None:
     users = issued / "users"
     users.write_text(f"one:{cheap('x')}\ntwo:{cheap('x')}\n")
     users.chmod(0o600)
     assert findings(issued, users_file=users)[1:] == [("found", "users_file", "2 users")]
     users.chmod(0o644)
     assert findings(issued, users_file=users)[2] == (
-        "warning",
+        "fault",
         "users_file",
-        f"everyone on this machine may read it: chmod go-rwx {users}",
+        f"everyone on this machine may read {users}: chmod 600 {users}",
     )
     users.write_text("")
     assert ("warning", "users_file", f"{users} has no users; add one with: mcmt passwd NAME") in findings(

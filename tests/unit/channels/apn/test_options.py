@@ -189,8 +189,14 @@ class TestProviderToken:
         for file, text in expected.items():
             assert faults(with_token(files, apn_auth_key=file)) == [("apn_auth_key", text)]
 
+    def test_a_key_that_everyone_may_read_is_a_fault(self, files: Files) -> None:
+        key = files.key_file("other.p8", mode=0o644)
+        assert faults(with_token(files, apn_auth_key=key)) == [
+            ("apn_auth_key", f"everyone on this machine may read {key}: chmod 600 {key}")
+        ]
+
     def test_what_is_probably_not_meant_is_a_warning(self, files: Files) -> None:
-        readable = files.key_file("AuthKey_AAA123DEFG.p8", mode=0o644)
+        readable = files.key_file("AuthKey_AAA123DEFG.p8", mode=0o660)
         found = warnings(
             with_token(
                 files,
@@ -300,13 +306,16 @@ class TestCertificate:
             ("tls_key", f"{missing} cannot be read: No such file or directory")
         ]
 
-    def test_a_key_that_everyone_may_read_is_a_warning(self, files: Files) -> None:
-        given = options(
-            tls_certificate=files.write("cert.pem", files.certificate(uid="a"), 0o644),
-            tls_key=files.key_file(mode=0o644),
-        )
-        (warning,) = warnings(given)
-        assert warning.endswith(f"chmod go-rwx {files.folder / 'key.pem'}")
+    def test_a_key_that_everyone_may_read_is_a_fault(self, files: Files) -> None:
+        certificate = files.write("cert.pem", files.certificate(uid="a"), 0o644)
+        key = files.key_file(mode=0o644)
+        assert faults(options(tls_certificate=certificate, tls_key=key)) == [
+            ("tls_key", f"everyone on this machine may read {key}: chmod 600 {key}")
+        ]
+        both = files.write("both.pem", files.certificate(uid="a") + key_bytes(files.key), 0o644)
+        assert faults(options(tls_certificate=both)) == [
+            ("tls_certificate", f"everyone on this machine may read {both}: chmod 600 {both}")
+        ]
 
 
 def test_a_domain_has_one_credential(files: Files) -> None:

@@ -114,6 +114,15 @@ def test_files_that_cannot_be_used_are_faults_that_say_why(certificates: Certifi
     ]
 
 
+def test_a_key_that_everyone_may_read_is_a_fault(certificates: Certificates, tmp_path: Path) -> None:
+    key = tmp_path / "key.pem"
+    key.write_bytes(certificates.client_key.read_bytes())
+    key.chmod(0o644)
+    assert faults(tls_certificate=certificates.client, tls_key=key) == [
+        f"tls_key: everyone on this machine may read {key}: chmod 600 {key}"
+    ]
+
+
 def test_a_key_with_a_passphrase_is_a_fault_and_nobody_is_asked_for_it(tmp_path: Path) -> None:
     key = tmp_path / "key.pem"
     locked = BestAvailableEncryption(b"secret")
@@ -134,7 +143,7 @@ def test_a_certificate_that_ends_soon_is_a_warning(certificates: Certificates) -
 
 def test_a_route_has_no_options_but_its_port() -> None:
     (fault,) = [finding for finding in findings("smtp://mail.example.net?mx=yes") if finding.fault]
-    assert fault.text == "smtp://mail.example.net?mx=yes has an unknown option mx; there is: port"
+    assert fault.text == "smtp://mail.example.net has an unknown option mx; there is: port"
 
 
 def test_giving_up_the_final_reply_early_is_a_warning() -> None:
