@@ -51,6 +51,7 @@ def _revoked(version: ssl.TLSVersion) -> Callable[[Stage], None]:
         authority.cert_pem.write_to_path(str(files["clients.pem"]))
         client.cert_chain_pems[0].write_to_path(str(files["mine.pem"]))
         client.private_key_pem.write_to_path(str(files["mine.key"]))
+        files["mine.key"].chmod(0o600)
         issuer = x509.load_pem_x509_certificate(authority.cert_pem.bytes())
         mine = x509.load_pem_x509_certificate(client.cert_chain_pems[0].bytes())
         key = serialization.load_pem_private_key(authority.private_key_pem.bytes(), None)
