@@ -18,6 +18,7 @@ from tests.faults.frames import Peer, Request
 from tests.faults.refusal import Refusal
 from tests.faults.row import (
     Defence,
+    Expectation,
     Row,
     Seen,
     all_final,
@@ -27,6 +28,7 @@ from tests.faults.row import (
     for_seconds,
     kept,
     not_told,
+    said,
     told,
 )
 from tests.faults.stage import Stage
@@ -71,6 +73,11 @@ def _revoked(version: ssl.TLSVersion) -> Callable[[Stage], None]:
     return prepare
 
 
+@said("")
+def few_connects(seen: Seen) -> None:
+    expect(seen.connects <= 4, f"{seen.connects} tries to connect in {seen.elapsed:.1f} s")
+
+
 CERTIFICATES = tuple(
     Row(
         name=f"TLS alert for a revoked certificate, TLS {name}",
@@ -83,7 +90,6 @@ CERTIFICATES = tuple(
             {"apn.transport._REFUSED_CERTIFICATE": ()},
         ),
     )
-    for few_connects in (lambda seen: expect(seen.connects <= 4, f"{seen.connects} tries to connect"),)
     for name, version in (("1.2", ssl.TLSVersion.TLSv1_2), ("1.3", ssl.TLSVersion.TLSv1_3))
 )
 
@@ -141,13 +147,13 @@ async def an_hour_later(stage: Stage) -> None:
     await all_final(stage)
 
 
-def tokens(most: int, least: int = 1) -> Callable[[Seen], None]:
+def tokens(most: int, least: int = 1) -> Expectation:
     """How many provider tokens were made: Apple refuses another one within 20 minutes."""
 
     def check(seen: Seen) -> None:
         expect(least <= len(TOKENS) <= most, f"{len(TOKENS)} provider tokens: {list(TOKENS.values())}")
 
-    return check
+    return Expectation(f"{most} provider tokens were made, no more", check)
 
 
 async def until_the_clock_is_set_right(stage: Stage) -> None:
@@ -233,6 +239,7 @@ async def all_tried(stage: Stage) -> None:
     await stage.until(lambda: len(stage.tried) >= stage.row.count)
 
 
+@said("tried again within a day")
 def due_within_a_day(seen: Seen) -> None:
     expect(seen.left == len(seen.ids), f"{seen.left} left")
     expect(0 < seen.next_due <= 24 * HOUR * 1.01, f"due again in {seen.next_due / HOUR:.0f} hours")

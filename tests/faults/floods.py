@@ -38,7 +38,7 @@ from tests.faults.frames import (
     settings,
     u32,
 )
-from tests.faults.row import MB, Defence, Expectation, Row, Seen, connections, expect, goodbye, in_doubt
+from tests.faults.row import MB, Defence, Expectation, Row, Seen, connections, expect, goodbye, in_doubt, said
 from tests.faults.streams import answers_once_with
 
 VOLUME = 48 * MB
@@ -70,6 +70,7 @@ def nothing(stream: int) -> bytes:
     return b""
 
 
+@said("long before the flood is over")
 def ended_early(seen: Seen) -> None:
     """The connection was ended long before the flood was over, and not by the gateway."""
     poured = seen.stage.gateway.poured

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mcmt.message.event import Event
+from mcmt.wire.frames import ErrorCode
 from tests.faults.frames import Script
 from tests.faults.proxy import Fault
 from tests.faults.refusal import Refusal
@@ -92,7 +93,18 @@ class Seen:
     stage: Stage
 
 
-Expectation = Callable[[Seen], None]
+class Expectation(NamedTuple):
+    """Something that must come of a row."""
+
+    words: str
+    """For docs/security.md; empty where it goes without saying."""
+    check: Callable[[Seen], None]
+    """Raises AssertionError."""
+
+
+def said(words: str) -> Callable[[Callable[[Seen], None]], Expectation]:
+    """Makes an expectation of a check."""
+    return lambda check: Expectation(words, check)
 
 
 def expect(condition: object, text: str) -> None:
@@ -105,9 +117,19 @@ def _news_of(seen: Seen) -> str:
     return "; ".join(f"{event.phase}: {event.text[:200]}" for event in seen.news)
 
 
+def _quoted(text: str) -> str:
+    return f" (`{text}`)" if text else ""
+
+
+def _goodbye_words(codes: Sequence[int]) -> str:
+    names = dict.fromkeys(ErrorCode(code).name for code in codes)
+    return f"left with {', '.join(names)}" if names else ""
+
+
 # -- what may be expected ---------------------------------------------------------------------------------------------
 
 
+@said("delivered once")
 def delivered_once(seen: Seen) -> None:
     """Each delivery was delivered, logged once and answered by the gateway once; nothing counted as an attempt."""
     expect(
@@ -136,7 +158,7 @@ def in_doubt(text: str, code: str = "451") -> Expectation:
         expect(set(seen.answered) == set(seen.ids), f"the gateway answered {len(seen.answered)} of {len(seen.ids)}")
         expect(twice <= {event.remote_id for event in seen.tried}, "some were sent twice without a line that says so")
 
-    return check
+    return Expectation(f"in doubt: `{text}`", check)
 
 
 def kept(phase: str, text: str = "") -> Expectation:
@@ -148,9 +170,9 @@ def kept(phase: str, text: str = "") -> Expectation:
         expect(not seen.failed, f"{len(seen.failed)} failures: {seen.failed[:1]}")
         expect(seen.left == len(seen.ids), f"{seen.left} of {len(seen.ids)} left")
         expect(seen.attempts == 0, f"{seen.attempts} attempts counted")
-        told(phase, text)(seen)
+        told(phase, text).check(seen)
 
-    return check
+    return Expectation(f"kept; {phase}{_quoted(text)}", check)
 
 
 def told(phase: str, text: str) -> Expectation:
@@ -162,7 +184,7 @@ def told(phase: str, text: str) -> Expectation:
             f"not told that it is {phase}, {text!r}: {_news_of(seen)}",
         )
 
-    return check
+    return Expectation(f"{phase}{_quoted(text)}" if text or phase != "up" else "", check)
 
 
 def not_told(phase: str) -> Expectation:
@@ -171,9 +193,10 @@ def not_told(phase: str) -> Expectation:
     def check(seen: Seen) -> None:
         expect(all(event.phase != phase for event in seen.news), _news_of(seen))
 
-    return check
+    return Expectation("", check)
 
 
+@said("back-off")
 def backs_off(seen: Seen) -> None:
     """Nothing hot: tries to connect are a back-off apart."""
     gaps = [after - before for before, after in zip(seen.accepted, seen.accepted[1:], strict=False)]
@@ -188,7 +211,7 @@ def connections(most: int, least: int = 1) -> Expectation:
     def check(seen: Seen) -> None:
         expect(least <= len(seen.accepted) <= most, f"{len(seen.accepted)} connections, not {least} to {most}")
 
-    return check
+    return Expectation("", check)
 
 
 def requests(most: int) -> Expectation:
@@ -198,7 +221,7 @@ def requests(most: int) -> Expectation:
         total = sum(seen.received.values())
         expect(total <= most, f"{total} requests for {len(seen.ids)} deliveries, not {most} at most")
 
-    return check
+    return Expectation("back-off", check)
 
 
 def goodbye(*codes: int) -> Expectation:
@@ -208,7 +231,7 @@ def goodbye(*codes: int) -> Expectation:
         said = seen.stage.gateway.goodbyes
         expect(tuple(code for code in said if code) == codes, f"GOAWAY with codes {said}, not {codes}")
 
-    return check
+    return Expectation(_goodbye_words(codes), check)
 
 
 def failed_all(code: str) -> Expectation:
@@ -219,7 +242,7 @@ def failed_all(code: str) -> Expectation:
         expect({event.code for event in seen.failed} == {code}, f"codes {Counter(e.code for e in seen.failed)}")
         expect(not seen.tried, f"{len(seen.tried)} attempts: {seen.tried[:1]}")
 
-    return check
+    return Expectation(f"failed once, {code}", check)
 
 
 # -- how long a row is watched ----------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ from mcmt.message.route import parse_route
 from tests.faults.frames import Gateway, server_context
 from tests.faults.proxy import Fault, Proxy
 from tests.faults.refusal import Refusal
-from tests.faults.row import Expectation, Row, Seen, expect
+from tests.faults.row import Expectation, Row, Seen, expect, said
 from tests.support.engine_bench import Bench
 from tests.support.leaping_clock import LeapingClock
 from tests.support.peers import free_port
@@ -155,6 +155,7 @@ class Stage:
     def _judge(self, seen: Seen, result: Result) -> None:
         figures = result.figures
 
+        @said("")
         def healthy(seen: Seen) -> None:
             expect(not self.complaints, f"the healthy route: {self.complaints[:1]}")
             bound = SLOWER * figures["calm p99"] + SLACK
@@ -162,6 +163,7 @@ class Stage:
                 figures["busy p99"] <= bound, f"the healthy route's p99 is {figures['busy p99']:.3f} s, not {bound:.3f}"
             )
 
+        @said("")
         def memory(seen: Seen) -> None:
             bound = self.row.growth / 1024**2
             expect(figures["MB"] <= bound, f"grown by {figures['MB']:.1f} MB, not {bound:g}")
@@ -169,7 +171,7 @@ class Stage:
         checks: list[Expectation] = [*self.row.expect, healthy, memory]
         for check in checks:
             try:
-                check(seen)
+                check.check(seen)
             except AssertionError as error:
                 result.failures.append(str(error))
 

@@ -45,6 +45,7 @@ from tests.faults.row import (
     kept,
     not_told,
     requests,
+    said,
     told,
 )
 from tests.faults.stage import Stage
@@ -89,6 +90,7 @@ async def never_answers(peer: Peer) -> None:
     await peer.end()
 
 
+@said("their streams are cancelled")
 def streams_were_cancelled(seen: Seen) -> None:
     resets = seen.stage.gateway.peers[0].resets
     expect(len(resets) == len(seen.ids) // 2, f"{len(resets)} streams reset")
@@ -262,6 +264,7 @@ def goes_saying(debug: bytes) -> Script:
     return script
 
 
+@said("what is logged of it is short")
 def news_are_short(seen: Seen) -> None:
     longest = max(len(event.text) for event in seen.news)
     expect(longest < 400, f"{longest} characters in the main log")
@@ -414,6 +417,7 @@ async def limits_up_and_down(peer: Peer) -> None:
         await asyncio.sleep(0.001)
 
 
+@said("no stream above the limit that was acknowledged")
 def no_violation(seen: Seen) -> None:
     violations = seen.stage.gateway.violations
     expect(violations == 0, f"{violations} streams above the limit that was acknowledged")
@@ -438,6 +442,7 @@ async def windows_never_open(peer: Peer) -> None:
     await peer.end()
 
 
+@said("back-off")
 def few_streams(seen: Seen) -> None:
     begun = sum(peer.count for peer in seen.stage.gateway.peers)
     expect(begun <= 200 * (2 + seen.elapsed / 0.5), f"{begun} streams were opened for nothing")
