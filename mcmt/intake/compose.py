@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
+import msgspec
+
 from mcmt.channel.port import Channel, Reading, Target
 from mcmt.config.settings import DomainSettings, Settings
 from mcmt.errors import MessageError
@@ -55,12 +57,12 @@ class Composed(NamedTuple):
     """Of the recipients for whom the message has no part, where the sender is owed a bounce."""
 
 
-class _Recipient(NamedTuple):
+class _Recipient(msgspec.Struct, frozen=True):
     address: str
     domain: str
     stanza: DomainSettings
     channel: Channel
-    readings: tuple[Reading, ...]
+    readings: Sequence[Reading]
     """Of every part that the channel renders; none: the message lacks one."""
 
 
@@ -89,12 +91,17 @@ def compose(
         raise MessageError(550, "5.7.1", "MCMT messages are not taken here (mcmt_reception: reject)")
     apart = parsed.is_mcmt and mcmt_reception == "allow"
     recipients = _read(settings, channels, envelope, data, parsed, context, apart)
-    if not any(recipient.readings for recipient in recipients):
-        raise MessageError(554, "5.6.1", _what_lacks(recipients, closed=parsed.is_mcmt and not apart))
     parts: dict[Part, int] = {}
-    asked = [_targets(recipient, parts) for recipient in recipients]
-    count = sum([len(targets) for of_parts in asked for targets in of_parts.values()])
-    _refuse_too_many(count, settings.max_deliveries_per_message)
+    asked = []
+    count = 0
+    for recipient in recipients:
+        asked.append(of_parts := _targets(recipient, parts))
+        for targets in of_parts.values():
+            count += len(targets)
+    if not count:
+        raise MessageError(554, "5.6.1", _what_lacks(recipients, closed=parsed.is_mcmt and not apart))
+    if count > settings.max_deliveries_per_message:
+        raise _too_many(count, settings.max_deliveries_per_message)
     deliveries: list[NewDelivery] = []
     events: list[Event] = []
     failures: list[Failure] = []
@@ -142,9 +149,10 @@ def _read(
         found = renderings.get(stanza.delivery_method)
         if found is None:
             found = renderings[stanza.delivery_method] = _renderings(channel, data, parsed, apart)
-        readings = tuple([channel.read(part, address, context, stanza.options) for part in found])
-        if not all(reading.targets for reading in readings):
-            raise MessageError(554, "5.1.1", f"the message has no address for {address}")
+        readings = [channel.read(part, address, context, stanza.options) for part in found]
+        for reading in readings:
+            if not reading.targets:
+                raise MessageError(554, "5.1.1", f"the message has no address for {address}")
         recipient = _Recipient(address, domain_of(address), stanza, channel, readings)
         recipients.append(recipient)
         # At once, or a thousand recipients would have ten thousand tokens each read before the refusal.
@@ -197,14 +205,15 @@ def _targets(recipient: _Recipient, parts: dict[Part, int]) -> dict[int, dict[st
     asked: dict[int, dict[str, Target]] = {}
     for reading in recipient.readings:
         index = parts.setdefault(reading.part, len(parts))
-        asked.setdefault(index, {}).update({target.token: target for target in reading.targets})
+        targets = asked.setdefault(index, {})
+        for target in reading.targets:
+            targets[target.token] = target
     return asked
 
 
-def _refuse_too_many(count: int, limit: int) -> None:
-    if count > limit:
-        text = f"the message asks for {count} deliveries, {limit} are allowed (max_deliveries_per_message); divide it"
-        raise MessageError(554, "5.5.3", text)
+def _too_many(count: int, limit: int) -> MessageError:
+    text = f"the message asks for {count} deliveries, {limit} are allowed (max_deliveries_per_message); divide it"
+    return MessageError(554, "5.5.3", text)
 
 
 def _expires(given: float | None, received: float, lifetime: float) -> float:

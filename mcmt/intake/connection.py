@@ -302,7 +302,7 @@ class Connection(SMTP):
     def _part(self) -> None:
         """End when the last reply has been given."""
         self._ending = True
-        self._flush()
+        self._your_turn()
         if self._wire.is_closing():
             return
         if self._parted or self._all_came:
@@ -321,9 +321,6 @@ class Connection(SMTP):
             self._waiting_since = self._door.clock.monotonic()
             if self._in_data and self._content_since is None:
                 self._content_since, self._content_octets = self._waiting_since, 0
-        self._flush()
-
-    def _flush(self) -> None:
         if self._replies:
             burst = b"".join(self._replies)
             self._replies.clear()

@@ -14,13 +14,16 @@ from mcmt.intake import limits
 from mcmt.message.address import domain_of
 
 # RFC 5321 4.1.2: Dot-string = Atom *("."  Atom); Atom = 1*atext (RFC 5322 3.2.3).
-_ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+_ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]++"
 # Domain = sub-domain *("." sub-domain); sub-domain = Let-dig [Ldh-str]; Ldh-str ends in a letter or digit.
-_SUB_DOMAIN = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
-_MAILBOX = rf"{_ATEXT}(?:\.{_ATEXT})*@{_SUB_DOMAIN}(?:\.{_SUB_DOMAIN})*"
+_SUB_DOMAIN = r"[A-Za-z0-9]++(?:-++[A-Za-z0-9]++)*+"
+_MAILBOX = rf"{_ATEXT}(?:\.{_ATEXT})*+@{_SUB_DOMAIN}(?:\.{_SUB_DOMAIN})*+"
 # Path = "<" [ A-d-l ":" ] Mailbox ">"; Reverse-path = Path / "<>". Some clients put spaces after the colon.
-# Measured: 1 us for a plain path with this expression, 38 us with aiosmtpd's parser; a message has at least two.
-_PLAIN = re.compile(rf"(FROM|TO): *<({_MAILBOX}|)>(?: +(.*))?", re.IGNORECASE)
+# Measured: 0.3 us for a plain path with these expressions (0.5 us with greedy ones that are IGNORECASE as a whole),
+# 38 us with aiosmtpd's parser; a message has at least two.
+_is_plain = {
+    keyword: re.compile(rf"(?i:{keyword}): *<({_MAILBOX}|)>(?: +(.*))?").fullmatch for keyword in ("FROM", "TO")
+}
 # Where any other path ends: at the ">" that is not inside a quoted string, and before a space or the end.
 _ANY = re.compile(r'(FROM|TO): *(<(?:[^<>"]|"(?:[^"\\]|\\.)*")*>|[^<>" ]+)(?: +(.*))?', re.IGNORECASE)
 # esmtp-param = esmtp-keyword ["=" esmtp-value]; esmtp-keyword = (ALPHA / DIGIT) *(ALPHA / DIGIT / "-").
@@ -43,9 +46,9 @@ def read_path(argument: str, keyword: str, parse: SlowParser) -> tuple[str, str]
 
     The null reverse-path is ``""``. A source route is dropped (RFC 5321 appendix C). Raises MessageError.
     """
-    plain = _PLAIN.fullmatch(argument)
-    if plain is not None and plain[1].upper() == keyword:
-        address, parameters = plain[2], plain[3]
+    plain = _is_plain[keyword](argument)
+    if plain is not None:
+        address, parameters = plain.groups()
     else:
         match = _ANY.fullmatch(argument)
         if match is None or match[1].upper() != keyword:

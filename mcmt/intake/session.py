@@ -152,25 +152,23 @@ class Session(Connection):
         try:
             while (handed := await self._work) is not None:
                 self._work = self.loop.create_future()
-                await self._carry_out(*handed)
+                verb, work = handed
+                try:
+                    await work
+                except MessageError as reason:
+                    self._refuse(verb, reason)
+                except ConnectionError:
+                    # The client went away. What it was not told is not its to rely on.
+                    self._ending = True
+                    self._wire.close()
+                except Exception:
+                    self._tell_fault(verb)
                 # Our time was not the client's.
                 self._progress = True
                 self._go_on()
         except Exception:
             log.exception("%s %s: the session ended by a fault", self._connection_id, self._peer)
             self._wire.abort()
-
-    async def _carry_out(self, verb: str, work: Work) -> None:
-        try:
-            await work
-        except MessageError as reason:
-            self._refuse(verb, reason)
-        except ConnectionError:
-            # The client went away. What it was not told is not its to rely on.
-            self._ending = True
-            self._wire.close()
-        except Exception:
-            self._tell_fault(verb)
 
     def _tell_fault(self, verb: str) -> None:
         log.exception("%s %s: a fault of ours at %s", self._connection_id, self._peer, verb)

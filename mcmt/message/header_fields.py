@@ -49,19 +49,15 @@ def find_end(data: bytes, start: int, end: int, *, brace: bool = False) -> tuple
     The block ends before the first blank line; with *brace* also before a line that begins with ``{``,
     since Momentum's manual shows a part's JSON right behind its fields. Else all of it is the block.
     """
-    first = data[start : min(start + 2, end)]
-    if first[:1] == b"\n":
-        return start, start + 1
-    if first == b"\r\n":
-        return start, start + 2
-    if brace and first[:1] == b"{":
+    if data.startswith((b"\n", b"\r\n"), start, end):
+        return start, data.index(b"\n", start) + 1
+    if brace and data.startswith(b"{", start, end):
         return start, start
     found = (_find_blank_or_brace if brace else _find_blank)(data, start, end)
     if found is None:
         return end, end
-    block_end = found.start() + 1
-    body = found.end()
-    return block_end, block_end if data[body - 1] == _BRACE else body
+    before, body = found.span()
+    return before + 1, body - 1 if data[body - 1] == _BRACE else body
 
 
 def _unfold(block: bytes) -> str:

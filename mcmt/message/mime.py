@@ -197,6 +197,7 @@ def _read_channel_part(
     media_type: str, fields: Headers, encoding: str | None, content: bytes, where: str, data: bytes, offset: int
 ) -> Part:
     """*content* is the body, which stands in *data* at *offset* (for the line number of a fault)."""
+    encoded = encoding is not None
     if encoding is not None and not _begins_in_clear(content, encoding):
         decoded = undo(encoding, content, where)
         if decoded != content:
@@ -207,13 +208,13 @@ def _read_channel_part(
         inner = read_part_fields(content[:block_end], where, data, offset)
         content = content[body:]
         if inner:
-            names = {name for name, _ in inner}
+            names = dict(inner)
             fields = (*[field for field in fields if field[0] not in names], *inner)
-            inner_encoding = header(inner, _ENCODING)
-            encoding = encoding if inner_encoding is None else inner_encoding
+            if _ENCODING in names:
+                encoding = header(inner, _ENCODING)
     if encoding is not None:
         content = undo(encoding, content, where)
-    return Part(media_type, _without_encoding(fields), content)
+    return Part(media_type, _without_encoding(fields) if encoded or encoding is not None else fields, content)
 
 
 def _begins_in_clear(body: bytes, encoding: str) -> bool:
