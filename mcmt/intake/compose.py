@@ -66,9 +66,8 @@ class _Recipient(msgspec.Struct, frozen=True):
     """Of every part that the channel renders; none: the message lacks one."""
 
 
-def stanza_of(settings: Settings, recipient: str) -> DomainSettings:
-    """The stanza that routes *recipient*. Raises MessageError: 550 5.1.2 (RFC 3463: bad destination system)."""
-    domain = domain_of(recipient)
+def stanza_of(settings: Settings, domain: str) -> DomainSettings:
+    """The stanza that routes *domain*. Raises MessageError: 550 5.1.2 (RFC 3463: bad destination system)."""
     stanza = settings.domain(domain)
     if stanza is None:
         raise MessageError(550, "5.1.2", f"no route to {domain or 'an address without a domain'}: no stanza names it")
@@ -144,7 +143,8 @@ def _read(
     recipients: list[_Recipient] = []
     first_of: dict[str, _Recipient] = {}
     for address in dict.fromkeys(envelope.forward_paths):
-        stanza = stanza_of(settings, address)
+        domain = domain_of(address)
+        stanza = stanza_of(settings, domain)
         channel = channels[stanza.delivery_method]
         found = renderings.get(stanza.delivery_method)
         if found is None:
@@ -153,7 +153,7 @@ def _read(
         for reading in readings:
             if not reading.targets:
                 raise MessageError(554, "5.1.1", f"the message has no address for {address}")
-        recipient = _Recipient(address, domain_of(address), stanza, channel, readings)
+        recipient = _Recipient(address, domain, stanza, channel, readings)
         recipients.append(recipient)
         # At once, or a thousand recipients would have ten thousand tokens each read before the refusal.
         first = first_of.setdefault(stanza.delivery_method, recipient)

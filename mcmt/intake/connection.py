@@ -5,9 +5,11 @@ itself, keeps a timer a command, and cancels the session when the client half-cl
 what is overridden here is held by tests.
 
 What comes is worked off where it comes, in ``data_received``: between a read and the write that answers it stand no
-stream, no future and no task. Measured against a coroutine that awaits a StreamReader: 25 us less CPU a message command
-by command, of 95 (four reads and writes in the kernel are 28 of both). What has to wait is handed to the session's
-task, which then has the floor; octets that come meanwhile wait for it.
+stream, no future and no task. Measured (smtp-source, 100 sessions, uvloop, a spool that keeps nothing, parsing
+included; medians of runs in turn with a coroutine that awaits a StreamReader and writes to a StreamWriter): 70 us CPU a
+message command by command where that took 96, 54 us pipelined where it took 66. 26 of the 70 are the kernel's, for four
+reads and four writes. What has to wait is handed to the session's task, which then has the floor; octets that come
+meanwhile wait for it.
 
 Rules: replies of one burst leave together, and none is held back while the session waits (RFC 2920 3.2); no timer or
 task a message. It must not know what a command is.

@@ -63,7 +63,7 @@ class Reception:
 
     def stanza_of(self, recipient: str) -> DomainSettings:
         """The stanza that routes *recipient*. Raises MessageError 550 5.1.2 where there is none."""
-        return stanza_of(self._settings, recipient)
+        return stanza_of(self._settings, domain_of(recipient))
 
     async def receive(self, envelope: Envelope, data: bytes, mcmt_reception: McmtReception) -> str:
         """Keep the message; return its batch id when it is on disk. Raises MessageError, SpoolError: nothing kept."""

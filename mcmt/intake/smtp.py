@@ -104,7 +104,8 @@ class SmtpSession(SecureSession):
         try:
             if parameters:
                 self._read_mail_parameters(parameters)
-            self._require_utf8(address)
+            if not address.isascii():
+                self._require_utf8()
             if not self._relays and not self._user:
                 raise self._stranger()
         except MessageError as reason:
@@ -142,9 +143,9 @@ class SmtpSession(SecureSession):
         if not self._door.memory.fits(int(size)):
             raise no_room()
 
-    def _require_utf8(self, address: str) -> None:
+    def _require_utf8(self) -> None:
         # RFC 6531 3.5: X.6.7 where the address needs SMTPUTF8 and the transaction did not ask for it.
-        if not address.isascii() and not self._utf8:
+        if not self._utf8:
             raise MessageError(553, "5.6.7", "an address that is not ASCII needs SMTPUTF8 at MAIL")
 
     @syntax("RCPT TO:<address>")
@@ -164,7 +165,8 @@ class SmtpSession(SecureSession):
         if "@" not in address:
             address = f"{address}@{self.hostname}"
         try:
-            self._require_utf8(address)
+            if not address.isascii():
+                self._require_utf8()
             self._door.reception.stanza_of(address)
         except MessageError as reason:
             self._refuse("RCPT", reason, address)

@@ -60,15 +60,14 @@ def find_end(data: bytes, start: int, end: int, *, brace: bool = False) -> tuple
     return before + 1, body - 1 if data[body - 1] == _BRACE else body
 
 
-def _unfold(block: bytes) -> str:
+def _unfold(block: bytes) -> bytes:
     # Only the line ends of folds are taken out, and no more passes made than there are kinds of them: over a list of
     # 10,000 device tokens 0.8 ms, where making every line end the same first took 2.9 ms.
-    if _has_fold(block):
-        for fold in _FOLDS:
-            block = block.replace(fold, fold[-1:])
-            if not _has_fold(block):
-                break
-    return block.decode("utf-8", "replace")
+    for fold in _FOLDS:
+        block = block.replace(fold, fold[-1:])
+        if not _has_fold(block):
+            break
+    return block
 
 
 def _refuse_size(block: bytes, where: str) -> None:
@@ -90,7 +89,8 @@ def read_fields(block: bytes) -> Headers:
     """
     if len(block) > MAX_HEADER_BLOCK:
         _refuse_size(block, "message")
-    return tuple([(name.lower(), value.strip(" \t\r")) for name, value in _find_fields(_unfold(block))])
+    text = (_unfold(block) if _has_fold(block) else block).decode("utf-8", "replace")
+    return tuple([(name.lower(), value.strip(" \t\r")) for name, value in _find_fields(text)])
 
 
 def read_part_fields(block: bytes, where: str, data: bytes, offset: int) -> Headers:
@@ -102,7 +102,7 @@ def read_part_fields(block: bytes, where: str, data: bytes, offset: int) -> Head
     large = len(block) > MAX_HEADER_BLOCK
     if large:
         _refuse_size(block, where)
-    text = _unfold(block).rstrip("\r\n")
+    text = (_unfold(block) if _has_fold(block) else block).decode("utf-8", "replace").rstrip("\r\n")
     fields = [(name.lower(), value.strip(" \t\r")) for name, value in _find_fields(text)]
     if len(fields) != (text.count("\n") + 1 if text else 0):
         raise _not_a_field(block, where, data.count(b"\n", 0, offset) + 1)

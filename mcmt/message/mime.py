@@ -209,7 +209,7 @@ def _read_channel_part(
         content = content[body:]
         if inner:
             names = dict(inner)
-            fields = (*[field for field in fields if field[0] not in names], *inner)
+            fields = tuple([field for field in fields if field[0] not in names]) + inner
             if _ENCODING in names:
                 encoding = header(inner, _ENCODING)
     if encoding is not None:

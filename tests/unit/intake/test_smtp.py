@@ -112,6 +112,18 @@ async def test_the_replies_of_a_burst_leave_together(serve: Serve) -> None:
     assert first.count(b"\r\n") == 4
 
 
+async def test_a_long_burst_lets_other_sessions_in_between(serve: Serve) -> None:
+    server = await serve()
+    long, short = await server.hello(), await server.hello()
+    long.send(b"NOOP\r\n" * 5000)
+    short.send(b"NOOP\r\n")
+    assert (await short.reply()).startswith("250")
+    answered = long.reader._buffer.count(b"\n")  # type: ignore[attr-defined]
+    assert answered < 2500
+    for _ in range(5000):
+        assert (await long.reply()).startswith("250")
+
+
 async def test_commands_may_arrive_octet_by_octet(serve: Serve) -> None:
     server = await serve()
     client = await server.hello()
