@@ -18,7 +18,7 @@ from mcmt.config.settings import DomainSettings, EventLogSettings, RotateSetting
 
 MAIN = "ec_logger"
 
-_SAME = ("logmode", "heartbeat", "format", "token")
+_SAME = ("logmode", "heartbeat", "format", "token_log")
 
 
 class Loggers(msgspec.Struct, frozen=True):

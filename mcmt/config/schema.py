@@ -212,7 +212,7 @@ class ChannelLoggerStanza(OptionsModel):
     logmode: Mode = _default(EventLogSettings, "logmode")
     heartbeat: Seconds = _default(EventLogSettings, "heartbeat")
     format: Literal["text", "json"] = _default(EventLogSettings, "format")
-    token: Literal["full", "masked"] = _default(EventLogSettings, "token")
+    token_log: Literal["full", "masked", "hash", "none"] = _default(EventLogSettings, "token_log")
     log_delivery: bool = _default(EventLogSettings, "log_delivery")
     log_tempfail: bool = _default(EventLogSettings, "log_tempfail")
     log_permfail: bool = _default(EventLogSettings, "log_permfail")
@@ -232,7 +232,7 @@ class MainLoggerStanza(OptionsModel):
     logmode: Mode = _default(EventLogSettings, "logmode")
     heartbeat: Seconds = _default(EventLogSettings, "heartbeat")
     format: Literal["text", "json"] = _default(EventLogSettings, "format")
-    token: Literal["full", "masked"] = _default(EventLogSettings, "token")
+    token_log: Literal["full", "masked", "hash", "none"] = _default(EventLogSettings, "token_log")
     rotate: dict[Any, Any] | None = None
     """A RotateStanza, for both files."""
 

@@ -115,8 +115,8 @@ class EventLogSettings(msgspec.Struct, frozen=True, kw_only=True):
     logmode: int = 0o644
     heartbeat: float = 60.0
     format: Literal["text", "json"] = "text"
-    token: Literal["full", "masked"] = "full"  # noqa: S105 - a word, not a secret
-    """How ``format: json`` shows device tokens."""
+    token_log: Literal["full", "masked", "hash", "none"] = "full"  # noqa: S105 - a word, not a secret
+    """How device tokens are written."""
     log_delivery: bool = True
     log_tempfail: bool = True
     log_permfail: bool = True

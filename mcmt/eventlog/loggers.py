@@ -24,6 +24,7 @@ from mcmt.eventlog.format import compile_format
 from mcmt.eventlog.jsonline import compile_json
 from mcmt.eventlog.mainlog import MAINLOG, REJECTLOG
 from mcmt.eventlog.names import looks_rotated
+from mcmt.eventlog.tokens import compile_tokens
 from mcmt.message.event import Event, Kind
 
 Renderers = Mapping[Kind, Callable[[Event], str]]
@@ -42,6 +43,7 @@ class EventLogger:
         self.rotate: RotateSettings | None = settings.rotate
         self._channel = settings.channel
         self._renderers = renderers
+        self._hide_tokens = compile_tokens(settings.token_log)
 
     def render(self, event: Event) -> str | None:
         """The event's line without its newline, or None when it is not for this logger. Never raises."""
@@ -55,7 +57,7 @@ class EventLogger:
         elif self._channel is not None and event.channel != self._channel:
             return None
         try:
-            return render(event)
+            return render(event if self._hide_tokens is None else self._hide_tokens(event))
         except Exception as error:  # one event that cannot be rendered must not stop the log
             return f"{event.time}@{kind.value}@{escape(event.id)}@[internal] cannot be rendered: {type(error).__name__}"
 
@@ -83,7 +85,7 @@ def build_loggers(settings: Settings) -> Sequence[EventLogger]:
 def _all_or_json(settings: EventLogSettings, text: Renderers) -> Renderers:
     if settings.format == "text":
         return text
-    return dict.fromkeys(text, compile_json(settings.token == "masked"))  # noqa: S105 - a word, not a secret
+    return dict.fromkeys(text, compile_json())
 
 
 def _channel_renderers(settings: EventLogSettings) -> Renderers:
@@ -93,7 +95,7 @@ def _channel_renderers(settings: EventLogSettings) -> Renderers:
         Kind.PERMANENT: ("log_permfail_format", settings.log_permfail, settings.permfail_format),
         Kind.HEARTBEAT: ("log_heartbeat_format", True, settings.heartbeat_format),
     }
-    json = compile_json(settings.token == "masked") if settings.format == "json" else None  # noqa: S105 - a word
+    json = compile_json() if settings.format == "json" else None
     renderers: dict[Kind, Callable[[Event], str]] = {}
     for kind, (option, wanted, text) in taken.items():
         if not wanted:

@@ -35,7 +35,7 @@ apn_logger:
     logmode: "0600"
     heartbeat: 1m
     format: json
-    token: masked
+    token_log: hash
     log_delivery: off
     log_tempfail: no
     log_permfail: false
@@ -48,7 +48,7 @@ apn_logger:
 
     assert str(logger.logfile) == "/var/log/one.ec"
     assert logger.logmode == 0o600
-    assert (logger.heartbeat, logger.format, logger.token) == (60.0, "json", "masked")
+    assert (logger.heartbeat, logger.format, logger.token_log) == (60.0, "json", "hash")
     assert (logger.log_delivery, logger.log_tempfail, logger.log_permfail) == (False, False, False)
     assert (logger.delivery_format, logger.tempfail_format) == ("%t", "%t@T")
     assert (logger.permfail_format, logger.heartbeat_format) == ("", "%t@M")

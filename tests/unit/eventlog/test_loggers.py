@@ -84,7 +84,7 @@ def test_a_switch_takes_its_lines_out_of_the_channels_log_alone(switch: str, let
 
 def test_every_logger_may_write_json() -> None:
     json_too = settings(
-        msgspec.structs.replace(CHANNEL, format="json", token="masked"),
+        msgspec.structs.replace(CHANNEL, format="json", token_log="masked"),
         main=msgspec.structs.replace(MAIN, format="json"),
         reject=msgspec.structs.replace(REJECT, format="json"),
     )

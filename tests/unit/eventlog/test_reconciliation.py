@@ -32,7 +32,7 @@ def text(events: Sequence[Event]) -> list[bytes]:
 
 
 def json(events: Sequence[Event]) -> list[bytes]:
-    render = compile_json(masked=False)
+    render = compile_json()
     return [render(each).encode() for each in events]
 
 
