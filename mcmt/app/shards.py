@@ -28,7 +28,8 @@ LOOK = 2.0
 """Seconds between two looks at whether an adopted shard is empty."""
 
 Retire = Callable[[int], Awaitable[None]]
-"""Told the number of a shard that is closed, before its file is removed."""
+"""Told the number of a shard whose engine has ended, before it is closed and its file removed: returns when every event
+of it has its line."""
 
 
 class Shard(NamedTuple):
@@ -116,8 +117,9 @@ class Shards:
 
     async def _retire(self, shard: Shard, retire: Retire) -> None:
         self.all.remove(shard)
-        await self._closing.pop(shard.number).close()
+        await shard.engine.drain(self._settings.drain_timeout)
         await retire(shard.number)
+        await self._closing.pop(shard.number).close()
         await asyncio.to_thread(remove_shard, self._settings.spool.path, shard.number)
         log.info("shard %d, left over from more workers, is empty now and removed", shard.number)
 

@@ -13,6 +13,7 @@ import os
 import random
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from mcmt.app.closing import Closing
 from mcmt.app.shards import Shards, adopted
@@ -26,6 +27,7 @@ from mcmt.eventlog.loggers import build_loggers
 from mcmt.eventlog.writer import EventLogWriter
 from mcmt.intake.listener import SmtpListener
 from mcmt.spool.folder import FolderLock, prepare_folder
+from mcmt.spool.log_memory import StoredLogMemory
 from mcmt.spool.sqlite import shards_in
 from mcmt.spool.state import StateStore
 
@@ -73,10 +75,12 @@ class App:
         for number in (0, *adopted(shards_in(folder), 0, 1)):
             await self.shards.open(number)
         own = self.shards.own
-        self.eventlog = EventLogWriter(own.spool, build_loggers(settings), clock, log.error)
+        self.eventlog = EventLogWriter(StoredLogMemory(state), build_loggers(settings), clock, log.error)
+        for shard in self.shards.all:
+            self.eventlog.add(str(shard.number), shard.spool)
+            shard.spool.on_events(partial(self.eventlog.wake, str(shard.number)))
         await self.eventlog.start()
         self._closing.add(self.eventlog.stop)
-        own.spool.on_events(self.eventlog.wake)
         await self.shards.run(self._retired)
         self._closing.add(self.shards.drain)
         self.listener = SmtpListener(settings, self._channels, own.spool, clock, secrets.randbits)
@@ -87,7 +91,7 @@ class App:
         self._closing.add(control.close)
 
     async def _retired(self, number: int) -> None:
-        pass
+        await self.eventlog.remove(str(number))
 
     async def stop(self) -> None:
         """Stop taking, drain within ``drain_timeout``, write the rest, let go of the spool."""

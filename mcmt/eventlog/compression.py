@@ -10,7 +10,7 @@ then is the plain file removed. So whatever ends us in between, each line is on 
 plain file that is left is compressed anew, an unfinished one is thrown away.
 
 Rules: touches only files that it is given, and those were found by names.rotated() at a moment when no position that
-the outbox remembers was in them. Deletes nothing but the files past ``keep``.
+is remembered was in them. Deletes nothing but the files past ``keep``.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """One log file: appending so that a line is on disk whole, once, or not at all.
 
-The file is written only at ``offset``, up to which everything is known to be on disk. What stands past it
-is the *tail*: left by a crash, not yet compared with the lines that are owed. ``append`` compares before
-it writes, so writing the same lines again after a crash is the same call as writing them first.
+The file is written only at ``offset``, its end. Up to ``safe`` everything is on disk and remembered; what stands past
+that is of rows that are kept elsewhere, so a failure goes back there: it is cut, and written anew. What a crash left
+past it is the *tail* (tail.py), taken in when the file is opened.
 
-Rules: blocking, hence never called on the event loop; the caller remembers ``inode`` and ``offset``
-durably before it writes to a file that was opened, and again after every append. A file that was moved,
-emptied, removed or written by others in the meantime is noticed before each write. The log files
-belong to us: what others append is kept while we run, but not when it stands where our own lines are owed.
+Rules: blocking, hence never called on the event loop; the caller remembers ``inode`` and ``offset`` durably before it
+writes to a file that was opened, and calls ``sync`` before it remembers them again. A file that was moved, emptied,
+removed or written by others in the meantime is noticed before each write. The log files belong to us: what others
+append is kept, but after a crash not when it holds control characters, which no line of ours has.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from pathlib import Path
 
 from mcmt.eventlog.alone import open_alone
 from mcmt.eventlog.names import find_inode, real
-from mcmt.message.event import LogPosition
+from mcmt.eventlog.tail import is_torn, whole_lines
+from mcmt.message.event import Remembered
 
 _FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
-_BLOCK = 65536
+_HEAD = 65536
 
 
 class LogFile:
@@ -33,19 +34,22 @@ class LogFile:
     def __init__(self, path: Path, mode: int, tell: Callable[[str], None]) -> None:
         self.path = path
         self.inode = 0
-        self.device = 0
         self.offset = 0
-        """Bytes known to be on disk."""
-        self.tail = 0
-        """Bytes past the offset that have not been compared yet."""
+        """Where the next line begins."""
+        self.safe = 0
+        """Bytes that are on disk and remembered, or were there before anything was written."""
+        self.lost = False
+        """What stood past ``safe`` is gone. Set here; whoever writes it anew takes it back."""
+        self._dirty = False
         self._mode = mode
         self._tell = tell
         self._descriptor = -1
 
-    def open(self, known: LogPosition | None) -> bool:
-        """Open the file of the *known* position, under whichever name it has now, else the path's own, at its end.
+    def open(self, known: Remembered | None, take: Callable[[bytes], None] | None = None) -> bool:
+        """Open the *known* file, under whichever name it has now, else the path's own, at its end.
 
-        True when it stands at *known*; False when the position is a new one.
+        True when it ends where it is known to. False when its end is to be remembered first; where the known file is
+        longer, *take* was told each line past the known offset, and what cannot be ours was cut.
         """
         self.close()
         if known is None:
@@ -62,62 +66,64 @@ class LogFile:
         self._descriptor = open_alone(place, _FLAGS, self._mode)
         status = os.fstat(self._descriptor)
         self._apply_mode(status)
-        self.inode, self.device = status.st_ino, status.st_dev
+        self.inode = status.st_ino
         if status.st_size < known.offset:
             self._tell(f"{place}: was cut from outside, from at least {known.offset} to {status.st_size} bytes")
             self._start_at_end(status.st_size)
             return False
-        self.offset = known.offset
-        self.tail = status.st_size - known.offset
-        return True
+        self.safe = self.offset = known.offset
+        if status.st_size == known.offset:
+            return True
+        self._take_in(status.st_size, take)
+        return False
 
     def append(self, data: bytes) -> bool:
-        """Bring *data*, whole lines, to disk past the offset: one write, one fdatasync.
+        """Write *data*, whole lines, at the end. On disk it is after ``sync``.
 
         False, and nothing written, when the file turned out to be another or to end elsewhere than we left it:
-        the position is a new one then, and wants remembering first. On OSError the file is as it was before.
+        that end wants remembering first. On OSError the file ends where it did, or at ``safe``, and ``lost`` is set.
         """
         if not self._is_ours():
             return False
         try:
-            present = self._compare(data) if self.tail else 0
-            self._write(memoryview(data)[present:], self.offset + present)
-            os.fdatasync(self._descriptor)
+            self._write(memoryview(data), self.offset)
         except OSError:
-            self._abandon()
+            try:
+                os.ftruncate(self._descriptor, self.offset)
+            except OSError:
+                self._abandon()
             raise
         self.offset += len(data)
-        self.tail = max(0, self.tail - len(data))
+        self._dirty = True
         return True
 
-    def settle(self) -> None:
-        """No more lines are owed: keep what whole lines the tail has, cut a torn one."""
-        keep = self._whole_lines()
-        self._tell(
-            f"{self.path}: past the last line that is known as ours stand {self.tail} bytes more: "
-            f"{keep} in whole lines kept, {self.tail - keep} cut"
-        )
-        if keep < self.tail:
-            os.ftruncate(self._descriptor, self.offset + keep)
-        os.fdatasync(self._descriptor)
-        self.offset += keep
-        self.tail = 0
+    def sync(self) -> None:
+        """Bring everything to disk. On OSError the file ends at ``safe``, and ``lost`` is set."""
+        if self._dirty:
+            try:
+                os.fdatasync(self._descriptor)
+            except OSError:
+                self._abandon()
+                raise
+            self._dirty = False
 
     def rotate(self, target: Path) -> bool:
         """Call the file *target* from now on, and begin a new one at the path. False: as in ``append``.
 
-        On OSError it has the name that it had; if even that was refused, the new one, and is written to under it.
+        To be called when everything is on disk and remembered. On OSError it has the name that it had; if even that
+        was refused, the new one, and is written to under it.
         """
         if not self._is_ours():
             return False
         if os.path.lexists(target):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
-        path, old = real(self.path), (self._descriptor, self.inode, self.device, self.offset)
+        path, old = real(self.path), (self._descriptor, self.inode, self.offset)
         path.rename(target)
         try:
             self._create()
         except OSError:
-            self._descriptor, self.inode, self.device, self.offset = old
+            self._descriptor, self.inode, self.offset = old
+            self.safe = self.offset
             target.rename(path)  # nothing has been written to what may stand there
             raise
         os.close(old[0])
@@ -137,6 +143,7 @@ class LogFile:
     def close(self) -> None:
         """Let go of the file; harmless when it is closed."""
         descriptor, self._descriptor = self._descriptor, -1
+        self._dirty = False
         if descriptor >= 0:
             os.close(descriptor)
 
@@ -152,13 +159,16 @@ class LogFile:
                 os.fsync(folder)  # or a power loss takes the file's name away
             finally:
                 os.close(folder)
+            self.safe = status.st_size
             self._start_at_end(status.st_size)
         except OSError:
             self.close()
             raise
-        self.inode, self.device = status.st_ino, status.st_dev
+        self.inode = status.st_ino
 
     def _begin_anew(self) -> None:
+        self.lost = True
+        self.offset = self.safe
         self._create()  # while the folder is missing too, this is tried again and again; what is true is told
         self._tell(f"{self.path}: was removed; a new one begins")
 
@@ -170,10 +180,24 @@ class LogFile:
     def _start_at_end(self, size: int) -> None:
         if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
             self._write(memoryview(b"\n"), size)
-            os.fdatasync(self._descriptor)
+            self._dirty = True
             size += 1
-        self.offset = size
-        self.tail = 0
+        self.sync()
+        self.safe = self.offset = size
+
+    def _take_in(self, size: int, take: Callable[[bytes], None] | None) -> None:
+        end = self.offset
+        for line in whole_lines(self._descriptor, end):
+            end += len(line) + 1
+            if take is not None:
+                take(line)
+        if end < size:
+            # A line that is only torn is no news after a crash.
+            if not is_torn(os.pread(self._descriptor, _HEAD, end)):
+                self._tell(f"{self.path}: {size - end} bytes past offset {end} are no lines of ours: cut")
+            os.ftruncate(self._descriptor, end)
+        self.offset = end
+        self._dirty = True  # the tail may never have been brought to disk
 
     def _is_ours(self) -> bool:
         if self._descriptor < 0 and not self._return():
@@ -183,7 +207,7 @@ class LogFile:
             self.close()
             self._begin_anew()
             return False
-        if status.st_size != self.offset + self.tail:
+        if status.st_size != self.offset:
             self._tell(f"{self.path}: was written or cut by others; going on at its end")
             self._start_at_end(status.st_size)
             return False
@@ -202,38 +226,15 @@ class LogFile:
 
     def _abandon(self) -> None:
         # After a failed fdatasync the pages count as clean though the disk lacks them (fsync(2), errors): reading
-        # would show lines that are not there. So nothing past the offset is believed: it is cut, and written anew.
-        self.tail = 0
+        # would show lines that are not there. So nothing past what is safe is believed: it is cut, and written anew.
         with contextlib.suppress(OSError):
-            os.ftruncate(self._descriptor, self.offset)
+            if os.fstat(self._descriptor).st_size > self.safe:
+                os.ftruncate(self._descriptor, self.safe)
+        self.offset = self.safe
+        self._dirty = False
+        self.lost = True
         with contextlib.suppress(OSError):
             self.close()
-
-    def _compare(self, data: bytes) -> int:
-        """How many bytes of *data* stand in the tail already; what disagrees is cut, back to a whole line."""
-        have = self._read(self.offset, min(self.tail, len(data)))
-        if data.startswith(have):
-            return len(have)
-        keep = 0
-        while (end := data.find(b"\n", keep) + 1) and have[keep:end] == data[keep:end]:
-            keep = end
-        self._tell(
-            f"{self.path}: {self.tail - keep} bytes past offset {self.offset + keep} are not the lines owed there: "
-            "cut, and written anew"
-        )
-        os.ftruncate(self._descriptor, self.offset + keep)
-        self.tail = keep
-        return keep
-
-    def _whole_lines(self) -> int:
-        end = self.tail
-        while end > 0:
-            start = max(0, end - _BLOCK)
-            found = self._read(self.offset + start, end - start).rfind(b"\n")
-            if found >= 0:
-                return start + found + 1
-            end = start
-        return 0
 
     def _read(self, start: int, length: int) -> bytes:
         blocks: list[bytes] = []

@@ -9,11 +9,12 @@
 and each its own heartbeat (M): the event's ``channel`` is the logger's name.
 
 Rules: a logger renders and holds no file. Rendering depends on the event and the settings alone, because
-after a crash the writer renders again and compares with what stands in the file.
+after a crash the writer renders again and looks for the line in the file.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -26,6 +27,9 @@ from mcmt.eventlog.mainlog import MAINLOG, REJECTLOG
 from mcmt.eventlog.names import looks_rotated
 from mcmt.eventlog.tokens import compile_tokens
 from mcmt.message.event import Event, Kind
+
+_TIME = re.compile(rb'(?:\{"type":"M","time":)?(\d{9,11}(?:\.\d{1,6})?)(?![\d.])')
+_LONGEST_HEARTBEAT = 256
 
 Renderers = Mapping[Kind, Callable[[Event], str]]
 
@@ -60,6 +64,14 @@ class EventLogger:
             return render(event if self._hide_tokens is None else self._hide_tokens(event))
         except Exception as error:  # one event that cannot be rendered must not stop the log
             return f"{event.time}@{kind.value}@{escape(event.id)}@[internal] cannot be rendered: {type(error).__name__}"
+
+    def is_heartbeat(self, line: bytes) -> bool:
+        """*line* is a heartbeat of this logger's, where its format begins with the time as all do by default."""
+        match = _TIME.match(line)
+        if match is None or len(line) > _LONGEST_HEARTBEAT:
+            return False
+        beat = self.render(Event(kind=Kind.HEARTBEAT, time=float(match[1]), channel=self.name))
+        return beat is not None and beat.encode() == line
 
 
 def build_loggers(settings: Settings) -> Sequence[EventLogger]:

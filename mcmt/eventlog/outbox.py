@@ -1,25 +1,34 @@
-"""What the event log needs of whatever keeps the events (the spool satisfies it)."""
+"""What the event log needs of whatever keeps the events and remembers for it (the spool satisfies both)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from mcmt.message.event import Event, LogPosition, OutboxRow
+from mcmt.message.event import OutboxRow, Remembered
 
 
 class Outbox(Protocol):
-    """Rows of events in order, each kept until acknowledged; every coroutine may raise SpoolError."""
+    """The events of one spool shard in order, each row kept until acknowledged.
+
+    A sequence is never used twice, and a shard that is made anew goes on past those of the one that it replaces.
+    Both coroutines may raise SpoolError, and OutboxAway where the outbox is another process's.
+    """
 
     async def read_outbox(self, after: int, limit: int) -> Sequence[OutboxRow]:
-        """Up to *limit* rows with a sequence past *after*, in order."""
+        """Up to *limit* rows with a sequence past *after*, in order; fewer only when there are no more."""
 
-    async def acknowledge(self, through: int, positions: Sequence[LogPosition]) -> None:
-        """Remember the files' positions and let the rows up to *through* go, in one transaction. *through* may be
-        what it was before, or 0 before the first: then only the positions change."""
+    async def acknowledge(self, through: int) -> None:
+        """Let the rows up to *through* go, some time: returns at once, and a crash may undo it.
 
-    async def log_positions(self) -> Sequence[LogPosition]:
-        """The positions remembered last."""
+        Rows that are still there then are read again, and skipped."""
 
-    async def record(self, events: Sequence[Event]) -> None:
-        """Keep events that change nothing else."""
+
+class LogMemory(Protocol):
+    """What every logger remembers. Blocking, and called in the event log's thread; both may raise SpoolError."""
+
+    def load(self) -> Mapping[str, Remembered]:
+        """What was saved last, by logger; also of loggers that are no more."""
+
+    def save(self, remembered: Sequence[Remembered]) -> None:
+        """Replace what these loggers remember, in one transaction that is on disk when this returns."""

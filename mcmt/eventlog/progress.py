@@ -1,56 +1,55 @@
-"""How far one logger has come: which rows of the outbox are lines on disk, and where those lines end.
+"""How far one logger has come: which rows of each shard's outbox are lines in its file, and what it remembers of that.
 
-Loggers advance alone, so that one whose disk is full holds nobody up; rows go only when all have them.
-Until then a logger that is ahead keeps a mark for every burst: the file's position after it. What the
-outbox remembers is always the positions of all loggers after one and the same row.
+Loggers advance alone, so that one whose disk is full holds nobody up; the rows of a shard go only when all loggers
+remember them. What is written but not remembered yet may be lost: then the logger goes back to what it remembers, and
+the rows are read again.
 
 Rules: state alone; no I/O but through its LogFile, and those calls are made in the writer's thread.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from mcmt.clock import Clock, Timer
 from mcmt.eventlog.file import LogFile
 from mcmt.eventlog.loggers import EventLogger
-from mcmt.message.event import Event, LogPosition, OutboxRow
+from mcmt.eventlog.shard import Burst
+from mcmt.eventlog.tail import Tail
+from mcmt.message.event import Event, Remembered
 
 _FIRST_DELAY = 1.0
 _LAST_DELAY = 30.0
 _REMINDER = 60.0
-_MARKS = 10_000
-"""How many bursts a logger may be ahead of the slowest one."""
 
 
 class Progress:
-    """One logger, its file, and its place in the outbox."""
+    """One logger, its file, and its place in every outbox."""
 
     def __init__(self, logger: EventLogger, clock: Clock, tell: Callable[[str], None]) -> None:
         self.logger = logger
         self.file = LogFile(logger.path, logger.mode, tell)
+        self.cursors: dict[str, int] = {}
+        """By shard: the sequence of the last row whose lines are in the file."""
+        self.saved: Remembered | None = None
+        """What is remembered."""
         self.remembered = False
-        """The outbox knows the file's position; until then nothing is written to it."""
+        """The end of the file was remembered once since it was opened; until then nothing is written to it."""
         self.reopening = False
-        """The file may have been renamed: look, as soon as nothing written to it is unacknowledged."""
+        """The file may have been renamed: look, as soon as everything is remembered."""
+        self.started = False
+        """The shards that are there were read once, so the tail has what it can get for now."""
+        self.beat: Event | None = None
+        """A heartbeat to be written."""
+        self._tail = Tail()
+        self._expected: frozenset[str] = frozenset()
+        self._unread: set[str] = set()
         self._clock = clock
         self._tell = tell
-        self._marks: deque[tuple[int, LogPosition]] = deque()
         self._timer: Timer | None = None
         self._delay = 0.0
         self._told = False
         self._told_at = float("-inf")
-
-    @property
-    def cursor(self) -> int:
-        """Sequence of the last row whose lines are on disk."""
-        return self._marks[-1][0]
-
-    @property
-    def ahead(self) -> bool:
-        """It has written rows that the outbox still keeps."""
-        return len(self._marks) > 1
 
     @property
     def failing(self) -> bool:
@@ -60,50 +59,91 @@ class Progress:
     @property
     def ready(self) -> bool:
         """It may be written to now."""
-        held = self.reopening and self.ahead
-        return self.remembered and not self.failing and not held and len(self._marks) < _MARKS
+        return self.remembered and not self.failing
 
-    def restart(self, sequence: int, remembered: bool = False) -> None:
-        """The file is a new one, or ends elsewhere: go on after row *sequence*, the last one acknowledged."""
-        self._marks = deque([(sequence, self._position())])
-        self.remembered = remembered
+    @property
+    def changed(self) -> bool:
+        """What is to be remembered is not what is remembered."""
+        saved = self.saved
+        return (
+            not self.remembered
+            or saved is None
+            or saved.offset != self.file.offset
+            or saved.cursors != self.cursors
+            or len(saved.tail) != self._tail.packed_size
+        )
 
-    def advance(self, sequence: int, lines: int) -> None:
-        """So many *lines* of the rows up to *sequence* are on disk now."""
-        self._marks.append((sequence, self._position()))
-        if lines:
+    @property
+    def settled(self) -> bool:
+        """No line of the file is left whose row may be read yet."""
+        return not len(self._tail)
+
+    def open(self, known: Remembered | None, shards: Collection[str]) -> None:
+        """Open the file, and take in what stands past the *known* offset. In the writer's thread; raises OSError.
+
+        *shards*: those that may own lines of the tail.
+        """
+        self.saved = known
+        self._expected = frozenset(shards)
+        self._go_back()
+        logger = self.logger
+
+        def take(line: bytes) -> None:
+            if not logger.is_heartbeat(line):
+                self._tail.add(line)
+
+        self.remembered = self.file.open(known, take)
+        self._settle()
+
+    def renew(self) -> None:
+        """The file is a new one, or ends elsewhere: that wants remembering first."""
+        self.remembered = False
+
+    def cursor(self, shard: str) -> int:
+        """Sequence of the shard's last row whose lines are in the file."""
+        return self.cursors.get(shard, 0)
+
+    def saved_cursor(self, shard: str) -> int:
+        """Sequence of the shard's last row that is remembered."""
+        return self.saved.cursors.get(shard, 0) if self.saved else 0
+
+    def state(self) -> Remembered:
+        """What is to be remembered, once the file is on disk."""
+        return Remembered(self.logger.name, self.file.inode, self.file.offset, dict(self.cursors), self._tail.pack())
+
+    def keep(self, state: Remembered) -> None:
+        """The state is remembered."""
+        if self.file.safe < state.offset:
             self._delay = 0.0
             if self._told:
                 self._told = False
                 self._tell(f"{self.file.path}: is written again")
-
-    def settled(self) -> None:
-        """The file's end was put in order, with no row to it."""
-        self._marks[-1] = self.cursor, self._position()
-        self.remembered = self.ahead
-
-    def acknowledged(self, sequence: int) -> None:
-        """The outbox let go of the rows up to *sequence*, and knows the position there."""
-        while self._marks[0][0] < sequence:
-            self._marks.popleft()
+        self.saved = state
+        self.file.safe = state.offset
         self.remembered = True
 
-    def position_at(self, sequence: int) -> LogPosition | None:
-        """Where the lines of the rows up to *sequence* end, if a burst ended there."""
-        for marked, position in self._marks:
-            if marked >= sequence:
-                return position if marked == sequence else None
-        return None
+    def forget(self, shard: str) -> None:
+        """The shard is no more."""
+        self.cursors.pop(shard, None)
+        self._expected -= {shard}
+        self._unread.discard(shard)
 
-    def last_mark(self, after: int, through: int) -> int | None:
-        """The last row past *after*, up to *through*, at which a burst ended."""
-        last = None
-        for marked, _ in self._marks:
-            if marked > through:
-                break
-            if marked > after:
-                last = marked
-        return last
+    def advance(self, bursts: Sequence[Burst]) -> None:
+        """The lines of these bursts are in the file now."""
+        for burst in bursts:
+            if self.cursor(burst.shard) >= burst.start:
+                self.cursors[burst.shard] = max(self.cursor(burst.shard), burst.last)
+                if burst.drained:
+                    self._unread.discard(burst.shard)
+        self._settle()
+
+    def take_back(self) -> None:
+        """Where the file lost what is not remembered, go back to what is."""
+        if self.file.lost:
+            self.file.lost = False
+            self._go_back()
+            saved = self.saved
+            self.remembered = saved is not None and (saved.inode, saved.offset) == (self.file.inode, self.file.offset)
 
     def failed(self, error: OSError, due: Callable[[], None]) -> None:
         """The file could not be written: say so at most once a minute, and try again in a while; then call *due*."""
@@ -114,6 +154,8 @@ class Progress:
                 f"{self.file.path}: cannot be written: {error.strerror or error}; "
                 "its lines stay in the spool and are written when it can be"
             )
+        self.take_back()
+        self.resume()
         self._delay = min(self._delay * 2, _LAST_DELAY) if self._delay else _FIRST_DELAY
 
         def resume() -> None:
@@ -128,50 +170,81 @@ class Progress:
             self._timer.cancel()
             self._timer = None
 
-    def write(self, rows: Sequence[OutboxRow]) -> Written:
-        """Render and append the lines of *rows*, which follow the cursor. In the writer's thread."""
+    def write(self, bursts: Sequence[Burst]) -> Written:
+        """Render and append the lines of *bursts* that are past the cursors. In the writer's thread."""
         render = self.logger.render
         lines: list[str] = []
         events: list[Event] = []
-        for row in rows:
-            for event in row.events:
-                line = render(event)
-                if line is not None:
-                    lines.append(line)
-                    events.append(event)
+        beat = self.beat
+        if beat is not None and (line := render(beat)) is not None:
+            lines.append(line)
+            events.append(beat)
+        for burst in bursts:
+            cursor = self.cursor(burst.shard)
+            if cursor < burst.start:
+                continue
+            for row in burst.rows:
+                if row.sequence <= cursor:
+                    continue
+                for event in row.events:
+                    line = render(event)
+                    if line is not None:
+                        lines.append(line)
+                        events.append(event)
+        written = Written(self, lines, events)
         if not lines:
-            return Written(self, lines, events)
-        lines.append("")
+            return written
         # Escaping leaves nothing that cannot be encoded; a handler, for even a bug there must not stop the log.
-        data = "\n".join(lines).encode(errors="backslashreplace")
-        lines.pop()
+        data = "\n".join([*lines, ""]).encode(errors="backslashreplace")
+        taken: list[bytes] = []
+        if len(self._tail):
+            data = self._missing(data, taken)
         try:
-            return Written(self, lines, events, moved=not self.file.append(data))
+            written.moved = bool(data) and not self.file.append(data)
         except OSError as error:
-            return Written(self, lines, events, error=error)
+            written.error = error
+        if written.moved or written.error is not None:
+            self._tail.put_back(taken)
+        return written
 
-    def _position(self) -> LogPosition:
-        return LogPosition(self.logger.name, self.file.inode, self.file.offset)
+    def _missing(self, data: bytes, taken: list[bytes]) -> bytes:
+        """Those of the lines that do not stand in the tail."""
+        missing: list[bytes] = []
+        for line in data[:-1].split(b"\n"):
+            if self._tail.take(line):
+                taken.append(line)
+            else:
+                missing += (line, b"\n")
+        return b"".join(missing)
+
+    def _settle(self) -> None:
+        """When all shards were read that may own lines of the tail, the rest of it is nobody's."""
+        if len(self._tail) and not self._unread:
+            self._tell(
+                f"{self.file.path}: past the last line that is known as ours stand {len(self._tail)} lines "
+                "that no event is owed: kept"
+            )
+            self._tail = Tail()
+
+    def _go_back(self) -> None:
+        """Be where it was when it was saved."""
+        saved = self.saved
+        self.cursors = dict(saved.cursors) if saved else {}
+        self._tail = Tail(saved.tail) if saved else Tail()
+        self._unread = set(self._expected)
 
 
 class Written:
-    """What became of one logger's share of a burst."""
+    """What became of one logger's share of some bursts."""
 
     __slots__ = ("error", "events", "lines", "moved", "progress")
 
-    def __init__(
-        self,
-        progress: Progress,
-        lines: Sequence[str],
-        events: Sequence[Event],
-        moved: bool = False,
-        error: OSError | None = None,
-    ) -> None:
+    def __init__(self, progress: Progress, lines: Sequence[str], events: Sequence[Event]) -> None:
         self.progress = progress
         self.lines = lines
         self.events = events
         """The events of the lines, in step."""
-        self.moved = moved
-        """Nothing was written: the file's position is a new one."""
-        self.error = error
+        self.moved = False
+        """Nothing was written: the file ends elsewhere, and that wants remembering first."""
+        self.error: OSError | None = None
         """Nothing was written, for this reason."""

@@ -1,9 +1,9 @@
 """Rotation: when a log begins a new file, by size, by time or by hand, and what happens to the old one.
 
-A file is rotated only between two bursts, when the outbox has let go of every row whose lines are in it. So no line is
-ever owed to a file that was rotated: whatever ends us, before the rename, after it, or before the outbox knows of the
-new file, the lines that are still owed belong to the file that comes next, each once. The old file is compressed only
-when the outbox knows the new one's position, for until then its inode must stay what it is.
+A file is rotated only between two bursts, when its logger remembers every row whose lines are in it. So no line is
+ever owed to a file that was rotated: whatever ends us, before the rename, after it, or before the new file is
+remembered, the lines that are still owed belong to the file that comes next, each once. The old file is compressed only
+when the new one's position is remembered, for until then its inode must stay what it is.
 
 When a file is due: schedule.py. A rotation that is refused is told, and tried again after a while; the lines go on into
 the old file meanwhile.
@@ -90,7 +90,8 @@ class _Log:
 
 
 class Rotations:
-    """Every logger's. *wake* calls for another round of the writer; *run* runs a call in the writer's thread."""
+    """Every logger's. *wake* calls for another round of the writer, *run* runs a call in its thread, *save* has every
+    logger remember how far it has come."""
 
     def __init__(
         self,
@@ -99,12 +100,14 @@ class Rotations:
         tell: Callable[[str], None],
         wake: Callable[[], None],
         run: InThread,
+        save: Callable[[], Awaitable[None]],
     ) -> None:
         self._logs = [_Log(progress) for progress in loggers]
         self._clock = clock
         self._tell = tell
         self._wake = wake
         self._run = run
+        self._save = save
         self._archive = Archive()
         self._asked: list[tuple[Sequence[_Log], asyncio.Future[Sequence[Rotation]]]] = []
 
@@ -124,8 +127,8 @@ class Rotations:
         self._wake()
         return future
 
-    async def carry_out(self, through: int) -> None:
-        """Between two bursts: begin new files where they are due. *through*: the last row acknowledged."""
+    async def carry_out(self) -> None:
+        """Between two bursts: begin new files where they are due."""
         asked = tuple(self._asked)
         by_hand = {log for logs, _ in asked for log in logs}
         now = self._clock.time()
@@ -133,7 +136,7 @@ class Rotations:
         for log in self._logs:
             log.wanted = log.wanted or log in by_hand
             if not log.quiet(now):
-                answers[log] = await self._consider(log, now, through)
+                answers[log] = await self._consider(log, now)
         for each in asked:
             self._asked.remove(each)
             logs, future = each
@@ -141,7 +144,7 @@ class Rotations:
                 future.set_result([answers[log] for log in logs])
 
     async def tend(self) -> None:
-        """Have old files compressed and deleted, where the outbox knows by now what the log is written to."""
+        """Have old files compressed and deleted, where it is remembered by now what the log is written to."""
         for log in self._logs:
             progress = log.progress
             if not log.untended or log.tending or not progress.remembered or progress.reopening:
@@ -165,10 +168,12 @@ class Rotations:
             if not future.done():
                 future.set_exception(EventLogError("the event log was stopped before it could be rotated"))
 
-    async def _consider(self, log: _Log, now: float, through: int) -> Rotation:
+    async def _consider(self, log: _Log, now: float) -> Rotation:
         progress, file = log.progress, log.progress.file
-        if progress.failing or progress.ahead or progress.reopening or file.tail or not progress.remembered:
-            return log.answer(reason="its lines are not all acknowledged; it is rotated once they are", failed=True)
+        not_yet = log.answer(reason="its lines are not all on disk; it is rotated once they are", failed=True)
+        comparing = not progress.settled and not progress.started
+        if comparing or progress.failing or progress.reopening or not progress.remembered:
+            return not_yet
         schedule = log.schedule
         try:
             if not schedule.knows(file, now):
@@ -177,7 +182,9 @@ class Rotations:
                 schedule.begin(file.inode, now)
             may = self._clock.monotonic() >= log.refused_until
             if file.offset and (log.wanted or (may and schedule.due(file, now))):
-                return await self._rotate(log, now, through)
+                if progress.changed:
+                    await self._save()
+                return not_yet if progress.changed else await self._rotate(log, now)
             log.wanted = False
             return log.answer(reason="it is empty")
         except Exception as error:  # refused, or a bug of ours: the log must go on
@@ -188,17 +195,18 @@ class Rotations:
             log.wanted = False
             return log.answer(reason=text, failed=True)
         finally:
+            progress.take_back()
             self._arm(log, now)
 
-    async def _rotate(self, log: _Log, now: float, through: int) -> Rotation:
+    async def _rotate(self, log: _Log, now: float) -> Rotation:
         progress, file = log.progress, log.progress.file
         log.wanted = False
         if await self._run(file.moved):
             await self._run(partial(file.open, None))
-            progress.restart(through)
+            progress.renew()
             return log.answer(reason="others had renamed it; a new file is begun")
         target = await self._run(partial(_rename, file, now))
-        progress.restart(through)
+        progress.renew()
         if target is None:
             log.wanted = True
             self._wake()

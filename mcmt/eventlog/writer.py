@@ -1,45 +1,49 @@
-"""The outbox's reader: turns rows of events into lines on disk, each exactly once.
+"""The reader of every shard's outbox: turns rows of events into lines in files, each exactly once.
 
-One burst: read rows, render them for each logger, one write and one fdatasync a file, then acknowledge:
-the outbox lets the rows go and remembers the files' positions in one transaction. What that gives:
+A round: take a burst of rows from each shard that has some, render them for each logger, one write a file. From time to
+time (saving.py) the files are brought to disk, each logger remembers its file's end and how far it has come in every
+shard, and the shards let go of the rows that all loggers remember. What that gives:
 
-- At any moment what stands in a file past its remembered position comes from rows still in the outbox.
-  After a crash those rows are read again, and LogFile.append writes only what the file lacks.
-- For that to hold, a file is not written before the outbox knows its position (``_remember``): not at
-  start, not after a rotation, not after someone cut the file.
-- Loggers advance alone (mcmt/eventlog/progress.py); rows go when all of them have them.
+- What stands in a file past its remembered end is of rows past the remembered cursors, and those are still in their
+  outboxes. After a crash they are read again, and only what the file lacks is written (tail.py).
+- For that to hold, a file is not written before its end is remembered: not at start, not after a rotation, not after
+  someone cut the file.
+- Loggers advance alone (progress.py), and shards are read alone (shard.py).
 
-Rules: file I/O and rendering in one thread of our own, never on the loop; one task, whatever the number
-of events; memory holds one burst. A SpoolError or a bug here is told, and tried again in a second: the
-rows are safe where they are. Nothing here raises into the engine once ``start`` has returned.
+Rules: file I/O, rendering and the memory in one thread of our own, never on the loop; one task, and one a burst that is
+read, whatever the number of events; memory holds one burst a shard. A SpoolError or a bug here is told, and tried again
+in a second: the rows are safe where they are. Nothing here raises into the engine once ``start`` has returned.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
 from mcmt.clock import Clock, Timer
-from mcmt.errors import EventLogError
+from mcmt.errors import EventLogError, OutboxAway, SpoolError
 from mcmt.eventlog.heartbeat import Heartbeats
 from mcmt.eventlog.loggers import EventLogger
-from mcmt.eventlog.outbox import Outbox
+from mcmt.eventlog.outbox import LogMemory, Outbox
 from mcmt.eventlog.progress import Progress, Written
 from mcmt.eventlog.rotation import Rotation, Rotations
-from mcmt.message.event import Event, LogPosition, OutboxRow
+from mcmt.eventlog.saving import Saving
+from mcmt.eventlog.shard import Burst, Shard
+from mcmt.message.event import Event, Remembered
 
 Listener = Callable[[str, str, Event], None]
 
 _EVENTS = 2000
-"""Events in a burst, at most; a row with more is a burst of its own."""
-_ROWS = 256
-"""Rows read at once, at most; fewer when they hold many events."""
+"""Events in a round, at most; a row with more is a burst of its own."""
+_FEWEST = 250
+"""Events of one shard in a round that has to do for many."""
 _T = TypeVar("_T")
 _RETRY_DELAY = 1.0
+_GONE_DELAY = 0.05
 _REMINDER = 60.0
 
 
@@ -47,14 +51,16 @@ class EventLogWriter:
     """Writes the lines of every logger until it is stopped. *tell* takes one line for stderr, from any thread."""
 
     def __init__(
-        self, outbox: Outbox, loggers: Sequence[EventLogger], clock: Clock, tell: Callable[[str], None]
+        self, memory: LogMemory, loggers: Sequence[EventLogger], clock: Clock, tell: Callable[[str], None]
     ) -> None:
-        self._outbox = outbox
+        self._memory = memory
         self._clock = clock
         self._tell = tell
         self._all = [Progress(logger, clock, tell) for logger in loggers]
-        self._heartbeats = Heartbeats(self._all, outbox, clock, self.wake)
-        self._rotations = Rotations(self._all, clock, tell, self.wake, self._in_thread)
+        self._shards: dict[str, Shard] = {}
+        self._heartbeats = Heartbeats(self._all, clock, self._ring)
+        self._saving = Saving(memory, self._all, clock, self._ring, self.wake, self._in_thread)
+        self._rotations = Rotations(self._all, clock, tell, self._ring, self._in_thread, self._saving.save)
         self._thread = ThreadPoolExecutor(1, "eventlog")
         self._listeners: dict[object, Listener] = {}
         self._due = asyncio.Event()
@@ -63,41 +69,73 @@ class EventLogWriter:
         self._retry: Timer | None = None
         self._stopping = False
         self._closed = False
-        self._through = 0
-        self._rows_wanted = 16
+        self._turn = 0
         self._told_at = -_REMINDER
-        self._flushing: list[asyncio.Future[None]] = []
+        self._flushing: list[tuple[int, asyncio.Future[None]]] = []
         self._reopening: list[asyncio.Future[None]] = []
+
+    def add(self, name: str, outbox: Outbox) -> None:
+        """Read the outbox of the shard *name* too; of a name that is there already, in place of the one it had.
+
+        All shards that may have rows of before a crash must be named before ``start``, also those that are away: the
+        lines that the crash left are compared with the rows of those.
+        """
+        if name in self._shards:
+            self._shards[name].cancel()
+        self._shards[name] = Shard(name, outbox, self._ring)
+        self._ring()
+
+    async def remove(self, name: str) -> None:
+        """Read the shard no more, and forget how far it was read: for one whose file is to be deleted.
+
+        Returns when every row has its lines and has gone, so it waits for an outbox that is away. Nothing may come
+        into it any more. Raises SpoolError, EventLogError when the writer is stopped before, and KeyError for a name
+        that is not there.
+        """
+        while not await self._gone(self._shards[name]):
+            await self.flushed()
+            self._shards[name].acknowledged = 0
+            later = asyncio.Event()
+            self._clock.call_later(_GONE_DELAY, later.set)
+            await later.wait()
+        self._shards.pop(name).cancel()
+        for progress in self._all:
+            progress.forget(name)
+        await self.flushed()
 
     async def start(self) -> None:
         """Open the files, write what a crash left undone, and go on in the background until ``stop``.
 
-        Raises EventLogError naming the file that cannot be written, SpoolError if the outbox cannot be read.
+        Raises EventLogError naming the file that cannot be written, SpoolError if what was remembered cannot be read.
         """
-        known = {position.logger: position for position in await self._outbox.log_positions()}
+        known = await self._in_thread(self._memory.load)
         try:
             for progress in self._all:
-                await self._open(progress, known.get(progress.logger.name))
+                await self._open(progress, known)
         except BaseException:
             await self._close()
             raise
         self._heartbeats.start()
         self._task = asyncio.get_running_loop().create_task(self._run())
+        self.wake()
         await self._settled.wait()
 
-    def wake(self) -> None:
-        """There is something to do: new rows in the outbox (the spool's ``on_events``). On the event loop."""
+    def wake(self, name: str | None = None) -> None:
+        """There may be new rows in the outbox of the shard *name*, or in any (the spool's ``on_events``)."""
+        for shard in self._shards.values():
+            shard.wanted = shard.wanted or name in (None, shard.name)
         self._due.set()
 
     async def reopen(self) -> None:
-        """The files may have been renamed (SIGHUP): finish the burst, and write to what the paths name now.
-
-        A logger that is ahead of a failing one writes nothing more to a renamed file, and follows when it may.
-        """
+        """The files may have been renamed (SIGHUP): finish the burst, and write to what the paths name now."""
+        self._check_running()
         for progress in self._all:
             progress.reopening = True
             progress.resume()
-        await self._reached(self._reopening)
+        future = asyncio.get_running_loop().create_future()
+        self._reopening.append(future)
+        self.wake()
+        await future
 
     async def rotate(self, logger: str | None = None) -> Sequence[Rotation]:
         """Begin a new file now for the logger of that name, with its stanza or without; None: for every one.
@@ -108,45 +146,53 @@ class EventLogWriter:
         return await self._rotations.ask(logger)
 
     async def stop(self) -> None:
-        """Write and acknowledge everything in the outbox, then close. What cannot be written now stays there."""
+        """Write and acknowledge everything in the outboxes, then close. What cannot be written now stays there, and
+        so does what is in an outbox that is away."""
         self._stopping = True
         self._heartbeats.stop()
         for progress in self._all:
             progress.resume()
+        self._turn += 1
         self.wake()
         if self._task is not None:
             await self._task
+        for shard in self._shards.values():
+            shard.cancel()
         for progress in self._all:
             progress.resume()
+        self._saving.cancel()
         if self._retry is not None:
             self._retry.cancel()
         await self._close()
-        for future in (*self._flushing, *self._reopening):
+        for future in (*[future for _, future in self._flushing], *self._reopening):
             if not future.done():
                 future.set_exception(EventLogError("the event log was stopped before all lines could be written"))
 
     def follow(self, listener: Listener) -> Callable[[], None]:
-        """Call *listener* with logger's name, line and event for every line once it is on disk, on the event loop.
+        """Call *listener* with logger's name, line and event for every line once it is in the file, on the event loop.
 
-        Returns what ends it. A listener that raises is told of and called no more.
+        A line that has to be written anew, because the disk refused it after all, comes again. Returns what ends it.
+        A listener that raises is told of and called no more.
         """
         key = object()
         self._listeners[key] = listener
         return lambda: self._listeners.pop(key, None) and None
 
     async def flushed(self) -> None:
-        """Return when everything that was in the outbox at the call is on disk in the files.
+        """Return when everything that was in the outboxes at the call, but for those that are away, is on disk in the
+        files and remembered.
 
         Raises EventLogError when the writer is stopped before.
         """
-        await self._reached(self._flushing)
-
-    async def _reached(self, waiters: list[asyncio.Future[None]]) -> None:
         self._check_running()
+        self._turn += 1
         future = asyncio.get_running_loop().create_future()
-        waiters.append(future)
+        self._flushing.append((self._turn, future))
         self.wake()
         await future
+
+    def _ring(self) -> None:
+        self._due.set()
 
     def _check_running(self) -> None:
         if self._task is None or self._task.done():
@@ -154,128 +200,170 @@ class EventLogWriter:
 
     async def _run(self) -> None:
         while True:
-            stopping = self._stopping
+            self._due.clear()
             try:
-                busy = await self._step()
-            except Exception as error:  # the spool's refusal or a bug of ours: the log must go on
-                busy = False
+                await self._step()
+                done = not self._behind()
+            except Exception as error:  # a refusal of the memory's or a bug of ours: the log must go on
                 self._trip(error)
-            if not busy or not any(progress.file.tail for progress in self._all):
+                done = True
+            if not self._settled.is_set() and (done or self._is_settled()):
                 self._settled.set()
-            if busy:
-                continue
-            if stopping:
+                for progress in self._all:
+                    progress.started = True
+                self._ring()
+            if done and self._stopping:
                 return
             await self._due.wait()
-            self._due.clear()
 
-    async def _step(self) -> bool:
-        """One burst and what is due beside it; True when there may be more."""
-        flushing = tuple(self._flushing)
-        if not self._stopping:
-            await self._heartbeats.record(self._trip)
+    async def _step(self) -> None:
+        """One round: what is due beside the rows, then a burst of each shard that has one."""
         await self._follow_renames()
         if not self._stopping:
-            await self._rotations.carry_out(self._through)
-        await self._remember()
+            await self._rotations.carry_out()
+        if self._saving.due:
+            await self._saving.save()
         if not self._stopping:
             await self._rotations.tend()
+        await self._write([burst for shard in self._shards.values() if (burst := self._take(shard))])
+        self._read_on()
+        if (self._flushing or self._stopping) and not self._behind():
+            await self._saving.save()
+        await self._acknowledge()
+        self._release_flushing()
+        if self._saving.due:
+            self._ring()
+
+    def _behind(self) -> bool:
+        """Rows that somebody waits for are still to be read, by loggers that can be written."""
+        turn = self._flushing[0][0] if self._flushing and not self._stopping else self._turn
+        return any(not progress.failing for progress in self._all) and any(
+            shard.behind(turn) and not shard.refusing for shard in self._shards.values()
+        )
+
+    def _is_settled(self) -> bool:
+        """What a crash left is done with, as far as the outboxes that are there can tell."""
+        return all(progress.settled for progress in self._all) and all(
+            shard.served or shard.away or shard.refusing for shard in self._shards.values()
+        )
+
+    def _take(self, shard: Shard) -> Burst | None:
+        try:
+            return shard.take()
+        except Exception as error:  # this one refuses; the others go on
+            self._trip(error)
+            return None
+        finally:
+            if shard.away:
+                self._try_again()
+
+    def _read_on(self) -> None:
+        """Ask every shard that may have more, each from where the last of the loggers is."""
         ready = [progress for progress in self._all if progress.ready]
-        if not ready:
-            return False
-        start = min(progress.cursor for progress in ready)
-        rows, all_of_them = await self._read(start)
-        if rows:
-            last = rows[-1].sequence
-            behind = [progress for progress in ready if progress.cursor == start]
-            for written in await self._in_thread(partial(_write, behind, rows)):
-                self._take(written, last)
-            await self._remember()
-        else:
-            last = start
-            await self._settle([progress for progress in ready if progress.file.tail])
-        if all_of_them and all(progress.cursor >= last for progress in self._all):
-            self._release(self._flushing, flushing)
-        return bool(rows) or not all(progress.remembered for progress in ready)
+        events = max(_FEWEST, _EVENTS // max(1, len(self._shards)))
+        for shard in self._shards.values():
+            if ready and shard.wanted and not shard.reading:
+                shard.begin(min(progress.cursor(shard.name) for progress in ready), events, self._turn)
 
-    async def _read(self, start: int) -> tuple[Sequence[OutboxRow], bool]:
-        """The next burst past row *start*, and whether the outbox has no more."""
-        asked = self._rows_wanted
-        rows = await self._outbox.read_outbox(start, asked)
-        events = taken = 0
-        for row in rows:
-            events += len(row.events)
-            if taken and events > _EVENTS:
-                break
-            taken += 1
-        # Whoever catches up ends a burst where those ahead ended one, so that positions can be acknowledged on the way.
-        through = rows[taken - 1].sequence if rows else start
-        marks = [mark for progress in self._all if (mark := progress.last_mark(start, through)) is not None]
-        while marks and taken > 1 and rows[taken - 1].sequence > min(marks):
-            taken -= 1
-        # Rows of many events are asked for in small numbers: the burst is what memory holds.
-        total = sum(len(row.events) for row in rows)
-        self._rows_wanted = min(_ROWS, max(1, _EVENTS * len(rows) // max(1, total)))
-        return rows[:taken], taken == len(rows) < asked
+    async def _write(self, bursts: Sequence[Burst]) -> None:
+        ready = [progress for progress in self._all if progress.ready]
+        if not bursts and not any(progress.beat for progress in ready):
+            return
+        complete = bool(ready)
+        rows = any(burst.rows for burst in bursts)
+        for written in await self._in_thread(partial(_write, ready, bursts)):
+            progress = written.progress
+            if written.error is not None:
+                progress.failed(written.error, self.wake)
+            elif written.moved:
+                progress.take_back()
+                progress.renew()
+                complete = False
+            else:
+                progress.beat = None
+                progress.advance(bursts)
+                if rows:
+                    self._saving.wrote(len(written.lines))
+                self._pass_on(written)
+        for burst in bursts:
+            shard = self._shards.get(burst.shard)
+            if shard is None:
+                continue
+            shard.served = True
+            if burst.drained and complete:
+                shard.drained, shard.end = burst.turn, burst.last
+            else:
+                shard.wanted = True
 
-    def _take(self, written: Written, last: int) -> None:
-        progress = written.progress
-        if written.error is not None:
-            progress.failed(written.error, self.wake)
-            return
-        if written.moved:
-            progress.restart(self._through)
-            return
-        progress.advance(last, len(written.lines))
+    def _pass_on(self, written: Written) -> None:
         for key, listener in tuple(self._listeners.items()):
             try:
                 for line, event in zip(written.lines, written.events, strict=True):
-                    listener(progress.logger.name, line, event)
+                    listener(written.progress.logger.name, line, event)
             except Exception as error:  # a follower's bug must not stop the log
                 del self._listeners[key]
                 self._tell(f"a follower of the event log failed and is dropped: {error!r}")
 
-    async def _remember(self) -> None:
-        """Acknowledge the rows that every logger has, and make the outbox know the positions of new files."""
-        through = min(progress.cursor for progress in self._all)
-        if through == self._through and all(progress.remembered for progress in self._all):
-            return
-        positions: list[LogPosition] = []
-        for progress in self._all:
-            position = progress.position_at(through)
-            if position is None:
-                return
-            positions.append(position)
-        await self._outbox.acknowledge(through, positions)
-        self._through = through
-        for progress in self._all:
-            progress.acknowledged(through)
-
-    async def _settle(self, finished: Sequence[Progress]) -> None:
-        for progress in finished:
+    async def _acknowledge(self) -> None:
+        """Let the rows go that every logger remembers."""
+        for shard in self._shards.values():
+            through = min([progress.saved_cursor(shard.name) for progress in self._all], default=0)
+            if through <= shard.acknowledged or shard.away or shard.refusing:
+                continue
             try:
-                await self._in_thread(progress.file.settle)
-                progress.settled()
-            except OSError as error:
-                progress.failed(error, self.wake)
+                await shard.outbox.acknowledge(through)
+                shard.acknowledged = through
+            except OutboxAway:
+                shard.away = True
+                self._try_again()
+            except SpoolError as error:
+                shard.refusing = True
+                self._trip(error)
+
+    def _release_flushing(self) -> None:
+        while self._flushing:
+            turn, future = self._flushing[0]
+            for shard in self._shards.values():
+                if shard.behind(turn):
+                    return
+                if not shard.away and any(progress.saved_cursor(shard.name) < shard.end for progress in self._all):
+                    return
+            if any(progress.changed for progress in self._all):
+                return
+            del self._flushing[0]
+            if not future.done():
+                future.set_result(None)
 
     async def _follow_renames(self) -> None:
-        for progress in self._all:
-            file = progress.file
-            if not progress.reopening or progress.ahead or progress.failing or file.tail:
+        moving = [progress for progress in self._all if progress.reopening and not progress.failing]
+        if any(progress.changed for progress in moving):
+            await self._saving.save()
+        for progress in moving:
+            if progress.changed or progress.failing:
                 continue
+            file = progress.file
             try:
                 if await self._in_thread(file.moved):
                     await self._in_thread(partial(file.open, None))
-                    progress.restart(self._through)
+                    progress.renew()
                 progress.reopening = False
             except OSError as error:
                 progress.failed(error, self.wake)
-        self._release(self._reopening, tuple(self._reopening))
+        reached, self._reopening = self._reopening, []
+        for future in reached:
+            if not future.done():
+                future.set_result(None)
 
-    async def _open(self, progress: Progress, known: LogPosition | None) -> None:
+    async def _gone(self, shard: Shard) -> bool:
+        """No row of the shard is left."""
         try:
-            stands = await self._in_thread(partial(progress.file.open, known))
+            return not await shard.outbox.read_outbox(0, 1)
+        except OutboxAway:
+            return False
+
+    async def _open(self, progress: Progress, known: Mapping[str, Remembered]) -> None:
+        try:
+            await self._in_thread(partial(progress.open, known.get(progress.logger.name), tuple(self._shards)))
             progress.reopening = await self._in_thread(progress.file.moved)
         except OSError as error:
             remedy = "stop that one" if error.errno == errno.EBUSY else "make its folder and file writable"
@@ -283,23 +371,19 @@ class EventLogWriter:
                 f"{progress.file.path}: {error.strerror or error}: "
                 f"{remedy}, or change logfile of {progress.logger.name}"
             ) from error
-        progress.restart(0, remembered=stands)
 
     def _trip(self, error: Exception) -> None:
         now = self._clock.monotonic()
         if now - self._told_at >= _REMINDER:
             self._told_at = now
             self._tell(f"the event log cannot go on for now, and tries again every second: {error!r}")
+        self._try_again()
+
+    def _try_again(self) -> None:
         if not self._stopping:
             if self._retry is not None:
                 self._retry.cancel()
             self._retry = self._clock.call_later(_RETRY_DELAY, self.wake)
-
-    def _release(self, waiters: list[asyncio.Future[None]], reached: Sequence[asyncio.Future[None]]) -> None:
-        for future in reached:
-            waiters.remove(future)
-            if not future.done():
-                future.set_result(None)
 
     async def _close(self) -> None:
         if self._closed:
@@ -314,5 +398,5 @@ class EventLogWriter:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
 
-def _write(loggers: Sequence[Progress], rows: Sequence[OutboxRow]) -> list[Written]:
-    return [progress.write(rows) for progress in loggers]
+def _write(loggers: Sequence[Progress], bursts: Sequence[Burst]) -> list[Written]:
+    return [progress.write(bursts) for progress in loggers]

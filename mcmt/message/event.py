@@ -68,13 +68,18 @@ class Event(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True
     """Reception and rejection: who had logged in."""
 
 
-class LogPosition(msgspec.Struct, frozen=True, gc=False):
-    """How far a log file is known to be on disk: what stands past it may be torn or still owed."""
+class Remembered(msgspec.Struct, frozen=True):
+    """What one logger must know after a crash; written and read back as a whole."""
 
     logger: str
     """The logger's name with its kind: ``apn_logger.apn_logger1``."""
     inode: int
     offset: int
+    """Bytes of the file that are on disk: what stands past them may be torn, or of rows past the cursors."""
+    cursors: dict[str, int]
+    """By the name of a spool shard: the sequence of its last outbox row whose lines are on disk."""
+    tail: bytes = b""
+    """Lines before ``offset`` that may be of rows past the cursors: their digests (mcmt/eventlog/tail.py)."""
 
 
 class OutboxRow(msgspec.Struct, frozen=True, gc=False):

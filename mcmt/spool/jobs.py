@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from mcmt.message.event import Event, LogPosition
+from mcmt.message.event import Event
 from mcmt.message.failure import Failure
 from mcmt.message.model import Message, NewDelivery
 from mcmt.spool.away import GONE, Away
@@ -149,16 +149,15 @@ class Settle(SpoolJob):
 class Acknowledge(SpoolJob):
     """Outbox rows that are in the logs."""
 
-    __slots__ = ("_positions", "_through")
+    __slots__ = ("_through",)
 
-    def __init__(self, future: asyncio.Future[None], through: int, positions: Sequence[LogPosition]) -> None:
+    def __init__(self, future: asyncio.Future[None], through: int) -> None:
         super().__init__(future, ())
         self._through = through
-        self._positions = positions
 
     def stage(self, transaction: Transaction) -> None:
         """Let them go."""
-        transaction.acknowledge(self._through, self._positions)
+        transaction.acknowledge(self._through)
 
 
 class Quarantine(SpoolJob):

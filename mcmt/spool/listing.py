@@ -8,7 +8,7 @@ from typing import Any
 import apsw
 import msgspec
 
-from mcmt.message.event import LogPosition, OutboxRow
+from mcmt.message.event import OutboxRow
 from mcmt.spool.ids import id_page, name_damaged
 from mcmt.spool.port import Backlog, Entry, IdPage
 from mcmt.spool.rows import decode_data, decode_events, decode_sender, seconds
@@ -95,11 +95,6 @@ class Listing:
             except msgspec.MsgspecError as error:
                 damaged.append(Damaged("outbox", sequence, str(error)))
         return found, damaged
-
-    def positions(self) -> list[LogPosition]:
-        """The log positions remembered last."""
-        rows = self._connection.execute("SELECT logger, inode, offset FROM position ORDER BY logger")
-        return [LogPosition(logger, inode, offset) for logger, inode, offset in rows]
 
     def close(self) -> None:
         """Close the connection."""

@@ -15,7 +15,7 @@ from typing import Protocol
 
 import msgspec
 
-from mcmt.message.event import Event, LogPosition, OutboxRow
+from mcmt.message.event import Event, OutboxRow
 from mcmt.message.failure import Failure
 from mcmt.message.model import Delivery, Message, NewDelivery, Sender
 
@@ -189,11 +189,9 @@ class Spool(Keeper, Protocol):
     async def read_outbox(self, after: int, limit: int) -> Sequence[OutboxRow]:
         """Up to *limit* rows with a sequence past *after*, in order."""
 
-    async def acknowledge(self, through: int, positions: Sequence[LogPosition]) -> None:
-        """The lines of all rows up to *through* are on disk: remember the files' positions and let the rows go."""
-
-    async def log_positions(self) -> Sequence[LogPosition]:
-        """The positions remembered last."""
+    async def acknowledge(self, through: int) -> None:
+        """The lines of all rows up to *through* are on disk: let the rows go, some time. Returns at once, and a crash
+        may bring the rows back."""
 
     async def quarantined(self) -> int:
         """How many rows are in quarantine."""

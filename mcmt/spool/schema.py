@@ -19,7 +19,7 @@ import apsw
 from mcmt.errors import SpoolUnusable
 from mcmt.spool.folder import create_file
 
-VERSION = 2
+VERSION = 3
 APPLICATION = 0x6D636D74  # "mcmt", for file(1)
 # https://sqlite.org/wal.html: before it, a checkpoint beside a writer could corrupt a WAL that two connections use.
 _FIRST_SOUND_SQLITE = (3, 51, 3)
@@ -58,7 +58,6 @@ CREATE INDEX delivery_due ON delivery (domain, due);
 CREATE INDEX delivery_expires ON delivery (expires);
 -- AUTOINCREMENT: a sequence is never used twice, also when the outbox was emptied in between.
 CREATE TABLE outbox (sequence INTEGER PRIMARY KEY AUTOINCREMENT, events BLOB NOT NULL) STRICT;
-CREATE TABLE position (logger TEXT PRIMARY KEY, inode INTEGER NOT NULL, offset INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE quarantine (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     time REAL NOT NULL,
@@ -88,7 +87,12 @@ CREATE TABLE failure (
 ) STRICT;
 CREATE INDEX failure_report ON failure (report);
 """
-_MIGRATIONS = {1: _REPORTS}
+# Since version 3 the event log remembers its files' positions in the state store; upgrade.py carries them there first.
+_WITHOUT_POSITIONS = "DROP TABLE position"
+# Sequences of a shard that is deleted and made anew go on past the old ones, which the event log may still remember:
+# no shard has a million rows a second.
+_FIRST_SEQUENCE = "INSERT INTO sqlite_sequence VALUES ('outbox', {});"
+_MIGRATIONS = {1: _REPORTS, 2: _WITHOUT_POSITIONS}
 """What brings a file from that version to the next one."""
 
 COLUMNS = {
@@ -101,8 +105,11 @@ COLUMNS = {
 """Columns of the tables that rows are inserted into or quarantined from, the key first."""
 
 
-def open_writer(path: Path) -> apsw.Connection:
-    """The one connection that writes, with the tables made. Raises SpoolUnusable."""
+def open_writer(path: Path, created: float) -> apsw.Connection:
+    """The one connection that writes, with the tables made. Raises SpoolUnusable.
+
+    *created*: the time now, for a file that is not there yet.
+    """
     check_sqlite()
     create_file(path)
     try:
@@ -111,7 +118,8 @@ def open_writer(path: Path) -> apsw.Connection:
         # Checkpoints are the writer's own business: none in the middle of a commit that somebody waits for.
         connection.execute("PRAGMA wal_autocheckpoint=0")
         connection.execute(f"PRAGMA journal_size_limit={_WAL_KEPT}")
-        prepare(connection, path, APPLICATION, VERSION, _TABLES + _REPORTS, _MIGRATIONS)
+        tables = _TABLES + _REPORTS + _FIRST_SEQUENCE.format(int(created * 1e6))
+        prepare(connection, path, APPLICATION, VERSION, tables, _MIGRATIONS)
     except apsw.Error as error:
         raise unusable(path, error) from error
     return connection

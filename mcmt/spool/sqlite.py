@@ -23,7 +23,7 @@ import msgspec
 
 from mcmt.clock import Clock, SystemClock
 from mcmt.errors import NotOut, SpoolError
-from mcmt.message.event import Event, Kind, LogPosition, OutboxRow
+from mcmt.message.event import Event, Kind, OutboxRow
 from mcmt.message.failure import Failure
 from mcmt.message.model import Delivery, Message, NewDelivery
 from mcmt.spool.away import AS_IT_WAS, GONE, Ledger
@@ -39,10 +39,13 @@ from mcmt.spool.reports import Reports
 from mcmt.spool.schema import open_reader, open_writer
 from mcmt.spool.space import Space
 from mcmt.spool.transaction import Damaged
+from mcmt.spool.upgrade import upgrade
 
 SHARD = "shard-0.sqlite"
 """The first shard: the only one of an engine without workers."""
 _SHARD = re.compile(r"shard-(0|[1-9]\d*)\.sqlite").fullmatch
+_LET_GO_DELAY = 1.0
+"""Seconds until outbox rows that could not be let go are let go again."""
 
 _T = TypeVar("_T")
 
@@ -62,12 +65,13 @@ class SqliteSpool:
     async def open(
         cls, path: Path, clock: Clock | None = None, min_free: int = 0, shard: int = 0, *, locked: bool = False
     ) -> SqliteSpool:
-        """Open a shard of the spool in folder *path*. *clock* only dates the events about rows that cannot be read.
+        """Open a shard of the spool in folder *path*. *clock* only dates a new file and events about damage.
 
         *min_free*: bytes of its disk that no new message may take. *locked*: the caller holds the folder's lock.
         """
-        lock, writer, readers = await asyncio.to_thread(_open_files, path, shard_file(shard), locked)
-        return cls(lock, writer, readers, clock or SystemClock(), Space(path, min_free))
+        clock = clock or SystemClock()
+        lock, writer, readers = await asyncio.to_thread(_open_files, path, shard_file(shard), locked, clock.time())
+        return cls(lock, writer, readers, clock, Space(path, min_free))
 
     def __init__(
         self,
@@ -82,6 +86,7 @@ class SqliteSpool:
         self._clock = clock
         self._space = space
         self._closed = False
+        self._through = 0
         self._ledger = Ledger()
         pulls, log, listing = readers
         self._pull_thread = ThreadPoolExecutor(1, "mcmt-spool-pull")
@@ -142,10 +147,23 @@ class SqliteSpool:
             await self._has_room()
             await self._commits.put(SpoolJob(self._loop.create_future(), events))
 
-    async def acknowledge(self, through: int, positions: Sequence[LogPosition]) -> None:
-        """Let outbox rows go and remember positions, on the next transaction that comes along, within moments."""
-        await self._has_room()
-        await self._commits.put(Acknowledge(self._loop.create_future(), through, positions), lazy=True)
+    async def acknowledge(self, through: int) -> None:
+        """Let outbox rows go with the next transaction that comes along, within moments; nobody waits for it."""
+        self._check_open()
+        self._through = max(self._through, through)
+        self._let_go(self._through)
+
+    def _let_go(self, through: int) -> None:
+        def done(future: asyncio.Future[None]) -> None:
+            if not future.cancelled() and future.exception() is not None:
+                self._clock.call_later(_LET_GO_DELAY, again)
+
+        def again() -> None:
+            if through == self._through and not self._closed:
+                self._let_go(through)
+
+        job = Acknowledge(self._loop.create_future(), through)
+        self._commits.put(job, lazy=True).add_done_callback(done)
 
     @property
     def queued_jobs(self) -> int:
@@ -214,10 +232,6 @@ class SqliteSpool:
             moved = damaged and await self._quarantine(self._clock.time(), damaged)
             if rows or not moved:
                 return rows
-
-    async def log_positions(self) -> Sequence[LogPosition]:
-        """The positions remembered last."""
-        return await self._ask(self._pull_thread, self._log.positions)
 
     # ---- the rest
 
@@ -328,13 +342,14 @@ def remove_shard(folder: Path, number: int) -> None:
 
 
 def _open_files(
-    path: Path, name: str, locked: bool
+    path: Path, name: str, locked: bool, created: float
 ) -> tuple[FolderLock | None, apsw.Connection, tuple[apsw.Connection, ...]]:
     prepare_folder(path)
     lock = None if locked else FolderLock.acquire(path)
     connections: list[apsw.Connection] = []
     try:
-        connections.append(open_writer(path / name))
+        upgrade(path / name)
+        connections.append(open_writer(path / name, created))
         connections += [open_reader(path / name) for _ in range(3)]
         sync_folder(path)
     except BaseException:

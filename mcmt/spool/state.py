@@ -1,12 +1,13 @@
 """The state store: a small durable key-value table for what outlives a connection and a restart.
 
-Provider tokens live here, and later whatever the workers of one machine share. Few and small values: a put
-is an fsync on the caller's thread. Safe for several processes at once: each opens its own.
+Provider tokens live here, how far the event log has come, and whatever the workers of one machine share. Few and small
+values: a put is an fsync on the caller's thread. Safe for several processes at once: each opens its own.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 import apsw
@@ -79,11 +80,23 @@ class StateStore:
             raise SpoolError(f"cannot read {self._connection.filename}: {error}; check the disk") from error
         return value
 
-    def put(self, key: str, value: bytes, scope: str = "") -> None:
-        """Keep *value*; on disk when this returns. Raises SpoolError."""
+    def all(self, scope: str = "") -> Mapping[str, bytes]:
+        """Every key with its value put last. Raises SpoolError."""
         try:
             with self._turn:
-                self._connection.execute(_PUT, (scope, key, value))
+                return dict(self._connection.execute("SELECT key, value FROM state WHERE scope = ?", (scope,)))
+        except apsw.Error as error:
+            raise SpoolError(f"cannot read {self._connection.filename}: {error}; check the disk") from error
+
+    def put(self, key: str, value: bytes, scope: str = "") -> None:
+        """Keep *value*; on disk when this returns. Raises SpoolError."""
+        self.put_all({key: value}, scope)
+
+    def put_all(self, values: Mapping[str, bytes], scope: str = "") -> None:
+        """Keep all of them or none, in one transaction that is on disk when this returns. Raises SpoolError."""
+        try:
+            with self._turn, self._connection:
+                self._connection.executemany(_PUT, [(scope, key, value) for key, value in values.items()])
         except apsw.Error as error:
             raise SpoolError(
                 f"cannot write {self._connection.filename}: {error}; check the disk and its free space"

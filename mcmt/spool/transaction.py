@@ -16,7 +16,7 @@ import apsw
 import msgspec
 
 from mcmt.errors import SpoolError
-from mcmt.message.event import Event, LogPosition
+from mcmt.message.event import Event
 from mcmt.message.failure import Failure
 from mcmt.message.model import Message, NewDelivery
 from mcmt.spool.owed import Owed, finish_messages
@@ -46,7 +46,6 @@ _COUNT_DOWN = (
     2,
 )
 _FINISHED = "SELECT id, parts FROM message WHERE id IN carray(?1) AND pending = 0"
-_POSITION = "INSERT INTO position VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET inode = ?2, offset = ?3"
 _TEXT = frozenset({"batch_id", "sender", "head", "domain", "data", "last", "return_path"})
 
 
@@ -100,7 +99,6 @@ class Transaction:
         self._countdown: dict[int, int] = {}
         self._owed = Owed()
         self._events: list[Event] = []
-        self._positions: dict[str, LogPosition] = {}
         self._through = 0
         self._damaged: list[tuple[float, Damaged]] = []
 
@@ -151,10 +149,9 @@ class Transaction:
         """Events for the outbox."""
         self._events += events
 
-    def acknowledge(self, through: int, positions: Sequence[LogPosition]) -> None:
+    def acknowledge(self, through: int) -> None:
         """Outbox rows go, up to a sequence."""
         self._through = max(self._through, through)
-        self._positions.update((position.logger, position) for position in positions)
 
     def quarantine(self, time: float, damaged: Sequence[Damaged]) -> None:
         """Rows move to quarantine."""
@@ -185,9 +182,6 @@ class Transaction:
         for start in range(0, len(self._events), EVENTS_PER_ROW):
             blob = encode_events(self._events[start : start + EVENTS_PER_ROW])
             connection.execute("INSERT INTO outbox (events) VALUES (?)", (blob,))
-        if self._positions:
-            rows = [(position.logger, position.inode, position.offset) for position in self._positions.values()]
-            connection.executemany(_POSITION, rows)
         if self._through:
             connection.execute("DELETE FROM outbox WHERE sequence <= ?", (self._through,))
 

@@ -24,7 +24,7 @@ from mcmt.spool.transaction import Keys, Transaction
 
 MAX_JOBS = 1000
 """Jobs in one transaction."""
-LAZY_WAIT = 0.02
+LAZY_WAIT = 0.5
 """Seconds that a job which nobody waits for may wait for another's transaction to ride on."""
 _IDLE = 0.05
 _IDLE_PAGES = 256

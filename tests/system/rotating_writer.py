@@ -25,7 +25,9 @@ from mcmt.config.settings import EventLogSettings, RotateSettings, Settings, Spo
 from mcmt.eventlog.loggers import build_loggers
 from mcmt.eventlog.writer import EventLogWriter
 from mcmt.message.event import Event, Kind
+from mcmt.spool.log_memory import StoredLogMemory
 from mcmt.spool.sqlite import SqliteSpool
+from mcmt.spool.state import StateStore
 
 TICK = 0.01
 
@@ -84,7 +86,9 @@ async def main(folder: Path, run: int, seconds: float, rate: int, size: int) -> 
     config = settings(folder, size)
     spool = await SqliteSpool.open(config.spool.path)
     told: list[str] = []
-    writer = EventLogWriter(spool, build_loggers(config), SystemClock(), told.append)
+    state = StateStore.open(config.spool.path)
+    writer = EventLogWriter(StoredLogMemory(state), build_loggers(config), SystemClock(), told.append)
+    writer.add("0", spool)
     await writer.start()
     spool.on_events(writer.wake)
     loop = asyncio.get_running_loop()
@@ -115,6 +119,7 @@ async def main(folder: Path, run: int, seconds: float, rate: int, size: int) -> 
     took = time.monotonic() - started
     await writer.stop()
     await spool.close()
+    state.close()
     waits.sort()
     print(
         json.dumps(

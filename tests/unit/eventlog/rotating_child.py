@@ -18,7 +18,7 @@ from mcmt.config.settings import RotateSettings
 from mcmt.eventlog.loggers import EventLogger
 from mcmt.eventlog.writer import EventLogWriter
 from tests.unit.eventlog.child import events_of, kill
-from tests.unit.eventlog.support import FileOutbox, logger
+from tests.unit.eventlog.support import FileMemory, FileOutbox, logger
 
 SETTINGS = RotateSettings(size=8192, every=None, keep=None)
 
@@ -26,8 +26,8 @@ CHECKPOINTS = {
     "before the rename": ("rename", "before"),
     "after the rename": ("rename", "after"),
     "before the folder is on disk": ("fsync folder", "before"),
-    "before the outbox knows the new file": ("acknowledge", "before"),
-    "once the outbox knows the new file": ("acknowledge", "after"),
+    "before the new file is remembered": ("save", "before"),
+    "once the new file is remembered": ("save", "after"),
     "before anything is compressed": ("write", "before"),
     "before the compressed file is on disk": ("fsync file", "before"),
     "before the compressed file has its name": ("replace", "before"),
@@ -44,7 +44,7 @@ def loggers(folder: Path) -> list[EventLogger]:
     return [logger(folder / "one.ec", rotate=SETTINGS), logger(folder / "two.ec", "apn_logger.two")]
 
 
-def _arm(checkpoint: str, outbox: FileOutbox) -> None:
+def _arm(checkpoint: str, memory: FileMemory) -> None:
     """Kill this process at the checkpoint of its third rotation."""
     call, side = CHECKPOINTS[checkpoint]
     renames = 0
@@ -71,24 +71,20 @@ def _arm(checkpoint: str, outbox: FileOutbox) -> None:
     for name in ("rename", "replace", "unlink", "write"):
         setattr(os, name, around(lambda *_, name=name: name, getattr(os, name)))
     setattr(os, "fsync", around(kind, os.fsync))  # noqa: B010 - mypy takes no assignment to a function
-    acknowledge = outbox.acknowledge
-
-    async def watched(*given: Any) -> None:
-        on("acknowledge", "before")
-        await acknowledge(*given)
-        on("acknowledge", "after")
-
-    setattr(outbox, "acknowledge", watched)  # noqa: B010 - as above
+    memory.before_save = lambda: on("save", "before")
+    memory.after_save = lambda: on("save", "after")
 
 
 async def main(folder: Path, checkpoint: str) -> None:
     outbox = FileOutbox(folder / "outbox.sqlite")
-    _arm(checkpoint, outbox)
-    writer = EventLogWriter(outbox, loggers(folder), SystemClock(), print)
+    memory = FileMemory(folder / "memory.sqlite")
+    _arm(checkpoint, memory)
+    writer = EventLogWriter(memory, loggers(folder), SystemClock(), print)
+    writer.add("0", outbox)
     await writer.start()
     while True:
         for _ in range(20):
-            outbox.put(events_of(outbox.next_sequence()))
+            outbox.put(events_of("0", outbox.next_sequence()))
         writer.wake()
         await asyncio.sleep(0.001)
 

@@ -6,20 +6,21 @@ import asyncio
 import gzip
 import re
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from mcmt.config.settings import EventLogSettings, RotateSettings
-from mcmt.errors import SpoolError
+from mcmt.errors import OutboxAway, SpoolError
 from mcmt.eventlog.format import compile_format
 from mcmt.eventlog.loggers import EventLogger
 from mcmt.eventlog.writer import EventLogWriter
-from mcmt.message.event import Event, Kind, LogPosition, OutboxRow
+from mcmt.message.event import Event, Kind, OutboxRow, Remembered
 from tests.support.manual_clock import ManualClock, ManualTimer
 
 _EVENTS = msgspec.msgpack.Decoder(tuple[Event, ...])
+_REMEMBERED = msgspec.msgpack.Decoder(Remembered)
 
 
 class FileOutbox:
@@ -29,13 +30,13 @@ class FileOutbox:
         self._database = sqlite3.connect(path, isolation_level=None)
         self._database.executescript(
             """PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF;
-            CREATE TABLE IF NOT EXISTS outbox (sequence INTEGER PRIMARY KEY AUTOINCREMENT, events BLOB);
-            CREATE TABLE IF NOT EXISTS positions (logger TEXT PRIMARY KEY, inode INTEGER, offset INTEGER);"""
+            CREATE TABLE IF NOT EXISTS outbox (sequence INTEGER PRIMARY KEY AUTOINCREMENT, events BLOB);"""
         )
         self.on_acknowledge: Callable[[], None] = lambda: None
-        self.acknowledged = 0
-        self.acknowledgements = 0
+        self.on_acknowledged: Callable[[], None] = lambda: None
         self.refusing = False
+        self.away = False
+        self.reads = 0
 
     def put(self, events: Sequence[Event]) -> None:
         """One transaction's events."""
@@ -53,36 +54,58 @@ class FileOutbox:
     def close(self) -> None:
         self._database.close()
 
-    async def record(self, events: Sequence[Event]) -> None:
-        if self.refusing:
-            raise SpoolError("refused by the test")
-        self.put(events)
-
     async def read_outbox(self, after: int, limit: int) -> Sequence[OutboxRow]:
-        if self.refusing:
-            raise SpoolError("refused by the test")
+        self.reads += 1
+        self._check()
         rows = self._database.execute(
             "SELECT sequence, events FROM outbox WHERE sequence > ? ORDER BY sequence LIMIT ?", (after, limit)
         )
         return [OutboxRow(sequence, _EVENTS.decode(events)) for sequence, events in rows.fetchall()]
 
-    async def acknowledge(self, through: int, positions: Sequence[LogPosition]) -> None:
+    async def acknowledge(self, through: int) -> None:
+        self._check()
+        self.on_acknowledge()
+        self._database.execute("DELETE FROM outbox WHERE sequence <= ?", (through,))
+        self.on_acknowledged()
+
+    def _check(self) -> None:
+        if self.away:
+            raise OutboxAway("away, says the test")
         if self.refusing:
             raise SpoolError("refused by the test")
-        self.on_acknowledge()
-        self._database.execute("BEGIN")
-        self._database.execute("DELETE FROM outbox WHERE sequence <= ?", (through,))
-        for position in positions:
-            self._database.execute(
-                "INSERT OR REPLACE INTO positions VALUES (?, ?, ?)",
-                (position.logger, position.inode, position.offset),
-            )
-        self._database.execute("COMMIT")
-        self.acknowledged = max(self.acknowledged, through)
-        self.acknowledgements += 1
 
-    async def log_positions(self) -> Sequence[LogPosition]:
-        return [LogPosition(*row) for row in self._database.execute("SELECT logger, inode, offset FROM positions")]
+
+class FileMemory:
+    """The memory's contract over one SQLite file, which survives the process."""
+
+    def __init__(self, path: Path) -> None:
+        self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._database.executescript(
+            """PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF;
+            CREATE TABLE IF NOT EXISTS memory (logger TEXT PRIMARY KEY, value BLOB);"""
+        )
+        self.before_save: Callable[[], None] = lambda: None
+        self.after_save: Callable[[], None] = lambda: None
+        self.saves = 0
+        self.refusing = False
+
+    def load(self) -> Mapping[str, Remembered]:
+        rows = self._database.execute("SELECT logger, value FROM memory").fetchall()
+        return {logger: _REMEMBERED.decode(value) for logger, value in rows}
+
+    def save(self, remembered: Sequence[Remembered]) -> None:
+        if self.refusing:
+            raise SpoolError("not remembered, says the test")
+        self.before_save()
+        values = [(each.logger, msgspec.msgpack.encode(each)) for each in remembered]
+        self._database.execute("BEGIN")
+        self._database.executemany("INSERT OR REPLACE INTO memory VALUES (?, ?)", values)
+        self._database.execute("COMMIT")
+        self.saves += 1
+        self.after_save()
+
+    def close(self) -> None:
+        self._database.close()
 
 
 class WatchedClock(ManualClock):
@@ -156,11 +179,18 @@ class Bench:
         self.told: list[str] = []
         self.path = folder / "log.ec"
         self.outbox = FileOutbox(folder / "outbox.sqlite")
+        self.memory = FileMemory(folder / "memory.sqlite")
+
+    def unstarted(self, loggers: Iterable[EventLogger] | None = None) -> EventLogWriter:
+        """A writer; by default with one logger, of log.ec."""
+        chosen = [logger(self.path)] if loggers is None else list(loggers)
+        writer = EventLogWriter(self.memory, chosen, self.clock, self.told.append)
+        writer.add("0", self.outbox)
+        return writer
 
     async def writer(self, loggers: Iterable[EventLogger] | None = None) -> EventLogWriter:
-        """A started writer; by default with one logger, of log.ec."""
-        chosen = [logger(self.path)] if loggers is None else list(loggers)
-        writer = EventLogWriter(self.outbox, chosen, self.clock, self.told.append)
+        """A started writer."""
+        writer = self.unstarted(loggers)
         await writer.start()
         return writer
 

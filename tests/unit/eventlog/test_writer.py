@@ -1,4 +1,4 @@
-"""The outbox's reader in good days: order, bursts, followers, heartbeats, start and stop."""
+"""The outboxes' reader in good days: order, bursts, followers, heartbeats, start and stop."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import pytest
 from mcmt.config.settings import EventLogSettings
 from mcmt.errors import EventLogError
 from mcmt.eventlog.loggers import EventLogger
-from mcmt.eventlog.writer import EventLogWriter
 from mcmt.message.event import Event
 from tests.unit.eventlog.support import Bench, delivery, lines, logger, until
 
@@ -44,7 +43,9 @@ async def test_what_comes_later_is_written_when_woken(bench: Bench) -> None:
     await writer.stop()
 
 
-async def test_a_burst_is_one_write_and_one_fdatasync_a_file(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_burst_is_one_write_a_file_and_many_bursts_are_one_fdatasync(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls: list[str] = []
 
     def counted(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
@@ -56,24 +57,63 @@ async def test_a_burst_is_one_write_and_one_fdatasync_a_file(bench: Bench, monke
 
     for name in ("pwrite", "fdatasync"):
         monkeypatch.setattr(os, name, counted(name, getattr(os, name)))
-    for number in range(100):
+    for number in range(200):
         bench.outbox.put([delivery(number) for _ in range(20)])
     await bench.write_all(loggers=[logger(bench.path), logger(bench.folder / "two.ec", "apn_logger.two")])
-    bursts = bench.outbox.acknowledgements - 1  # the first remembers the new files
-    assert calls == ["pwrite", "fdatasync"] * 2 * bursts
-    assert bursts < 10
+    assert len(calls) < 20
+    assert calls == ["pwrite"] * (len(calls) - 2) + ["fdatasync"] * 2
+    assert bench.memory.saves == 2  # the new files, and the end
+    assert bench.outbox.depth() == 0
+
+
+async def test_under_load_what_is_written_is_remembered_by_time_and_by_lines(bench: Bench) -> None:
+    writer = await bench.writer()
+    await writer.flushed()
+    before = bench.memory.saves
+    for number in range(10):
+        bench.outbox.put([delivery(number)])
+        writer.wake()
+        await until(lambda: bench.text().count("\n") == number + 1)  # noqa: B023 - read before the next turn
+    assert (bench.memory.saves, bench.outbox.depth()) == (before, 10)
+    await until(lambda: bench.clock.pending)
+    bench.clock.advance(0.1)
+    await until(lambda: bench.outbox.depth() == 0)
+    assert bench.memory.saves == before + 1
+    for number in range(100):
+        bench.outbox.put([delivery(number) for _ in range(250)])
+    writer.wake()
+    await until(lambda: bench.outbox.depth() < 100)
+    assert bench.memory.saves == before + 2
+    await writer.stop()
+
+
+async def test_a_log_in_which_nothing_but_heartbeats_is_written_remembers_nothing(bench: Bench) -> None:
+    writer = await bench.writer([logger(bench.path, heartbeat=60)])
+    await writer.flushed()
+    before = bench.memory.saves
+    beats: list[str] = []
+    writer.follow(lambda _, line, __: beats.append(line))
+    for minute in range(3):
+        bench.clock.advance(60)
+        await until(lambda: len(beats) == minute + 1)  # noqa: B023 - read before the next turn
+    assert bench.memory.saves == before
+    await writer.stop()
+    assert bench.text().split() == beats
 
 
 @pytest.mark.parametrize(("row", "longest"), [(5000, 5000), (9, 1998), (1, 256)])
-async def test_a_burst_is_bounded_and_a_large_row_is_one(bench: Bench, row: int, longest: int) -> None:
-    bursts = [0]
-    bench.outbox.on_acknowledge = lambda: bursts.append(0)
+async def test_a_burst_is_bounded_and_a_large_row_is_one(
+    bench: Bench, row: int, longest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bursts: list[int] = []
+    pwrite = os.pwrite
 
-    def count(_: str, __: str, ___: Event) -> None:
-        bursts[-1] += 1
+    def counted(descriptor: int, data: memoryview, start: int) -> int:
+        bursts.append(bytes(data).count(b"\n"))
+        return pwrite(descriptor, data, start)
 
+    monkeypatch.setattr(os, "pwrite", counted)
     writer = await bench.writer()
-    writer.follow(count)
     for number in range(20 + 8000 // row):
         bench.outbox.put([delivery(number) for _ in range(row)])
     await writer.stop()
@@ -81,7 +121,7 @@ async def test_a_burst_is_bounded_and_a_large_row_is_one(bench: Bench, row: int,
     assert bench.outbox.depth() == 0
 
 
-async def test_a_follower_sees_each_line_once_it_is_on_disk_until_it_leaves(bench: Bench) -> None:
+async def test_a_follower_sees_each_line_once_it_is_in_the_file_until_it_leaves(bench: Bench) -> None:
     seen: list[tuple[str, str, str]] = []
 
     def listener(name: str, line: str, event: Event) -> None:
@@ -136,7 +176,6 @@ async def test_no_heartbeats_pile_up_while_the_file_cannot_be_written(bench: Ben
     for _ in range(20):
         bench.clock.advance(60)
         await writer.reopen()  # returns after a round of the writer's
-    assert bench.outbox.depth() == 1
     bench.path.rmdir()
     bench.clock.advance(30)
     await writer.stop()
@@ -155,9 +194,9 @@ async def test_the_spools_refusal_is_told_once_and_tried_again(bench: Bench) -> 
     assert "refused by the test" in bench.told[0]
     bench.outbox.refusing = False
     bench.clock.advance(1)
-    await until(lambda: bench.outbox.depth() == 0)
+    await until(lambda: bench.text() == lines(delivery(1)))
     await writer.stop()
-    assert bench.text() == lines(delivery(1))
+    assert bench.outbox.depth() == 0
 
 
 async def test_stop_ends_though_the_spool_refuses_and_releases_whoever_waits(bench: Bench) -> None:
@@ -189,7 +228,7 @@ async def test_a_file_that_cannot_be_had_is_refused_at_start_by_its_path(bench: 
         path.mkdir()
     elif kind == "pipe":
         os.mkfifo(path)
-    writer = EventLogWriter(bench.outbox, [logger(path)], bench.clock, bench.told.append)
+    writer = bench.unstarted([logger(path)])
     with pytest.raises(EventLogError, match=f"{path}: .*make its folder and file writable"):
         await writer.start()
     await writer.stop()
@@ -206,7 +245,7 @@ async def test_two_names_of_one_file_are_refused(bench: Bench) -> None:
 async def test_a_file_that_another_engine_writes_is_refused_until_that_one_has_ended(bench: Bench) -> None:
     """Two that write at offsets of their own write over each other's lines."""
     first = await bench.writer()
-    second = EventLogWriter(bench.outbox, [logger(bench.path)], bench.clock, bench.told.append)
+    second = bench.unstarted()
     with pytest.raises(EventLogError, match=f"{bench.path}: another engine or logger writes to it: stop that one, or"):
         await second.start()
     await first.reopen()

@@ -271,7 +271,7 @@ class SpoolMachine(RuleBasedStateMachine):
     def acknowledge(self, limit: int) -> None:
         rows = self.run(self.spool.read_outbox(0, limit))
         if rows:
-            self.run(self.spool.acknowledge(rows[-1].sequence, []))
+            self.run(self.spool.acknowledge(rows[-1].sequence))
             assert rows[0].sequence > self.acknowledged
             self.acknowledged = rows[-1].sequence
             del self.events[: sum(len(row.events) for row in rows)]

@@ -126,7 +126,7 @@ async def test_a_damaged_outbox_row(spool: SqliteSpool, tmp_path: Path) -> None:
     first = await accept(spool)
     await accept(spool)
     third = await accept(spool)
-    damage(tmp_path, "UPDATE outbox SET events = x'93ff' WHERE sequence = 2")
+    damage(tmp_path, "UPDATE outbox SET events = x'93ff' WHERE sequence = (SELECT min(sequence) + 1 FROM outbox)")
     kept = await events(spool)
     assert [one.id for one in kept if one.kind == Kind.RECEPTION] == [f"{first}-1", f"{third}-1"]
     assert [one.kind for one in await events(spool)].count(Kind.QUARANTINE) == 1
