@@ -9,7 +9,6 @@
     │   ├── OutboxAway             the process that has the outbox is being started again
     │   ├── NotKept                this one thing cannot be kept, whatever the disk does
     │   ├── NotOut                 a delivery was settled that nobody had pulled: a bug of the caller's
-    │   ├── OutboxAway             the process that keeps an outbox is not there at the moment
     │   └── SpoolUnusable          wrong schema version, unwritable folder, damaged file
     ├── BusError               another process of the engine refused or failed
     │   └── BusLost                it ended before it answered: what was asked may have been done
@@ -92,10 +91,6 @@ class NotOut(SpoolError):  # noqa: N818 - a state of a delivery
     def __init__(self, row: int) -> None:
         super().__init__(f"delivery row {row} cannot be settled: it is not out")
         self.row = row
-
-
-class OutboxAway(SpoolError):  # noqa: N818 - a state of an outbox
-    """The process that keeps the outbox is not there at the moment: its rows are safe, and it comes back."""
 
 
 class SpoolUnusable(SpoolError):  # noqa: N818 - a state, named as the operator meets it

@@ -14,6 +14,7 @@ import pytest
 from mcmt.errors import SpoolError
 from mcmt.message.event import Kind
 from mcmt.spool.sqlite import SHARD, SqliteSpool, open_spool
+from tests.support.manual_clock import ManualClock
 from tests.unit.spool.samples import accept, events, finish, pull
 
 

@@ -17,6 +17,7 @@ from mcmt.message.model import Delivery
 from mcmt.spool import commits
 from mcmt.spool.port import Backlog, Settlement
 from mcmt.spool.sqlite import SHARD, SqliteSpool, open_spool
+from tests.support.manual_clock import ManualClock
 from tests.unit.spool.samples import (
     DOMAIN,
     EXPIRES,
