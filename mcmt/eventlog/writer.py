@@ -26,6 +26,7 @@ from typing import TypeVar
 
 from mcmt.clock import Clock, Timer
 from mcmt.errors import EventLogError, OutboxAway, SpoolError
+from mcmt.eventlog.followers import Followers, Listener
 from mcmt.eventlog.heartbeat import Heartbeats
 from mcmt.eventlog.loggers import EventLogger
 from mcmt.eventlog.outbox import LogMemory, Outbox
@@ -33,9 +34,7 @@ from mcmt.eventlog.progress import Progress, Written
 from mcmt.eventlog.rotation import Rotation, Rotations
 from mcmt.eventlog.saving import Saving
 from mcmt.eventlog.shard import Burst, Shard
-from mcmt.message.event import Event, Remembered
-
-Listener = Callable[[str, str, Event], None]
+from mcmt.message.event import Remembered
 
 _EVENTS = 2000
 """Events in a round, at most; a row with more is a burst of its own."""
@@ -62,7 +61,7 @@ class EventLogWriter:
         self._saving = Saving(memory, self._all, clock, self._ring, self.wake, self._in_thread)
         self._rotations = Rotations(self._all, clock, tell, self._ring, self._in_thread, self._saving.save)
         self._thread = ThreadPoolExecutor(1, "eventlog")
-        self._listeners: dict[object, Listener] = {}
+        self._followers = Followers(tell)
         self._due = asyncio.Event()
         self._settled = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -174,9 +173,7 @@ class EventLogWriter:
         A line that has to be written anew, because the disk refused it after all, comes again. Returns what ends it.
         A listener that raises is told of and called no more.
         """
-        key = object()
-        self._listeners[key] = listener
-        return lambda: self._listeners.pop(key, None) and None
+        return self._followers.add(listener)
 
     async def flushed(self) -> None:
         """Return when everything that was in the outboxes at the call, but for those that are away, is on disk in the
@@ -284,7 +281,7 @@ class EventLogWriter:
                 progress.advance(bursts)
                 if rows:
                     self._saving.wrote(len(written.lines))
-                self._pass_on(written)
+                self._followers.tell(progress.logger.name, written.lines, written.events)
         for burst in bursts:
             shard = self._shards.get(burst.shard)
             if shard is None:
@@ -294,15 +291,6 @@ class EventLogWriter:
                 shard.drained, shard.end = burst.turn, burst.last
             else:
                 shard.wanted = True
-
-    def _pass_on(self, written: Written) -> None:
-        for key, listener in tuple(self._listeners.items()):
-            try:
-                for line, event in zip(written.lines, written.events, strict=True):
-                    listener(written.progress.logger.name, line, event)
-            except Exception as error:  # a follower's bug must not stop the log
-                del self._listeners[key]
-                self._tell(f"a follower of the event log failed and is dropped: {error!r}")
 
     async def _acknowledge(self) -> None:
         """Let the rows go that every logger remembers."""

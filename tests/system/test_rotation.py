@@ -155,7 +155,7 @@ def rotate(engine: EngineProcess, *arguments: str) -> subprocess.CompletedProces
 def test_the_engines_logs_rotate_through_commands_signals_and_a_kill(running: EngineProcess) -> None:
     logs = [running.folder / "logs" / f"{name}.ec" for name in MAIN]
     theirs = logs[0].with_name("one.ec.1")
-    ids = send(running, 20, 50)
+    ids = send(running, 23, 50)  # not a whole number of full files
     done = rotate(running, "--json")
     assert done.returncode == 0, done.stderr
     answers = [json.loads(line) for line in done.stdout.splitlines()]
