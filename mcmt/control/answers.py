@@ -74,6 +74,11 @@ class Answers:
         self._clock = clock
         self._started = clock.monotonic()
 
+    @property
+    def crew(self) -> tuple[tuple[int, ...], tuple[str, ...]]:
+        """The processes that deliver, and what is missing: the same before and after, nobody came or went."""
+        return tuple(self._front.workers), tuple(self._front.missing)
+
     def items(self, request: Status | Queue | Show | Ids | Action) -> AsyncIterator[msgspec.Struct]:
         """The items that answer *request*. Iterating raises SpoolError, and ControlError for an action refused."""
         match request:

@@ -117,6 +117,7 @@ class Session:
 
     async def _answer(self, request: Status | Queue | Show | Ids | Action) -> End | Failed:
         sent = 0
+        crew = self._answers.crew
         try:
             async for item in self._answers.items(request):
                 self._send_item(item)
@@ -127,14 +128,14 @@ class Session:
         except ControlError as error:
             return Failed("refused", str(error))
         if isinstance(request, Ids):
-            return await self._flush()
+            return await self._flush(crew)
         if isinstance(request, Show) and not sent:
             return Failed(
                 "not_found", f"the spool has no delivery {request.id}: it has ended, or was never accepted here"
             )
         return End()
 
-    async def _flush(self) -> End | Failed:
+    async def _flush(self, crew: object) -> End | Failed:
         try:
             async with asyncio.timeout(FLUSH_TIMEOUT):
                 await self._eventlog.flushed()
@@ -143,6 +144,9 @@ class Session:
             return Failed("busy", f"{text}: the engine's standard error says why")
         except EventLogError as error:
             return Failed("stopping", str(error))
+        if self._answers.crew != crew:
+            # The event log does not wait for lines of a worker that is away.
+            return Failed("busy", "a worker ended or began while the lines were written: ask again")
         return End()
 
     async def _rotate(self, request: Rotate) -> End | Failed:

@@ -57,6 +57,19 @@ async def test_logs_that_cannot_be_written_are_told_and_not_waited_for(
     assert (await client.answers())[-1]["code"] == "stopping"
 
 
+async def test_a_worker_that_went_away_meanwhile_is_told(control: Running) -> None:
+    """Its lines are not in the logs, and are not waited for."""
+    control.eventlog.may_flush.clear()
+    client = await control.client()
+    await client.answer()
+    await client.ask({"do": "ids"})
+    await control.eventlog.flushing.wait()
+    control.front.missing = ("worker 2 has ended",)
+    control.eventlog.may_flush.set()
+    (failed,) = await client.answers()
+    assert (failed["code"], failed["text"].startswith("a worker ended or began")) == ("busy", True)
+
+
 async def test_rows_that_cannot_be_read_are_listed_with_what_can_be_known(control: Running, spool: SqliteSpool) -> None:
     made, new = message(1, control.clock.time(), deliveries=2)
     await spool.accept(made, new, ())
