@@ -21,7 +21,7 @@ test: install
 # Every row of the table of faults, also those that take minutes; make test has the others.
 faults: install
 	tests/peers.sh
-	MCMT_LONG_FAULTS=1 $(BIN)/python -m pytest tests/faults
+	MCMT_LONG_FAULTS=1 $(BIN)/python -m pytest tests/faults --timeout=900
 
 lint: install
 	$(BIN)/ruff check .

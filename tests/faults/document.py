@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-from tests.faults import credentials, floods, network, streams
 from tests.faults.row import Row
-
-SECTIONS = {
-    "The network, and the gateway's host": network.ROWS,
-    "HTTP/2's own means": streams.ROWS,
-    "Floods, bombs, malformed frames": floods.ROWS,
-    "Certificates, provider tokens, clocks": credentials.ROWS,
-}
+from tests.faults.table import SECTIONS
 
 
 def _line(row: Row) -> str:

@@ -38,8 +38,8 @@ from tests.faults.frames import (
     settings,
     u32,
 )
+from tests.faults.responses import answers_once_with
 from tests.faults.row import MB, Defence, Expectation, Row, Seen, connections, expect, goodbye, in_doubt, said
-from tests.faults.streams import answers_once_with
 
 VOLUME = 48 * MB
 """Octets of a flood; what a process may grow by is a third of it."""

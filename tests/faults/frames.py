@@ -74,6 +74,7 @@ class Peer:
         self.number = number
         """The first connection is 0."""
         self.requests: list[Request] = []
+        self.keeps_requests = True
         self.begun: dict[int, Request] = {}
         """Streams whose body has not come whole."""
         self.count = 0
@@ -194,7 +195,8 @@ class Peer:
             if len(self.begun) + len(self.open) > self.limit:
                 self._gateway.violations += 1
         elif kind == DATA and flags & END_STREAM and (request := self.begun.pop(stream, None)):
-            self.requests.append(request)
+            if self.keeps_requests:
+                self.requests.append(request)
             self.open[stream] = request
             self._gateway.received[request.apns_id] += 1
             self.on_request(request)

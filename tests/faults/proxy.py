@@ -11,7 +11,7 @@ import contextlib
 import socket
 import struct
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -56,6 +56,8 @@ class Proxy:
         self._upstream = upstream
         self._tasks: set[asyncio.Task[None]] = set()
         self.accepted: list[float] = []
+        self.met = 0
+        """Connections that have met the fault."""
         self.port = 0
 
     async def __aenter__(self) -> Proxy:
@@ -80,19 +82,25 @@ class Proxy:
             client, _ = await loop.sock_accept(self._listener)
             self.accepted.append(time.monotonic())
             faulty = len(self.accepted) <= self._fault.times
-            self._spawn(_Passage(client, self._upstream, self._fault if faulty else None).run())
+            self._spawn(_Passage(client, self._upstream, self._fault if faulty else None, self._count).run())
+
+    def _count(self) -> None:
+        self.met += 1
 
 
 class _Passage:
     """One connection through the proxy."""
 
-    def __init__(self, client: socket.socket, upstream: int, fault: Fault | None) -> None:
+    def __init__(self, client: socket.socket, upstream: int, fault: Fault | None, met: Callable[[], None]) -> None:
+        self._met = met
         self._client = client
         self._server = socket.socket()
         self._upstream = upstream
         self._fault = fault
+        self._has_met = False
         self._said = 0
         self._answered = False
+        self._slowed = False
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -143,13 +151,14 @@ class _Passage:
             await asyncio.sleep(fault.delay)
         await loop.sock_sendall(to, data)
 
-    _slowed = False
-
     async def _meet(self, phase: Phase) -> None:
         """Do what the fault does, if it begins at *phase* or has begun before."""
         fault = self._fault
         if fault is None or phase < fault.phase:
             return
+        if not self._has_met:
+            self._has_met = True
+            self._met()
         if fault.act == "reset":
             # SO_LINGER of 0: close sends RST (tcp(7)).
             self._client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -66,6 +66,28 @@ def _resolve(target: str) -> tuple[Any, str]:
     raise ModuleNotFoundError(target)
 
 
+class Tally:
+    """Events of one kind: how many, and the first thousand, so that a long row's memory is not the test's own."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._first: list[Event] = []
+
+    def append(self, event: Event) -> None:
+        self._count += 1
+        if self._count <= 1_000:
+            self._first.append(event)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Event]:
+        return iter(self._first)
+
+    def __getitem__(self, part: slice) -> list[Event]:
+        return self._first[part]
+
+
 @dataclass
 class Seen:
     """What a run of a row came to, at the faulty route."""
@@ -74,7 +96,7 @@ class Seen:
     """The apns-id of each delivery."""
     delivered: Counter[str]
     tried: list[Event]
-    failed: list[Event]
+    failed: Tally
     news: list[Event]
     left: int
     attempts: int

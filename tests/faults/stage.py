@@ -31,7 +31,7 @@ from mcmt.message.route import parse_route
 from tests.faults.frames import Gateway, server_context
 from tests.faults.proxy import Fault, Proxy
 from tests.faults.refusal import Refusal
-from tests.faults.row import Expectation, Row, Seen, expect, said
+from tests.faults.row import Expectation, Row, Seen, Tally, expect, said
 from tests.support.engine_bench import Bench
 from tests.support.leaping_clock import LeapingClock
 from tests.support.peers import free_port
@@ -40,6 +40,8 @@ from tests.support.tls import Certificates
 FAULTY = "fault.example.com"
 HEALTHY = "push.example.com"
 MEDIA_TYPE = "message/vnd.msys.apn"
+MESSAGE = 2_000
+"""Deliveries of one message."""
 NOT_OVER = "not over within"
 HEADERS = (("apns-push-type", "alert"), ("apns-priority", "10"))
 CALM_PROBES = 30
@@ -96,7 +98,7 @@ class Stage:
         row.prepare(self)
         self.delivered: Counter[str] = Counter()
         self.tried: list[Event] = []
-        self.failed: list[Event] = []
+        self.failed = Tally()
         self.news: list[Event] = []
         self.queued: dict[str, float] = {}
         """Seconds that each probe took, by batch id."""
@@ -180,9 +182,12 @@ class Stage:
         return await self.bench.accept(count, domain=domain, content=content, headers=HEADERS, media_type=MEDIA_TYPE)
 
     async def push_more(self, count: int) -> None:
-        """Another message for the faulty route, in the row's count from then on."""
-        batch_id = await self.push(count)
-        self.ids += [uuid_of(batch_id, number) for number in range(1, count + 1)]
+        """More for the faulty route, in messages of no more than MESSAGE; what the row waits for includes them."""
+        while count > 0:
+            some = min(count, MESSAGE)
+            count -= some
+            batch_id = await self.push(some)
+            self.ids += [uuid_of(batch_id, number) for number in range(1, some + 1)]
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Return when it holds of what the outbox has told."""
