@@ -24,10 +24,10 @@ does not fold may be too. Longer: 554 when the message has ended."""
 REFUSALS: Final = 1000
 """Senders, recipients and messages refused in one session since the last accepted message. Then 421."""
 PENDING_REPLIES: Final = 64
-"""Replies held back while commands of one burst are worked off."""
+"""Replies held back while commands of one burst are worked off. Then they leave, and other sessions have their turn."""
 READ: Final = 64 * 1024
-"""What is taken from the stream's buffer at once. The stream stops reading from the socket at the same figure, so a
-session holds at most a message, this, and the one read of the event loop that went past it."""
+"""Octets that a session keeps for later while it is at work on others. Past it the socket is not read, so a session
+holds at most a message, this, and the one read of the event loop that went past it."""
 DATA_GRACE: Final = 30.0
 """How long the content of a message may take before ``min_data_rate`` is asked of it."""
 TLS_HANDSHAKE: Final = 30.0
