@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -76,9 +77,11 @@ def address(host: str, port: int) -> str:
 
 def span(seconds: float | None) -> str:
     """A duration to read: its two largest units, as in ``3h 12m``; ``-`` for None."""
-    if seconds is None:
-        return "-"
-    left = max(0, round(seconds))
+    return "-" if seconds is None else _span(max(0, round(seconds)))
+
+
+@lru_cache(256)  # the rows of a listing end at few different times: half of what a row cost
+def _span(left: int) -> str:
     shown: list[str] = []
     for size, unit in _UNITS:
         count, left = divmod(left, size)
@@ -91,4 +94,6 @@ def span(seconds: float | None) -> str:
 
 def printable(text: str) -> str:
     """*text* with what would move the terminal's cursor escaped."""
+    if text.isprintable():
+        return text
     return "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in text)

@@ -15,6 +15,14 @@ from mcmt.errors import SpoolError
 from mcmt.spool.jobs import Accept, Settle, SpoolJob
 from mcmt.spool.writer import Writer
 
+LAZY_SECONDS = 0.5
+"""How long a job which nobody waits for may wait for another's transaction to ride on."""
+SETTLE_SECONDS = 0.005
+"""How long settlements may. It is short beside what a gateway takes to answer, and places of a queue wait for it.
+
+Measured as told in handover.py, with 10 tasks: 101 transactions for 1,000 messages instead of 150, 192 ms of CPU
+instead of 200; with 100 tasks as many as before. With 10 ms there was no more to gain.
+"""
 MAX_QUEUED_JOBS = 10_000
 """Jobs that wait for the disk."""
 MAX_QUEUED_BYTES = 64 * 1024**2
@@ -37,6 +45,8 @@ class Commits:
         self._room = asyncio.Event()
         self._room.set()
         self._bytes = 0
+        self._put: list[SpoolJob] = []
+        self._patience = 0.0
         self.queued = 0
         """Jobs that wait for the disk now."""
         self.event_listeners: list[Callable[[], None]] = []
@@ -46,17 +56,30 @@ class Commits:
         while not self._room.is_set():
             await self._room.wait()
 
-    def put(self, job: SpoolJob, lazy: bool = False) -> asyncio.Future[None]:
-        """Have a job done; the future ends when it is on disk. *lazy*: it may wait for company."""
+    def put(self, job: SpoolJob, patience: float = 0.0) -> asyncio.Future[None]:
+        """Have a job done; the future ends when it is on disk. *patience*: seconds that it may wait for company."""
         self.queued += 1
         self._bytes += job.weight
         if self.queued >= MAX_QUEUED_JOBS or self._bytes >= MAX_QUEUED_BYTES:
             self._room.clear()
-        self._writer.put(job, lazy)
+        if self._put:
+            self._patience = min(self._patience, patience)
+        else:
+            # All of one turn of the loop wake the writer once: with 100 tasks, measured as above, 20 transactions for
+            # 1,000 messages instead of 33, and 158 ms of CPU instead of 162.
+            self._loop.call_soon(self.hand_on)
+            self._patience = patience
+        self._put.append(job)
         return job.future
 
+    def hand_on(self) -> None:
+        """Give the writer what was put."""
+        if self._put:
+            jobs, self._put = self._put, []
+            self._writer.put(jobs, self._patience)
+
     def close(self) -> None:
-        """Do what was put, and end. Blocks; not for the event loop's thread."""
+        """Do what was handed on, and end. Blocks; not for the event loop's thread."""
         self._writer.close()
 
     def _tell(self, jobs: Sequence[SpoolJob], errors: Sequence[SpoolError | None]) -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import apsw
 import msgspec
 
 from mcmt.message.event import OutboxRow
+from mcmt.spool.fetch import UNREADABLE, Fetch
 from mcmt.spool.ids import id_page, name_damaged
 from mcmt.spool.port import Backlog, Entry, IdPage
-from mcmt.spool.rows import decode_data, decode_events, decode_sender, seconds
+from mcmt.spool.rows import SenderData, StoredEntry, decode_entries, decode_events, decode_sender, seconds
 from mcmt.spool.transaction import Damaged
 
 # A step to the next domain is one look into the index, however many deliveries lie between.
@@ -25,13 +25,15 @@ WITH RECURSIVE step(name) AS (
 _BACKLOG = "SELECT count(*), min(row), min(due) FROM delivery INDEXED BY delivery_due WHERE domain = ?"
 _RECEIVED = "SELECT sender FROM delivery JOIN message ON message.id = delivery.message WHERE delivery.row = ?"
 _ENTRY = (
-    "SELECT delivery.row, domain, due, attempts, last, data, sender"
-    " FROM delivery JOIN message ON message.id = delivery.message WHERE delivery.row = ?"
+    "'[' || row || ',' || message || ',' || json_quote(domain) || ',' || due || ',' || attempts"
+    " || ',' || json_quote(last) || ',' || data || ']'"
 )
-_ROWS = "SELECT row FROM delivery WHERE row > ?1 ORDER BY row LIMIT ?2"
+_ALL = "SELECT * FROM delivery WHERE row > ?1 ORDER BY row LIMIT ?2"
 # In the order of rows, so that all pages together walk the table once: by the domain's index each page would read and
 # sort all of the domain again.
-_ROWS_OF_DOMAIN = "SELECT row FROM delivery NOT INDEXED WHERE row > ?1 AND domain = ?3 ORDER BY row LIMIT ?2"
+_OF_DOMAIN = "SELECT * FROM delivery NOT INDEXED WHERE row > ?1 AND domain = ?3 ORDER BY row LIMIT ?2"
+_OF_MESSAGE = "SELECT * FROM delivery WHERE row BETWEEN ?1 AND ?2 ORDER BY row LIMIT -1"
+_ONE = "SELECT * FROM delivery WHERE row = ?1"
 _ROWS_OF_MESSAGE = "SELECT row, row + deliveries - 1 FROM message WHERE batch_id = ?"
 _KEPT = ("message", "delivery", "outbox", "report", "quarantine")
 
@@ -41,6 +43,7 @@ class Listing:
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
+        self._fetch = Fetch(connection)
 
     def domains(self) -> list[str]:
         """The domains that have deliveries."""
@@ -57,8 +60,7 @@ class Listing:
 
     def browse(self, domain: str | None, after: int, limit: int) -> list[tuple[int, Entry]]:
         """Entries past a row, none of them marked active. What cannot be read is left out: a pull will see to it."""
-        rows = self._all(_ROWS, after, limit) if domain is None else self._all(_ROWS_OF_DOMAIN, after, limit, domain)
-        return self._entries([row for (row,) in rows])
+        return self._entries(_ALL, after, limit) if domain is None else self._entries(_OF_DOMAIN, after, limit, domain)
 
     def ids(self, after: int, limit: int, now: float) -> IdPage | None:
         """Ids past a row; also of what cannot be read otherwise."""
@@ -71,8 +73,8 @@ class Listing:
     def find(self, id: str) -> list[tuple[int, Entry]]:  # noqa: A002 - the port's
         """The delivery of that id, or all of that batch id."""
         batch_id, dash, _ = id.partition("-")
-        rows = self._all(_ROWS_OF_MESSAGE, batch_id)
-        found = [entry for first, last in rows for entry in self._entries(range(first, last + 1))]
+        rows = self._connection.execute(_ROWS_OF_MESSAGE, (batch_id,)).fetchall()
+        found = [entry for first, last in rows for entry in self._entries(_OF_MESSAGE, first, last)]
         return [(row, entry) for row, entry in found if entry.id == id] if dash else found
 
     def quarantined(self) -> int:
@@ -100,39 +102,44 @@ class Listing:
         """Close the connection."""
         self._connection.close()
 
-    def _all(self, query: str, *args: object) -> list[Any]:
-        return self._connection.execute(query, args).fetchall()
-
     def _received(self, row: int) -> float | None:
         try:
             return decode_sender(self._connection.execute(_RECEIVED, (row,)).get).received
         except (msgspec.MsgspecError, UnicodeDecodeError, TypeError):
             return None
 
-    def _entries(self, rows: list[int] | range) -> list[tuple[int, Entry]]:
-        found = []
-        for key in rows:
-            try:
-                stored = self._connection.execute(_ENTRY, (key,)).fetchone()
-                if stored is None:
-                    continue
-                row, domain, due, attempts, last, data_text, sender_text = stored
-                data, sender = decode_data(data_text), decode_sender(sender_text)
-            except (msgspec.MsgspecError, UnicodeDecodeError):
-                continue
-            entry = Entry(
-                id=f"{sender.batch_id}-{data.number}",
-                domain=domain,
-                recipient=data.recipient,
-                token=data.token,
-                sender=sender.reverse_path,
-                received=sender.received,
-                due=seconds(due),
-                expires=data.expires,
-                attempts=attempts,
-                last=last,
-                size=data.size,
-                active=False,
-            )
-            found.append((row, entry))
-        return found
+    def _entries(self, query: str, *args: object) -> list[tuple[int, Entry]]:
+        """What a query for deliveries finds, in its order.
+
+        As pulls read (fetch.py): one text a page, put together inside SQLite. 1,000 deliveries took 8.4 ms of
+        CPU when each was a statement of its own, and take 2.2, or 1.2 where messages have many.
+        """
+        try:
+            text = self._connection.execute(f"SELECT CAST(group_concat({_ENTRY}) AS BLOB) FROM ({query})", args).get  # noqa: S608
+            stored = decode_entries(b"[%b]" % (text or b""))
+        except UNREADABLE:
+            if query == _ONE:
+                return []
+            rows = self._connection.execute(f"SELECT row FROM ({query})", args).fetchall()  # noqa: S608 - our own words
+            return [entry for row in rows for entry in self._entries(_ONE, *row)]
+        messages, _ = self._fetch.messages(list({one.message for one in stored}))
+        senders = {message.id: message.sender for message in messages}
+        return [(one.row, _entry(one, sender)) for one in stored if (sender := senders.get(one.message)) is not None]
+
+
+def _entry(stored: StoredEntry, sender: SenderData) -> Entry:
+    data = stored.data
+    return Entry(
+        id=f"{sender.batch_id}-{data.number}",
+        domain=stored.domain,
+        recipient=data.recipient,
+        token=data.token,
+        sender=sender.reverse_path,
+        received=sender.received,
+        due=seconds(stored.due),
+        expires=data.expires,
+        attempts=stored.attempts,
+        last=stored.last,
+        size=data.size,
+        active=False,
+    )

@@ -42,6 +42,18 @@ class StoredDelivery(msgspec.Struct, frozen=True, array_like=True, gc=False):
     data: Data
 
 
+class StoredEntry(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A delivery as a listing reads it."""
+
+    row: int
+    message: int
+    domain: str
+    due: int
+    attempts: int
+    last: str
+    data: Data
+
+
 class SenderData(msgspec.Struct, frozen=True, array_like=True):
     """``message.sender``."""
 
@@ -112,9 +124,9 @@ class EnvelopeData(msgspec.Struct, frozen=True, array_like=True):
 
 _json = msgspec.json.Encoder()
 _msgpack = msgspec.msgpack.Encoder()
-decode_data = msgspec.json.Decoder(Data).decode
 decode_sender = msgspec.json.Decoder(SenderData).decode
 decode_deliveries = msgspec.json.Decoder(list[StoredDelivery]).decode
+decode_entries = msgspec.json.Decoder(list[StoredEntry]).decode
 decode_messages = msgspec.json.Decoder(list[StoredMessage]).decode
 decode_parts = msgspec.json.Decoder(list[StoredPart]).decode
 decode_reports = msgspec.json.Decoder(list[StoredReport]).decode

@@ -27,7 +27,7 @@ from mcmt.message.event import Event, Kind, OutboxRow
 from mcmt.message.failure import Failure
 from mcmt.message.model import Delivery, Message, NewDelivery
 from mcmt.spool.away import AS_IT_WAS, GONE, Ledger
-from mcmt.spool.commits import Commits
+from mcmt.spool.commits import LAZY_SECONDS, SETTLE_SECONDS, Commits
 from mcmt.spool.folder import FolderLock, prepare_folder, sync_folder
 from mcmt.spool.handover import Handover
 from mcmt.spool.jobs import Accept, Acknowledge, Bounce, Quarantine, Settle, SpoolJob, Undeliverable
@@ -112,7 +112,7 @@ class SqliteSpool:
         if not deliveries:
             await self.record(events)
             return
-        self._space.require()
+        self._require_space(message, deliveries)
         await self._has_room()
         await self._commits.put(Accept(self._loop.create_future(), message, deliveries, events, failures))
 
@@ -124,7 +124,7 @@ class SqliteSpool:
             pairs = [(settlement, out[settlement.row]) for settlement in settlements]
         except KeyError as error:
             raise NotOut(error.args[0]) from None
-        await self._commits.put(Settle(self._loop.create_future(), pairs, events))
+        await self._commits.put(Settle(self._loop.create_future(), pairs, events), SETTLE_SECONDS)
 
     async def report(
         self,
@@ -135,7 +135,7 @@ class SqliteSpool:
     ) -> None:
         """Accept the message that makes a report, and let go of the failures that it tells."""
         if bounce is not None:
-            self._space.require()
+            self._require_space(bounce, deliveries)
         await self._has_room()
         future = self._loop.create_future()
         job = Bounce(future, owed, bounce, deliveries, events) if bounce else Undeliverable(future, owed, events)
@@ -163,7 +163,7 @@ class SqliteSpool:
                 self._let_go(through)
 
         job = Acknowledge(self._loop.create_future(), through)
-        self._commits.put(job, lazy=True).add_done_callback(done)
+        self._commits.put(job, LAZY_SECONDS).add_done_callback(done)
 
     @property
     def queued_jobs(self) -> int:
@@ -248,6 +248,7 @@ class SqliteSpool:
         if self._closed:
             return
         self._closed = True
+        self._commits.hand_on()
         await self._pulls.settle_down()
         await asyncio.to_thread(self._close_files)
 
@@ -262,6 +263,10 @@ class SqliteSpool:
             self._lock.release()
 
     # ---- small things
+
+    def _require_space(self, message: Message, deliveries: Sequence[NewDelivery]) -> None:
+        size = len(message.header_block) + sum([len(part.content) for part in message.parts])
+        self._space.require(self._loop.time(), size, len(deliveries))
 
     async def _has_room(self) -> None:
         await self._commits.room()

@@ -11,8 +11,10 @@ not put off when the WAL has grown to its limit under load.
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -24,8 +26,6 @@ from mcmt.spool.transaction import Keys, Transaction
 
 MAX_JOBS = 1000
 """Jobs in one transaction."""
-LAZY_WAIT = 0.5
-"""Seconds that a job which nobody waits for may wait for another's transaction to ride on."""
 _IDLE = 0.05
 _IDLE_PAGES = 256
 # Measured with 700-byte bodies: a checkpoint of 1,000 pages takes 6 ms, of 4,000 pages 20 ms, of 12,000 pages 55 ms,
@@ -57,7 +57,7 @@ class Writer:
         self._connection = connection
         self._done = done
         self._keys = Keys(connection)
-        self._jobs: queue.SimpleQueue[tuple[SpoolJob, bool] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[Sequence[SpoolJob], float] | None] = queue.SimpleQueue()
         self._wal_pages = 0
         self._copied_pages = 0
         self._checkpoint_at = _LOAD_PAGES
@@ -65,9 +65,9 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="mcmt-spool-writer", daemon=True)
         self._thread.start()
 
-    def put(self, job: SpoolJob, lazy: bool = False) -> None:
-        """Have the job done, in the order of calls. *lazy*: it may wait for company, LAZY_WAIT at most."""
-        self._jobs.put((job, lazy))
+    def put(self, jobs: Sequence[SpoolJob], patience: float) -> None:
+        """Have jobs done, in the order of calls. *patience*: seconds that they may wait for others' transaction."""
+        self._jobs.put((jobs, patience))
 
     def close(self) -> None:
         """Do what was put, bring the WAL into the file, and end. Blocks."""
@@ -90,6 +90,7 @@ class Writer:
     def _gather(self) -> tuple[list[SpoolJob], bool]:
         """The jobs of the next transaction, and whether there may be more after it."""
         jobs: list[SpoolJob] = []
+        until = math.inf
         wait: float | None = _IDLE if self._wal_pages - self._copied_pages >= _IDLE_PAGES else None
         while len(jobs) < MAX_JOBS:
             try:
@@ -102,9 +103,14 @@ class Writer:
                 break
             if item is None:
                 return jobs, False
-            job, lazy = item
-            wait = LAZY_WAIT if lazy and not jobs else 0
-            jobs.append(job)
+            put, patience = item
+            jobs += put
+            if patience:
+                now = time.monotonic()
+                until = min(until, now + patience)
+                wait = max(0.0, until - now)
+            else:
+                until = wait = 0.0
         return jobs, True
 
     def _commit(self, jobs: list[SpoolJob]) -> Sequence[SpoolError | None]:

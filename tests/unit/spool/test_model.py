@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from mcmt.message.event import Kind
 from mcmt.message.failure import GATHER_SECONDS, Failure
 from mcmt.message.model import Delivery, NewDelivery
+from mcmt.spool.away import DEFERRED_SHARE
 from mcmt.spool.port import Arrived, Settlement
 from mcmt.spool.sqlite import SHARD, SqliteSpool, open_spool
 from tests.unit.spool.samples import NOW, event, events, failure, message
@@ -80,6 +81,7 @@ class SpoolMachine(RuleBasedStateMachine):
     def open(self) -> None:
         self.spool: SqliteSpool = self.run(open_spool(self.folder / "spool"))
         self.spool.on_due(self.take_over)
+        self.credit: dict[str, int] = {}
 
     @rule(
         plan=st.lists(
@@ -147,7 +149,8 @@ class SpoolMachine(RuleBasedStateMachine):
         fresh = [one for one in waiting if not one.due]
         deferred = sorted((one for one in waiting if one.due), key=lambda one: one.due)
         ready = [one for one in deferred if one.due <= self.now]
-        share = ready[: limit // 4]
+        places, self.credit[domain] = divmod(self.credit.get(domain, 0) + limit, DEFERRED_SHARE)
+        share = ready[: min(places, limit)]
         taken: list[Known] = []
         bodies: set[tuple[str, int]] = set()
         total = 0

@@ -213,6 +213,21 @@ async def test_listeners_hear_once_of_a_commit(spool: SqliteSpool) -> None:
     assert told == []
 
 
+async def test_settlements_ride_on_what_others_write(spool: SqliteSpool) -> None:
+    """They wait a moment for it, and no longer."""
+    await accept(spool, 2)
+    one, other = await pull(spool)
+    told: list[int] = []
+    spool.on_events(lambda: told.append(1))
+    settling = asyncio.create_task(finish(spool, [one]))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    await asyncio.gather(accept(spool), settling)
+    assert len(told) == 1
+    await finish(spool, [other])
+    assert len(told) == 2
+
+
 async def test_a_message_that_cannot_be_kept_fails_alone(spool: SqliteSpool) -> None:
     batch = await accept(spool)
     results = await asyncio.gather(
