@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mcmt.message.model import Delivery
+from mcmt.message.model import Delivery, NewDelivery
 from mcmt.spool import away
 from mcmt.spool.port import Arrived
 from mcmt.spool.reader import Reader, Request
@@ -149,6 +152,35 @@ async def test_each_domain_of_a_message_has_its_own(spool: SqliteSpool, taker: T
     ]
     assert numbers(await pull(spool, "never-pulled.example")) == [4]
     assert await pull(spool) == await pull(spool, "b.example") == []
+
+
+class Watched(list[NewDelivery]):
+    """Knows which threads looked into it."""
+
+    def __init__(self, new: Iterable[NewDelivery]) -> None:
+        super().__init__(new)
+        self.looked: Counter[int] = Counter()
+
+    def __iter__(self) -> Iterator[NewDelivery]:
+        self.looked[threading.get_ident()] += len(self)
+        return super().__iter__()
+
+    def __getitem__(self, place: Any) -> Any:
+        found = super().__getitem__(place)
+        self.looked[threading.get_ident()] += len(found) if isinstance(place, slice) else 1
+        return found
+
+
+async def test_the_loop_looks_at_no_more_deliveries_of_a_message_than_are_taken(
+    spool: SqliteSpool, taker: Taker
+) -> None:
+    """All that grows with them is done on the writer's thread, or others would wait for it."""
+    new = Watched(deliveries(10_000))
+    await spool.accept(message(), new, [])
+    assert len(taker.take()) == taker.limit
+    assert new.looked.pop(threading.get_ident()) == taker.limit
+    assert sum(new.looked.values()) >= 10_000
+    assert len(await pull(spool, limit=9_900)) == 9_900
 
 
 async def test_of_several_listeners_each_gets_what_the_others_left(spool: SqliteSpool, taker: Taker) -> None:
