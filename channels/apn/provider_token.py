@@ -27,7 +27,7 @@ NOT_BEFORE = 20 * 60.0
 """Seconds; Apple refuses a newer token that comes sooner."""
 
 
-class _Kept(msgspec.Struct):
+class _Kept(msgspec.Struct, frozen=True):
     issued_at: float
     token: str
 
@@ -54,39 +54,49 @@ class ProviderToken:
         now = self._clock.time()
         if self._kept is None or not _fresh(self._kept, now):
             # Another connection may have renewed it already.
-            self._kept = self._load()
+            stored, self._kept = self._load()
             if self._kept is None or not _fresh(self._kept, now):
-                self._kept = self._make(now)
+                self._kept = self._make(now, stored)
         return self._kept.token
 
     def replace(self, refused: str) -> bool:
         """Apple refused the token *refused*: whether there is, or may be made, another one."""
-        self._kept = self._load()
+        stored, self._kept = self._load()
         if self._kept is not None and self._kept.token == refused:
             if 0 <= self._clock.time() - self._kept.issued_at < NOT_BEFORE:
                 return False
-            self._kept = self._make(self._clock.time())
+            self._kept = self._make(self._clock.time(), stored)
         return True
 
-    def _load(self) -> _Kept | None:
+    def _load(self) -> tuple[bytes | None, _Kept | None]:
+        """What is stored, and what it says."""
         try:
-            data = self._state.get(self._name)
+            stored = self._state.get(self._name)
         except SpoolError as error:
             raise _cannot_keep(error) from error
-        if data is None:
-            return None
-        try:
-            return msgspec.json.decode(data, type=_Kept)
-        except (msgspec.DecodeError, msgspec.ValidationError):
-            return None
+        return stored, _read(stored)
 
-    def _make(self, now: float) -> _Kept:
+    def _make(self, now: float, before: bytes | None) -> _Kept:
+        """A new token in the place of what was stored *before*; or the one that another worker has just put there."""
         kept = _Kept(float(int(now)), sign(self._key, self._key_id, self._team_id, int(now)))
         try:
-            self._state.put(self._name, msgspec.json.encode(kept))
+            if self._state.swap(self._name, before, msgspec.json.encode(kept)):
+                return kept
         except SpoolError as error:
             raise _cannot_keep(error) from error
-        return kept
+        _, kept_there = self._load()
+        if kept_there is None:
+            raise ConnectError("the provider token that another worker made cannot be read")
+        return kept_there
+
+
+def _read(stored: bytes | None) -> _Kept | None:
+    if stored is None:
+        return None
+    try:
+        return msgspec.json.decode(stored, type=_Kept)
+    except (msgspec.DecodeError, msgspec.ValidationError):
+        return None
 
 
 def read_key(file: Path) -> ec.EllipticCurvePrivateKey:

@@ -4,8 +4,9 @@
 is what both have, and ``serve.py`` runs either until it is told to stop.
 """
 
+from mcmt.app.compose import compose
 from mcmt.app.parts import load_channels, load_settings
 from mcmt.app.serve import serve
 from mcmt.app.single import App
 
-__all__ = ["App", "load_channels", "load_settings", "serve"]
+__all__ = ["App", "compose", "load_channels", "load_settings", "serve"]

@@ -18,6 +18,7 @@ from mcmt.config.settings import Settings
 from mcmt.control.station import LocalStation
 from mcmt.engine.engine import Engine
 from mcmt.engine.lender import Lending
+from mcmt.engine.news import News, Tell, tell_nobody
 from mcmt.errors import SpoolError
 from mcmt.spool.sqlite import SqliteSpool, remove_shard
 from mcmt.spool.state import StateStore
@@ -28,8 +29,7 @@ LOOK = 2.0
 """Seconds between two looks at whether an adopted shard is empty."""
 
 Retire = Callable[[int], Awaitable[None]]
-"""Told the number of a shard whose engine has ended, before it is closed and its file removed: returns when every event
-of it has its line."""
+"""Told the number of a shard that is empty, before it is closed and its file removed."""
 
 
 class Shard(NamedTuple):
@@ -52,8 +52,10 @@ class Shards:
         lending: Callable[[int], Lending],
         clock: Clock,
         draw: Callable[[], float],
+        tell: Tell = tell_nobody,
     ) -> None:
-        """*lending*: who lends connections to the engine of a shard."""
+        """*lending*: who lends connections to the engine of a shard. *tell*: the engines of other processes."""
+        self._tell = tell
         self._settings = settings
         self._channels = channels
         self._state = state
@@ -76,7 +78,14 @@ class Shards:
         self._closing[number] = Closing()
         self._closing[number].add(spool.close)
         engine = Engine(
-            settings, spool, self._channels, self._state.scope, clock, self._draw, lender=self._lending(number)
+            settings,
+            spool,
+            self._channels,
+            self._state.scope,
+            clock,
+            self._draw,
+            lender=self._lending(number),
+            tell=lambda news: self._pass_on(number, news),
         )
         shard = Shard(number, spool, engine, LocalStation(settings, spool, engine, clock))
         self.all.append(shard)
@@ -89,6 +98,17 @@ class Shards:
             self._closing[shard.number].add(lambda shard=shard: shard.engine.drain(self._settings.drain_timeout))  # type: ignore[misc]
         if len(self.all) > 1:
             self._watching = asyncio.get_running_loop().create_task(self._watch(retire), name="adopted shards")
+
+    def heard(self, news: News) -> None:
+        """What an engine of another process has learned."""
+        for shard in self.all:
+            shard.engine.heard(news)
+
+    def _pass_on(self, number: int, news: News) -> None:
+        self._tell(news)
+        for shard in self.all:
+            if shard.number != number:
+                shard.engine.heard(news)
 
     async def drain(self) -> None:
         """Send nothing more, wait for what is on the wire, write what became of it; the spools stay open."""
@@ -116,9 +136,9 @@ class Shards:
                     log.error("shard %d is empty and cannot be removed: %s", shard.number, error)
 
     async def _retire(self, shard: Shard, retire: Retire) -> None:
-        self.all.remove(shard)
-        await shard.engine.drain(self._settings.drain_timeout)
+        await shard.engine.drain(0.0)
         await retire(shard.number)
+        self.all.remove(shard)
         await self._closing.pop(shard.number).close()
         await asyncio.to_thread(remove_shard, self._settings.spool.path, shard.number)
         log.info("shard %d, left over from more workers, is empty now and removed", shard.number)

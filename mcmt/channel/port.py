@@ -111,6 +111,9 @@ class State(Protocol):
     def put(self, key: str, value: bytes) -> None:
         """Keep *value*; on disk (mode 0600) when this returns."""
 
+    def swap(self, key: str, before: bytes | None, value: bytes) -> bool:
+        """Keep *value* if what is kept now is *before*, as no other worker can see it half done; whether it was."""
+
 
 class Report(Protocol):
     """How a connection tells the engine what happened. Called on the event loop only."""

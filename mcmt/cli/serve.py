@@ -29,12 +29,15 @@ def serve(config: Path | None) -> None:
     import uvloop
 
     from mcmt import app
+    from mcmt.config.load import read_file
 
     channels = app.load_channels()
-    loaded = app.load_settings(find_file(config), channels)
+    file = find_file(config)
+    content = read_file(file)
+    loaded = app.load_settings(file, channels, content)
     for warning in loaded.warnings:
         logging.getLogger(__name__).warning("%s", warning)
-    uvloop.run(app.serve(app.App(loaded.settings, channels), _announce))
+    uvloop.run(app.serve(app.compose(loaded.settings, channels, content), _announce))
 
 
 def _announce(app: Runnable) -> None:

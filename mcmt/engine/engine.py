@@ -11,6 +11,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 from mcmt.channel.port import Channel, State
 from mcmt.clock import Clock, Timer
@@ -19,6 +20,7 @@ from mcmt.engine.bouncer import Bouncer
 from mcmt.engine.leases import Leases
 from mcmt.engine.lender import Lender, Lending
 from mcmt.engine.mismatch_guard import MismatchGuard
+from mcmt.engine.news import News, Tell, tell_nobody
 from mcmt.engine.queue import DomainQueue
 from mcmt.engine.residency import Residency
 from mcmt.engine.settler import Settler
@@ -52,8 +54,10 @@ class Engine:
         random: Callable[[], float],
         random_bits: Callable[[int], int] = secrets.randbits,
         lender: Lending | None = None,
+        tell: Tell = tell_nobody,
     ) -> None:
-        """*lender*: who lends connections to all engines of the machine; None: this is the only one."""
+        """*lender*: who lends connections to all engines of the machine; None: this is the only one. *tell*: the other
+        engines, what this one has learned."""
         self._settings = settings
         self._channels = channels
         self._states = {name: state(name) for name in channels}
@@ -66,6 +70,7 @@ class Engine:
             clock,
             SteadyTime(clock),
             random,
+            tell,
         )
         self._bouncer = Bouncer(settings, spool, channels, clock, random_bits)
         self._queues: dict[str, DomainQueue] = {}
@@ -132,6 +137,16 @@ class Engine:
         if queue := self._queue_of(domain):
             queue.retry()
 
+    def heard(self, news: News) -> None:
+        """What another engine of the machine has learned. Of a domain with nothing to do here nothing is kept."""
+        if queue := self._queues.get(news.domain):
+            queue.heard(news)
+        elif (guard := self._guards.get(news.domain)) and news.kind in ("accepted", "refused"):
+            guard.heard(news.kind, news.text)
+
+    def _guard_news(self, domain: str) -> Callable[[Literal["accepted", "refused"], str], None]:
+        return lambda kind, token: self._shared.tell(News(kind, domain, text=token))
+
     def suspended(self) -> dict[str, Suspension]:
         """The domains that an operator has suspended."""
         return self._suspensions.all()
@@ -183,7 +198,7 @@ class Engine:
             return None
         method = settings.delivery_method
         leases = self._leases.setdefault(settings.name, Leases(settings.name, self._lender))
-        guard = self._guards.pop(domain, None) or MismatchGuard(self._clock)
+        guard = self._guards.pop(domain, None) or MismatchGuard(self._clock, self._guard_news(domain))
         queue = DomainQueue(domain, settings, self._channels[method], self._states[method], leases, guard, self._shared)
         if suspension := self._suspensions.of(domain):
             queue.suspend(suspension.reason)

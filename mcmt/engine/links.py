@@ -154,6 +154,18 @@ class Links:
         for _, health in self._routes:
             health.forgive()
 
+    def heard_fault(self, route: str, reason: str) -> None:
+        """See RouteHealth."""
+        for known, health in self._routes:
+            if str(known) == route:
+                health.heard_fault(reason)
+
+    def heard_mended(self, route: str) -> None:
+        """See RouteHealth."""
+        for known, health in self._routes:
+            if str(known) == route:
+                health.heard_mended()
+
     async def drain(self, limit: float) -> None:
         """Open nothing more, let connections answer for up to *limit* seconds, close them."""
         self._draining = True

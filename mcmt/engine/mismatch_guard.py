@@ -12,7 +12,8 @@ In memory: after a restart what was held is due again, and the gateway says the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 from mcmt.clock import Clock
 from mcmt.message.model import Delivery
@@ -31,9 +32,12 @@ Answered = tuple[Delivery, Outcome]
 class MismatchGuard:
     """The suspect answers of one domain."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, tell: Callable[[Literal["accepted", "refused"], str], None] | None = None) -> None:
+        """*tell*: the other engines, of the first delivery accepted in a while, and of each token refused."""
         self._clock = clock
+        self._tell = tell or (lambda _kind, _token: None)
         self._accepted_at: float | None = None
+        self._told_at: float | None = None
         self._trusted = False
         self._tokens: dict[str, float] = {}
         self._held: list[tuple[float, Answered]] = []
@@ -51,7 +55,22 @@ class MismatchGuard:
 
     def accepted(self) -> None:
         """The gateway took a delivery: the route is right, and whom it refuses it refuses for good."""
-        self._accepted_at = self._clock.monotonic()
+        now = self._clock.monotonic()
+        if self._told_at is None or now - self._told_at >= WINDOW / 4:
+            self._told_at = now
+            self._tell("accepted", "")
+        self._accept(now)
+
+    def heard(self, kind: str, token: str) -> None:
+        """What another engine tells of the same domain: as if it had happened here."""
+        now = self._clock.monotonic()
+        if kind == "accepted":
+            self._accept(now)
+        elif len(self._tokens) < THRESHOLD:
+            self._tokens.setdefault(token, now)
+
+    def _accept(self, now: float) -> None:
+        self._accepted_at = now
         self._tokens.clear()
         self.tripped = False
 
@@ -74,8 +93,9 @@ class MismatchGuard:
         if self._trusted or (self._accepted_at is not None and now - self._accepted_at < WINDOW):
             return [*self._release(), *suspects], ()
         for delivery, _ in suspects:
-            if len(self._tokens) < THRESHOLD:
-                self._tokens.setdefault(delivery.token, now)
+            if len(self._tokens) < THRESHOLD and delivery.token not in self._tokens:
+                self._tokens[delivery.token] = now
+                self._tell("refused", delivery.token)
         self._held += [(now, answered) for answered in suspects]
         self._forget(now)
         if len(self._tokens) >= THRESHOLD:

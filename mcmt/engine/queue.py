@@ -26,6 +26,7 @@ from mcmt.engine.leases import Leases
 from mcmt.engine.link import Link
 from mcmt.engine.links import UNTIL_ANSWERED, Links
 from mcmt.engine.mismatch_guard import MismatchGuard
+from mcmt.engine.news import News
 from mcmt.engine.retry import JITTER
 from mcmt.engine.shared import Shared
 from mcmt.engine.verdict import EXPIRED, NO_PART, storable
@@ -379,8 +380,21 @@ class DomainQueue:
         self._note_due()
         self.pump()
 
+    def heard(self, news: News) -> None:
+        """What another engine of the machine has learned of this domain."""
+        match news.kind:
+            case "suspended" | "probe":
+                self._links.heard_fault(news.route, news.text)
+            case "resumed":
+                self._links.heard_mended(news.route)
+                self._look_again(0.0)
+            case "accepted" | "refused":
+                self.guard.heard(news.kind, news.text)
+
     def _tell(self, route: str, news: str, reason: str) -> None:
         reason = storable(reason)
+        if news in ("suspended", "probe", "resumed"):
+            self._shared.tell(News(news, self.domain, route, reason))  # type: ignore[arg-type] # it was just seen to be one
         log.warning("%s: route %s is %s: %s", self.domain, route, news, reason)
         self._shared.settler.record(
             Event(

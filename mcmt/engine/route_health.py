@@ -22,6 +22,8 @@ FIRST_DELAY = 1.0
 LONGEST_DELAY = 60.0
 """Seconds between tries to connect to a gateway that stays away."""
 REFUSALS_BEFORE_HOLD = 2
+HEARSAY = 1.5
+"""Times the wait of the engine that asks: after it, one that was told of a fault asks itself."""
 
 News = Callable[[str, str], None]
 """Called with the news in one word, and the reason."""
@@ -98,6 +100,17 @@ class RouteHealth:
         elif self.probing:
             self._news("probe", reason)
         self._hold(self._longest)
+
+    def heard_fault(self, reason: str) -> None:
+        """Another engine has found the route at fault, or still is asking: leave that to it."""
+        self.fault = self.fault or reason
+        self._hold(self._longest * HEARSAY)
+
+    def heard_mended(self) -> None:
+        """Another engine was answered, or an operator has told it that the fault is mended."""
+        if self.fault:
+            self.fault = ""
+            self.try_now()
 
     def try_now(self) -> None:
         """An operator asks to try at once: no back-off; after a fault, the probe."""

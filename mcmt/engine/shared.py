@@ -7,6 +7,7 @@ from collections.abc import Callable
 import msgspec
 
 from mcmt.clock import Clock
+from mcmt.engine.news import Tell, tell_nobody
 from mcmt.engine.residency import Residency
 from mcmt.engine.settler import Settler
 from mcmt.engine.steady_time import SteadyTime
@@ -22,3 +23,5 @@ class Shared(msgspec.Struct, frozen=True):
     clock: Clock
     steady: SteadyTime
     random: Callable[[], float]
+    tell: Tell = tell_nobody
+    """The other engines of the machine."""

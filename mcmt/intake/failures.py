@@ -6,14 +6,27 @@ guesses than one after another; memory is bounded (limits.AUTH_ADDRESSES).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import msgspec
+
 from mcmt.clock import Clock
 from mcmt.intake import limits
+
+
+class Login(msgspec.Struct, frozen=True, tag="login"):
+    """What one process tells the others of the logins of a client: one more begun, or one of them was right."""
+
+    client: str
+    right: bool
 
 
 class FailureBudget:
     """Counts by client (``mcmt.intake.door.client_of``), each within a window that its first failure begins."""
 
-    def __init__(self, allowed: int, window: float, clock: Clock) -> None:
+    def __init__(self, allowed: int, window: float, clock: Clock, tell: Callable[[Login], None] | None = None) -> None:
+        """*tell*: the other processes that take logins for the same listener."""
+        self._tell = tell
         self._allowed = allowed
         self._window = window
         self._clock = clock
@@ -28,8 +41,20 @@ class FailureBudget:
         end, failures = self._counts.get(client, (0.0, 0))
         return failures >= self._allowed and self._clock.monotonic() < end
 
+    def heard(self, login: Login) -> None:
+        """What another process tells."""
+        if login.right:
+            self._give_back(login.client)
+        else:
+            self._spend(login.client)
+
     def spend(self, client: str) -> None:
         """A login of *client* begins."""
+        self._spend(client)
+        if self._tell is not None:
+            self._tell(Login(client, False))
+
+    def _spend(self, client: str) -> None:
         now = self._clock.monotonic()
         end, failures = self._counts.get(client, (0.0, 0))
         if now >= end:
@@ -41,6 +66,11 @@ class FailureBudget:
 
     def give_back(self, client: str) -> None:
         """That login was right, or was not tried after all."""
+        self._give_back(client)
+        if self._tell is not None:
+            self._tell(Login(client, True))
+
+    def _give_back(self, client: str) -> None:
         end, failures = self._counts.get(client, (0.0, 0))
         if failures > 1:
             self._counts[client] = (end, failures - 1)

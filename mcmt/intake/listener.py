@@ -20,7 +20,7 @@ from mcmt.errors import ListenError, MessageError
 from mcmt.intake import limits
 from mcmt.intake.connection import make_template
 from mcmt.intake.door import Admission, Door, Refusing, SessionLimits, Sessions
-from mcmt.intake.failures import FailureBudget
+from mcmt.intake.failures import FailureBudget, Login
 from mcmt.intake.logins import Logins, PasswordThread
 from mcmt.intake.memory import IntakeMemory
 from mcmt.intake.reception import Reception
@@ -43,8 +43,14 @@ class SmtpListener:
         clock: Clock,
         random_bits: Callable[[int], int],
         admission: Admission | None = None,
+        tell: Callable[[Login], None] | None = None,
     ) -> None:
-        """*admission*: who may have a session, where another process listens and hands connections in (``take``)."""
+        """*admission*: who may have a session, where another process listens and hands connections in (``take``).
+
+        *tell*: the other processes with sessions of the same listener.
+        """
+        self._tell = tell
+        self._failures: FailureBudget | None = None
         self._hostname = settings.hostname
         self._listen = settings.listen
         self._intake = settings.intake
@@ -110,6 +116,11 @@ class SmtpListener:
                 self._servers.append(server)
         self.addresses = tuple(addresses)
 
+    def heard(self, login: Login) -> None:
+        """What another process with sessions of the same listener tells."""
+        if self._failures is not None:
+            self._failures.heard(login)
+
     async def take(self, number: int, connected: socket.socket, refusal: MessageError | None) -> None:
         """Begin a session on a connection that came to address *number* of ``settings.listen``.
 
@@ -143,7 +154,7 @@ class SmtpListener:
             return {}
         self._passwords = PasswordThread()
         allowed, window = self._intake.auth_failures_per_address, self._intake.auth_failure_window
-        failures = FailureBudget(allowed, window, self._clock)
+        failures = self._failures = FailureBudget(allowed, window, self._clock, self._tell)
         secret = self._random_bits(256).to_bytes(32, "big")
         return {name: Logins(file, failures, self._passwords, secret) for name, file in files.items()}
 

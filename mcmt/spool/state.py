@@ -26,6 +26,9 @@ STRICT, WITHOUT ROWID;
 """
 _PUT = "INSERT INTO state VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET value = ?3"
 
+_PUT_FIRST = "INSERT OR IGNORE INTO state VALUES (?1, ?2, ?3)"
+_SWAP = "UPDATE state SET value = ?3 WHERE scope = ?1 AND key = ?2 AND value = ?4"
+
 
 class Scope:
     """The keys of one channel: the handle that a channel gets (mcmt/channel/port.py, State)."""
@@ -41,6 +44,11 @@ class Scope:
     def put(self, key: str, value: bytes) -> None:
         """Keep *value*; on disk when this returns. Raises SpoolError."""
         self._store.put(key, value, self._name)
+
+    def swap(self, key: str, before: bytes | None, value: bytes) -> bool:
+        """Keep *value* if what is kept is *before*, in one step among all processes; whether it was. Raises
+        SpoolError."""
+        return self._store.swap(key, before, value, self._name)
 
 
 class StateStore:
@@ -97,6 +105,20 @@ class StateStore:
         try:
             with self._turn, self._connection:
                 self._connection.executemany(_PUT, [(scope, key, value) for key, value in values.items()])
+        except apsw.Error as error:
+            raise SpoolError(
+                f"cannot write {self._connection.filename}: {error}; check the disk and its free space"
+            ) from error
+
+    def swap(self, key: str, before: bytes | None, value: bytes, scope: str = "") -> bool:
+        """Keep *value* if what is kept is *before*, None standing for nothing; whether it was. Raises SpoolError."""
+        try:
+            with self._turn:
+                if before is None:
+                    self._connection.execute(_PUT_FIRST, (scope, key, value))
+                else:
+                    self._connection.execute(_SWAP, (scope, key, value, before))
+                return self._connection.changes() > 0
         except apsw.Error as error:
             raise SpoolError(
                 f"cannot write {self._connection.filename}: {error}; check the disk and its free space"

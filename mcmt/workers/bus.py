@@ -86,7 +86,7 @@ class Bus(asyncio.Protocol):
         """The other end is gone, or this one was closed."""
         return self._transport is None
 
-    async def call(self, body: msgspec.Struct, answer: type[T]) -> T:
+    async def call(self, body: msgspec.Struct | msgspec.Raw, answer: type[T]) -> T:
         """Have *body* answered. Raises what the other end refuses with, BusLost when it is gone."""
         self._number += 1
         number = self._number

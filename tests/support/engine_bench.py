@@ -12,6 +12,7 @@ from mcmt.channel.port import Channel
 from mcmt.clock import Clock, SystemClock
 from mcmt.config.settings import DomainSettings, EventLogSettings, Settings, SpoolSettings
 from mcmt.engine.engine import Engine
+from mcmt.engine.news import Tell, tell_nobody
 from mcmt.message.event import Event, Kind
 from mcmt.message.identity import new_batch_id
 from mcmt.message.model import Envelope, Headers, Message, NewDelivery, Part
@@ -34,11 +35,12 @@ class Bench:
         others: Mapping[str, Mapping[str, Any]] | None = None,
         clock: Clock | None = None,
         channels: Mapping[str, Channel] | None = None,
+        tell: Tell = tell_nobody,
         **changes: Any,
     ) -> None:
         """*changes* are settings of the domain push.example.com; *others*: more domains, and what differs there.
 
-        *channels*: more of them, by name.
+        *channels*: more of them, by name. *tell*: other engines.
         """
         fields: dict[str, Any] = {
             "delivery_method": "test",
@@ -69,11 +71,14 @@ class Bench:
             control_socket=folder / "control.sock",
         )
         self.clock = clock or SystemClock()
+        self.tell = tell
 
     async def __aenter__(self) -> Bench:
         self.spool = await SqliteSpool.open(self.settings.spool.path)
         self.state = StateStore.open(self.settings.spool.path)
-        self.engine = Engine(self.settings, self.spool, self.channels, self.state.scope, self.clock, lambda: 0.0)
+        self.engine = Engine(
+            self.settings, self.spool, self.channels, self.state.scope, self.clock, lambda: 0.0, tell=self.tell
+        )
         await self.engine.start()
         return self
 

@@ -36,6 +36,10 @@ class NoState:
     def put(self, key: str, value: bytes) -> None:
         """Nothing is kept."""
 
+    def swap(self, key: str, before: bytes | None, value: bytes) -> bool:
+        """Nothing is kept."""
+        return True
+
 
 class Source:
     """Makes deliveries as a connection takes them, and counts what becomes of them."""

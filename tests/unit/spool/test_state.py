@@ -36,6 +36,27 @@ def test_a_value_is_kept_over_a_restart(tmp_path: Path) -> None:
     again.close()
 
 
+def test_of_several_that_swap_at_once_one_wins(tmp_path: Path) -> None:
+    stores = [StateStore.open(tmp_path) for _ in range(4)]
+    for before in (None, b"0", b"1"):
+        won: list[bytes] = []
+
+        def swap(number: int, before: bytes | None = before, won: list[bytes] = won) -> None:
+            value = b"%d" % (int(before or b"-1") + 1)
+            if stores[number].scope("apn").swap("token", before, value):
+                won.append(value)
+
+        threads = [threading.Thread(target=swap, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert won == [b"%d" % (int(before or b"-1") + 1)]
+        assert stores[0].scope("apn").get("token") == won[0]
+    for store in stores:
+        store.close()
+
+
 def test_channels_do_not_see_each_other(tmp_path: Path) -> None:
     store = StateStore.open(tmp_path)
     store.scope("a").put("bc", b"1")

@@ -26,6 +26,12 @@ class Memory:
     def put(self, key: str, value: bytes) -> None:
         self.values[key] = value
 
+    def swap(self, key: str, before: bytes | None, value: bytes) -> bool:
+        if self.values.get(key) != before:
+            return False
+        self.values[key] = value
+        return True
+
 
 def write_key(file: Path) -> Path:
     file.write_bytes(
@@ -117,6 +123,27 @@ def test_a_key_that_was_replaced_is_used_by_the_next_connection(tmp_path: Path) 
     jwt.decode(new, read_key(file).public_key(), algorithms=["ES256"], options={"verify_iat": False})
 
 
+def test_of_two_workers_that_make_one_at_once_both_send_the_same(key_file: Path) -> None:
+    clock = ManualClock()
+
+    class Raced(Memory):
+        """Another worker puts its token between our look and our own."""
+
+        raced = False
+
+        def swap(self, key: str, before: bytes | None, value: bytes) -> bool:
+            if not self.raced:
+                self.raced = True
+                token_of(key_file, self, clock).current()
+            return super().swap(key, before, value)
+
+    state = Raced()
+    token = token_of(key_file, state, clock).current()
+    assert token_of(key_file, state, clock).current() == token
+    (stored,) = state.values.values()
+    assert token.encode() in stored
+
+
 def test_unreadable_state_is_made_anew(key_file: Path) -> None:
     state, clock = Memory(), ManualClock()
     token_of(key_file, state, clock).current()
@@ -129,7 +156,7 @@ def test_a_token_that_cannot_be_kept_is_not_sent_and_the_failure_is_temporary(ke
     """Sent and forgotten it would be followed by another one too soon."""
 
     class FullDisk(Memory):
-        def put(self, key: str, value: bytes) -> None:
+        def swap(self, key: str, before: bytes | None, value: bytes) -> bool:
             raise SpoolError("disk full")
 
     token = token_of(key_file, FullDisk(), ManualClock())

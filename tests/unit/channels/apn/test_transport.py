@@ -64,6 +64,9 @@ class Nothing:
     def put(self, key: str, value: bytes) -> None:
         raise AssertionError(key)
 
+    def swap(self, key: str, before: bytes | None, value: bytes) -> bool:
+        raise AssertionError(key)
+
 
 @pytest.fixture
 def authority(tmp_path: Path) -> Authority:

@@ -181,6 +181,9 @@ class NoState:
     def put(self, key: str, value: bytes) -> None:
         raise AssertionError("the channel keeps nothing")
 
+    def swap(self, key: str, before: bytes | None, value: bytes) -> bool:
+        raise AssertionError("the channel keeps nothing")
+
 
 async def open_to(
     route: Route, options: Options | None = None, clock: Clock | None = None

@@ -1,0 +1,203 @@
+"""The engine in several processes: the supervisor, which has everything that there is once.
+
+It holds the spool folder's lock, the listening sockets, the log files, the control socket, and who may have how many
+connections. Every message is taken, kept and sent by one of its workers (worker.py), each on a shard of its own.
+
+Order of starting: workers, event log, connections, control. Stopping: no more connections, the workers drain, what
+they have told is written to the logs, the workers end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from mcmt.app.closing import Closing
+from mcmt.app.shards import adopted
+from mcmt.clock import Clock, SystemClock
+from mcmt.config.settings import Settings
+from mcmt.control.server import ControlServer
+from mcmt.control.station import Station
+from mcmt.engine.lender import Lender
+from mcmt.errors import OutboxAway
+from mcmt.eventlog.loggers import build_loggers
+from mcmt.eventlog.writer import EventLogWriter
+from mcmt.intake.door import SessionLimits
+from mcmt.spool.folder import FolderLock, prepare_folder
+from mcmt.spool.log_memory import StoredLogMemory
+from mcmt.spool.sqlite import shards_in
+from mcmt.spool.state import StateStore
+from mcmt.workers.acceptor import Acceptor, Sink
+from mcmt.workers.process import Worker
+from mcmt.workers.remote import RemoteHolder, RemoteOutbox, RemoteStation
+from mcmt.workers.words import (
+    Begin,
+    Events,
+    GivenBack,
+    Gossip,
+    HandOver,
+    Left,
+    Nothing,
+    Retired,
+    Wanted,
+)
+
+log = logging.getLogger(__name__)
+
+
+class Supervisor:
+    """One engine of several workers, on one spool."""
+
+    eventlog: EventLogWriter
+    acceptor: Acceptor
+
+    def __init__(self, settings: Settings, content: bytes, clock: Clock | None = None) -> None:
+        """*content*: of the configuration file, for the workers to read as it was read here."""
+        self.settings = settings
+        self._content = content
+        self._clock = clock or SystemClock()
+        self._closing = Closing()
+        self._workers: list[Worker] = []
+        self._sinks: dict[Worker, Sink] = {}
+        self._holders: dict[tuple[int, str], RemoteHolder] = {}
+        self._lender = Lender(settings.connections_of, self._clock)
+
+    async def start(self) -> None:
+        """Open everything, in order. Raises McmtError; then what was opened is closed again."""
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _start(self) -> None:
+        settings, clock, folder = self.settings, self._clock, self.settings.spool.path
+        prepare_folder(folder)
+        lock = await asyncio.to_thread(FolderLock.acquire, folder)
+        self._closing.add(lambda: asyncio.to_thread(lock.release))
+        state = StateStore.open(folder)
+        self._closing.add(lambda: asyncio.to_thread(state.close))
+        self.acceptor = Acceptor(settings.listen, SessionLimits(settings.intake, clock), clock)
+        self.acceptor.open()
+        self._closing.add(self._close_acceptor)
+        found = shards_in(folder)
+        for number in range(settings.workers):
+            begin = Begin(number, str(settings.file), self._content, tuple(adopted(found, number, settings.workers)))
+            self._workers.append(Worker(begin, lock.handle, self, clock))
+        self.eventlog = EventLogWriter(StoredLogMemory(state), build_loggers(settings), clock, log.error)
+        for worker in self._workers:
+            for shard in worker.shards:
+                self.eventlog.add(str(shard), RemoteOutbox(shard, lambda worker=worker: worker.reach))  # type: ignore[misc]
+        self._closing.add(self._stop_workers)
+        await asyncio.gather(*(worker.start() for worker in self._workers))
+        await self.eventlog.start()
+        self._closing.add(self.eventlog.stop)
+        self._closing.add(self._drain_workers)
+        self._closing.add(self._close_acceptor)
+        control = ControlServer(settings, self, self.eventlog, clock)
+        await control.start()
+        self._closing.add(control.close)
+
+    async def stop(self) -> None:
+        """Stop taking, drain within ``drain_timeout``, write the rest, end the workers, let go of the spool."""
+        await self._closing.close()
+
+    async def reopen_logs(self) -> None:
+        """The log files may have been renamed: write to what their paths name now."""
+        await self.eventlog.reopen()
+
+    async def _close_acceptor(self) -> None:
+        self.acceptor.close()
+
+    async def _drain_workers(self) -> None:
+        # A worker drains its listener and then its engines, each within drain_timeout.
+        await asyncio.gather(*(worker.drain(2 * self.settings.drain_timeout) for worker in self._workers))
+
+    async def _stop_workers(self) -> None:
+        await asyncio.gather(*(worker.stop() for worker in self._workers))
+
+    # -- mcmt.control.answers.Front -------------------------------------------------------------------------------
+
+    @property
+    def addresses(self) -> Sequence[tuple[str, int]]:
+        """Where SMTP is listened for."""
+        return self.acceptor.addresses
+
+    @property
+    def sessions(self) -> int:
+        """SMTP clients connected."""
+        return self.acceptor.sessions
+
+    @property
+    def stations(self) -> Sequence[Station]:
+        """Every shard whose worker works."""
+        return [
+            RemoteStation(shard, lambda worker=worker: worker.reach)  # type: ignore[misc]
+            for worker in self._workers
+            if not worker.missing
+            for shard in worker.shards
+        ]
+
+    @property
+    def workers(self) -> Sequence[int]:
+        """Pids of the workers."""
+        return [worker.pid for worker in self._workers if worker.pid]
+
+    @property
+    def missing(self) -> Sequence[str]:
+        """Workers that do not work at the moment, and why."""
+        return [worker.missing for worker in self._workers if worker.missing]
+
+    # -- mcmt.workers.process.Supervising --------------------------------------------------------------------------
+
+    def began(self, worker: Worker) -> None:
+        """See Supervising: pass it connections."""
+        assert worker.connections is not None  # noqa: S101 - it works
+        self._sinks[worker] = Sink(worker.connections)
+        self.acceptor.add(self._sinks[worker])
+        self.eventlog.wake()
+
+    def ended(self, worker: Worker) -> None:
+        """Its sessions are gone, its connections will be."""
+        if (sink := self._sinks.pop(worker, None)) is not None:
+            self.acceptor.remove(sink)
+        for shard, stanza in [key for key in self._holders if key[0] in worker.shards]:
+            self._lender.lost(self._holders.pop((shard, stanza)))
+
+    async def answer(self, worker: Worker, request: object) -> object:
+        """Answer a call of a worker."""
+        match request:
+            case HandOver(owner=owner, accept=accept):
+                bus = self._workers[owner].reach
+                if bus is None:
+                    raise OutboxAway(f"worker {owner} is being started")
+                return await bus.call(accept, Nothing)
+            case Retired(shard=shard):
+                await self.eventlog.remove(str(shard))
+                worker.retired(shard)
+                return Nothing()
+        raise TypeError(f"not a call of a worker: {request!r}")
+
+    def noticed(self, worker: Worker, notice: object) -> None:
+        """Take a notice of a worker."""
+        match notice:
+            case Events():
+                self.eventlog.wake()
+            case Left(address=address):
+                if (sink := self._sinks.get(worker)) is not None:
+                    self.acceptor.left(sink, address)
+            case Wanted(shard=shard, stanza=stanza):
+                self._lender.want(stanza, self._holder(worker, shard, stanza))
+            case GivenBack(shard=shard, stanza=stanza):
+                self._lender.give_back(stanza, self._holder(worker, shard, stanza))
+            case Gossip():
+                for other in self._workers:
+                    if other is not worker and other.reach is not None:
+                        other.reach.tell(notice)
+
+    def _holder(self, worker: Worker, shard: int, stanza: str) -> RemoteHolder:
+        holder = self._holders.get((shard, stanza))
+        if holder is None:
+            holder = self._holders[shard, stanza] = RemoteHolder(shard, stanza, lambda: worker.bus)
+        return holder

@@ -1,0 +1,234 @@
+"""The engine in several processes: one worker, which takes, keeps and sends on a shard of its own.
+
+It has no socket, no log and no control of its own: connections, questions and the lender's grants come from the
+supervisor (supervisor.py), over the descriptors that it was started with. It ends when the supervisor does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import logging
+import os
+import random
+import secrets
+import signal
+import socket
+from pathlib import Path
+
+import msgspec
+
+from mcmt.app.parts import load_channels, load_settings
+from mcmt.app.serve import prepare_process
+from mcmt.app.shards import Shard, Shards
+from mcmt.clock import SystemClock
+from mcmt.engine.news import News
+from mcmt.errors import BusLost, McmtError, MessageError
+from mcmt.intake.failures import Login
+from mcmt.intake.listener import SmtpListener
+from mcmt.spool.state import StateStore
+from mcmt.workers.bus import Bus
+from mcmt.workers.owners import HandingOver, Owners
+from mcmt.workers.passing import Receiver
+from mcmt.workers.remote import RemoteLending
+from mcmt.workers.words import (
+    Accept,
+    Acknowledge,
+    Act,
+    Begin,
+    Drain,
+    Entries,
+    Events,
+    Find,
+    Gossip,
+    Granted,
+    Ids,
+    Left,
+    ListIds,
+    Look,
+    Nothing,
+    ReadOutbox,
+    ReadPage,
+    Recalled,
+    Retired,
+    Rows,
+    Stop,
+    ToWorker,
+    raw,
+)
+
+log = logging.getLogger(__name__)
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def die_with(supervisor: int) -> None:
+    """Be killed when the process *supervisor*, our parent, ends; be told nothing by signals meant for it.
+
+    A terminal's Ctrl-C and systemd's stop reach every process of the group: when to drain is the supervisor's word.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != supervisor:  # it has ended before we asked
+        os._exit(1)
+    for number in _IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+
+
+class Elsewhere:
+    """``mcmt.intake.door.Admission``: the supervisor has admitted whom it passes on."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    def admit(self, address: str) -> MessageError | None:  # noqa: ARG002 - the protocol's
+        """See Admission."""
+        return None
+
+    def left(self, address: str) -> None:
+        """See Admission."""
+        self._bus.tell(Left(address))
+
+
+class WorkerApp:
+    """One worker, from ``Begin`` to ``Stop``."""
+
+    shards: Shards
+    listener: SmtpListener
+
+    def __init__(self, connections: socket.socket) -> None:
+        self._connections = connections
+        self._clock = SystemClock()
+        self._bus = Bus(ToWorker, self._answer, self._noticed, self._ended)
+        self._lending: dict[int, RemoteLending] = {}
+        self._taking: set[asyncio.Task[None]] = set()
+        self._over = asyncio.Event()
+
+    async def run(self, bus: socket.socket) -> None:
+        """Serve the supervisor at the other end of *bus* until it says stop, or is gone."""
+        await self._bus.open(bus)
+        await self._over.wait()
+
+    def _ended(self) -> None:
+        self._over.set()
+
+    # -- what the supervisor asks -----------------------------------------------------------------------------------
+
+    async def _answer(self, request: object) -> object:
+        match request:
+            case Begin():
+                await self._begin(request)
+            case Accept():
+                await self.shards.own.spool.accept(
+                    request.message, request.deliveries, request.events, request.failures
+                )
+            case ReadOutbox():
+                rows = await self._shard(request.shard).spool.read_outbox(request.after, request.limit)
+                return Rows(tuple(rows))
+            case Acknowledge():
+                await self._shard(request.shard).spool.acknowledge(request.through)
+            case Look():
+                return await self._shard(request.shard).station.look()
+            case Act():
+                return await self._shard(request.shard).station.act(request.action(), tell=request.tell)
+            case ReadPage():
+                station = self._shard(request.shard).station
+                return Entries(tuple(await station.page(request.domain, request.after, request.limit)))
+            case ListIds():
+                return Ids(await self._shard(request.shard).station.ids(request.after, request.limit))
+            case Find():
+                found = await self._shard(request.shard).station.find(request.id)
+                return Entries(tuple((0, entry) for entry in found))
+            case Drain():
+                await self._drain()
+            case Stop():
+                await self._stop()
+            case _:
+                raise TypeError(f"not a call of the supervisor: {request!r}")
+        return Nothing()
+
+    def _noticed(self, notice: object) -> None:
+        match notice:
+            case Granted() | Recalled():
+                if (lending := self._lending.get(notice.shard)) is not None:
+                    lending.heard(notice)
+            case Gossip():
+                self._hear(notice)
+
+    def _shard(self, number: int) -> Shard:
+        for shard in self.shards.all:
+            if shard.number == number:
+                return shard
+        raise BusLost(f"shard {number} is not served here any more")
+
+    # -- its life ---------------------------------------------------------------------------------------------------
+
+    async def _begin(self, begin: Begin) -> None:
+        channels = load_channels()
+        settings = load_settings(Path(begin.config), channels, begin.content).settings
+        prepare_process(settings)
+        state = StateStore.open(settings.spool.path)
+        self.shards = Shards(settings, channels, state, self._lend, self._clock, random.random, self._gossip)
+        for number in (begin.number, *begin.adopted):
+            shard = await self.shards.open(number)
+            shard.spool.on_events(self._tell_events)
+        await self.shards.run(self._retired)
+        own, owners = self.shards.own.spool, Owners(settings)
+        keeper = HandingOver(own, begin.number, owners, self._bus) if owners else own
+        self._drain_timeout = settings.drain_timeout
+        self.listener = SmtpListener(
+            settings, channels, keeper, self._clock, secrets.randbits, Elsewhere(self._bus), self._gossip
+        )
+        await self.listener.start()
+        self._receiver = Receiver(self._connections, self._take)
+
+    async def _drain(self) -> None:
+        self._receiver.close()
+        await self.listener.drain(self._drain_timeout)
+        await self.shards.drain()
+
+    async def _stop(self) -> None:
+        await self.shards.close()
+        # After the answer, which is sent when this returns.
+        asyncio.get_running_loop().call_later(0.0, self._over.set)
+
+    def _gossip(self, news: News | Login) -> None:
+        self._bus.tell(Gossip(raw(news)))
+
+    def _hear(self, gossip: Gossip) -> None:
+        news: News | Login = msgspec.msgpack.decode(gossip.news, type=News | Login)
+        if isinstance(news, News):
+            self.shards.heard(news)
+        else:
+            self.listener.heard(news)
+
+    def _lend(self, shard: int) -> RemoteLending:
+        self._lending[shard] = RemoteLending(shard, self._bus)
+        return self._lending[shard]
+
+    def _tell_events(self) -> None:
+        self._bus.tell(Events())
+
+    async def _retired(self, number: int) -> None:
+        await self._bus.call(Retired(number), Nothing)
+
+    def _take(self, number: int, connected: socket.socket, refusal: MessageError | None) -> None:
+        task = asyncio.get_running_loop().create_task(self._begin_session(number, connected, refusal), name="session")
+        self._taking.add(task)
+        task.add_done_callback(self._taking.discard)
+
+    async def _begin_session(self, number: int, connected: socket.socket, refusal: MessageError | None) -> None:
+        try:
+            await self.listener.take(number, connected, refusal)
+        except OSError as error:
+            log.warning("a connection was passed on and lost: %s", error)
+            connected.close()
+
+
+async def work(bus: socket.socket, connections: socket.socket) -> None:
+    """Be a worker."""
+    try:
+        await WorkerApp(connections).run(bus)
+    except McmtError:
+        log.exception("the worker ends by a fault")
+        raise

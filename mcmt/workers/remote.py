@@ -1,0 +1,150 @@
+"""Parts of a worker as the supervisor's other parts see them: an outbox, a station, a holder of connections.
+
+Rules: while the worker is not there, an outbox is away and a station is out of reach; nothing is kept for later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from mcmt.control.protocol import Action, DomainStatus
+from mcmt.control.station import Page, Seen
+from mcmt.engine.lender import Holder
+from mcmt.errors import BusError, ControlError, OutboxAway
+from mcmt.message.event import OutboxRow
+from mcmt.spool.port import Entry, IdPage
+from mcmt.workers.bus import Bus
+from mcmt.workers.words import (
+    Acknowledge,
+    Act,
+    Entries,
+    Find,
+    GivenBack,
+    Granted,
+    Ids,
+    ListIds,
+    Look,
+    Nothing,
+    ReadOutbox,
+    ReadPage,
+    Recalled,
+    Rows,
+    Wanted,
+)
+
+T = TypeVar("T")
+
+Reach = Callable[[], Bus | None]
+"""The bus to the worker that serves a shard, while it does."""
+
+
+class RemoteOutbox:
+    """``mcmt.eventlog.outbox.Outbox`` of a shard in a worker."""
+
+    def __init__(self, shard: int, reach: Reach) -> None:
+        self._shard = shard
+        self._reach = reach
+
+    async def read_outbox(self, after: int, limit: int) -> Sequence[OutboxRow]:
+        """See Outbox."""
+        return (await self._ask(ReadOutbox(self._shard, after, limit), Rows)).rows
+
+    async def acknowledge(self, through: int) -> None:
+        """See Outbox."""
+        await self._ask(Acknowledge(self._shard, through), Nothing)
+
+    async def _ask(self, request: ReadOutbox | Acknowledge, answer: type[T]) -> T:
+        bus = self._reach()
+        if bus is None:
+            raise OutboxAway(f"the worker of shard {self._shard} is being started")
+        try:
+            return await bus.call(request, answer)
+        except BusError as error:
+            raise OutboxAway(f"the worker of shard {self._shard} does not answer: {error}") from error
+
+
+class RemoteStation:
+    """``mcmt.control.station.Station`` of a shard in a worker."""
+
+    def __init__(self, shard: int, reach: Reach) -> None:
+        self._shard = shard
+        self._reach = reach
+
+    async def look(self) -> Seen:
+        """See Station."""
+        return await self._ask(Look(self._shard), Seen)
+
+    async def act(self, action: Action, *, tell: bool) -> DomainStatus:
+        """See Station."""
+        return await self._ask(Act.of(self._shard, action, tell=tell), DomainStatus)
+
+    async def page(self, domain: str | None, after: int, limit: int) -> Page:
+        """See Station."""
+        return (await self._ask(ReadPage(self._shard, domain, after, limit), Entries)).entries
+
+    async def ids(self, after: int, limit: int) -> IdPage | None:
+        """See Station."""
+        return (await self._ask(ListIds(self._shard, after, limit), Ids)).page
+
+    async def find(self, id: str) -> Sequence[Entry]:  # noqa: A002 - the spool's word
+        """See Station."""
+        return [entry for _, entry in (await self._ask(Find(self._shard, id), Entries)).entries]
+
+    async def _ask(self, request: Look | Act | ReadPage | ListIds | Find, answer: type[T]) -> T:
+        bus = self._reach()
+        if bus is None:
+            raise ControlError(f"the worker of shard {self._shard} is being started: try again in a moment")
+        try:
+            return await bus.call(request, answer)
+        except BusError as error:
+            raise ControlError(f"the worker of shard {self._shard} did not answer: {error}") from error
+
+
+class RemoteHolder:
+    """``mcmt.engine.lender.Holder``: the engine of a shard in a worker, for one stanza."""
+
+    def __init__(self, shard: int, stanza: str, reach: Reach) -> None:
+        self._shard = shard
+        self._stanza = stanza
+        self._reach = reach
+
+    def granted(self) -> None:
+        """See Holder."""
+        self._tell(Granted(self._shard, self._stanza))
+
+    def recalled(self, *, busy: bool) -> None:
+        """See Holder."""
+        self._tell(Recalled(self._shard, self._stanza, busy))
+
+    def _tell(self, notice: Granted | Recalled) -> None:
+        if (bus := self._reach()) is not None:
+            bus.tell(notice)
+
+
+class RemoteLending:
+    """``mcmt.engine.lender.Lending`` in a worker: the lender is the supervisor's."""
+
+    def __init__(self, shard: int, bus: Bus) -> None:
+        self._shard = shard
+        self._bus = bus
+        self._holders: dict[str, Holder] = {}
+
+    def want(self, stanza: str, holder: Holder) -> None:
+        """See Lending."""
+        self._holders[stanza] = holder
+        self._bus.tell(Wanted(self._shard, stanza))
+
+    def give_back(self, stanza: str, holder: Holder) -> None:  # noqa: ARG002 - the protocol's
+        """See Lending."""
+        self._bus.tell(GivenBack(self._shard, stanza))
+
+    def heard(self, notice: Granted | Recalled) -> None:
+        """The lender's word."""
+        holder = self._holders.get(notice.stanza)
+        if holder is None:
+            return
+        if isinstance(notice, Recalled):
+            holder.recalled(busy=notice.busy)
+        else:
+            holder.granted()

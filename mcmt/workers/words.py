@@ -1,0 +1,228 @@
+"""What supervisor and workers say to each other over the bus (bus.py).
+
+Rules: values only. Both are always of one version: a worker is started by its supervisor, from the same files.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from mcmt.control.protocol import Resume, Retry, Suspend
+from mcmt.message.event import Event, OutboxRow
+from mcmt.message.failure import Failure
+from mcmt.message.model import Message, NewDelivery
+from mcmt.spool.port import Entry, IdPage
+
+# -- the supervisor calls ---------------------------------------------------------------------------------------------
+
+
+class Begin(msgspec.Struct, frozen=True, tag="begin"):
+    """Open the shards and begin to work. Answered by Nothing when connections may be passed."""
+
+    number: int
+    config: str
+    """The configuration's path, for the paths that are relative to it."""
+    content: bytes
+    """What stood in it when the supervisor read it."""
+    adopted: tuple[int, ...]
+    """Shards beside its own."""
+
+
+class Drain(msgspec.Struct, frozen=True, tag="drain"):
+    """Take and send nothing more, within ``drain_timeout``. Answered by Nothing when everything is on disk."""
+
+
+class Stop(msgspec.Struct, frozen=True, tag="stop"):
+    """Close the shards and end. Answered by Nothing, just before the end."""
+
+
+class ReadOutbox(msgspec.Struct, frozen=True, tag="outbox"):
+    """See mcmt.eventlog.outbox. Answered by Rows."""
+
+    shard: int
+    after: int
+    limit: int
+
+
+class Acknowledge(msgspec.Struct, frozen=True, tag="acknowledge"):
+    """See mcmt.eventlog.outbox. Answered by Nothing."""
+
+    shard: int
+    through: int
+
+
+class Look(msgspec.Struct, frozen=True, tag="look"):
+    """See mcmt.control.station. Answered by Seen."""
+
+    shard: int
+
+
+class Act(msgspec.Struct, frozen=True, tag="act"):
+    """See mcmt.control.station. Answered by DomainStatus."""
+
+    shard: int
+    do: Literal["suspend", "resume", "retry"]
+    domain: str
+    reason: str
+    trust: bool
+    tell: bool
+
+    @classmethod
+    def of(cls, shard: int, action: Suspend | Resume | Retry, *, tell: bool) -> Act:
+        """Of an action of the control socket, which has tags of its own."""
+        match action:
+            case Suspend(domain, reason):
+                return cls(shard, "suspend", domain, reason, False, tell)
+            case Resume(domain, trust):
+                return cls(shard, "resume", domain, "", trust, tell)
+            case Retry(domain):
+                return cls(shard, "retry", domain, "", False, tell)
+
+    def action(self) -> Suspend | Resume | Retry:
+        """The action of the control socket."""
+        match self.do:
+            case "suspend":
+                return Suspend(self.domain, self.reason)
+            case "resume":
+                return Resume(self.domain, self.trust)
+            case "retry":
+                return Retry(self.domain)
+
+
+class ReadPage(msgspec.Struct, frozen=True, tag="page"):
+    """See mcmt.control.station. Answered by Entries."""
+
+    shard: int
+    domain: str | None
+    after: int
+    limit: int
+
+
+class ListIds(msgspec.Struct, frozen=True, tag="ids"):
+    """See mcmt.control.station. Answered by Ids."""
+
+    shard: int
+    after: int
+    limit: int
+
+
+class Find(msgspec.Struct, frozen=True, tag="find"):
+    """See mcmt.control.station. Answered by Entries."""
+
+    shard: int
+    id: str
+
+
+class Accept(msgspec.Struct, frozen=True, tag="accept"):
+    """Keep a message that another worker has received. Answered by Nothing when it is on disk."""
+
+    message: Message
+    deliveries: tuple[NewDelivery, ...]
+    events: tuple[Event, ...]
+    failures: tuple[Failure, ...]
+
+
+# -- the worker calls -------------------------------------------------------------------------------------------------
+
+
+class HandOver(msgspec.Struct, frozen=True, tag="hand over"):
+    """Have *owner* keep a message. Answered as Accept; refused with OutboxAway when *owner* was not even asked."""
+
+    owner: int
+    accept: msgspec.Raw
+    """An Accept, encoded: the supervisor passes it on unread."""
+
+
+class Retired(msgspec.Struct, frozen=True, tag="retired"):
+    """An adopted shard is empty and closed. Answered by Nothing when its file may be removed."""
+
+    shard: int
+
+
+# -- answers ----------------------------------------------------------------------------------------------------------
+
+
+class Nothing(msgspec.Struct, frozen=True):
+    """It was done."""
+
+
+class Rows(msgspec.Struct, frozen=True):
+    """Rows of an outbox."""
+
+    rows: tuple[OutboxRow, ...]
+
+
+class Entries(msgspec.Struct, frozen=True):
+    """Entries with their rows; of ``Find`` the rows are 0."""
+
+    entries: tuple[tuple[int, Entry], ...]
+
+
+class Ids(msgspec.Struct, frozen=True):
+    """A page of ids; None: there are no more."""
+
+    page: IdPage | None
+
+
+# -- notices ----------------------------------------------------------------------------------------------------------
+
+
+class Granted(msgspec.Struct, frozen=True, tag="granted"):
+    """To a worker: one connection of the stanza more may be opened by the engine of that shard."""
+
+    shard: int
+    stanza: str
+
+
+class Recalled(msgspec.Struct, frozen=True, tag="recalled"):
+    """To a worker: one of the stanza's connections is wanted back from the engine of that shard."""
+
+    shard: int
+    stanza: str
+    busy: bool
+
+
+class Wanted(msgspec.Struct, frozen=True, tag="wanted"):
+    """To the supervisor: the engine of that shard wants a connection of the stanza."""
+
+    shard: int
+    stanza: str
+
+
+class GivenBack(msgspec.Struct, frozen=True, tag="given back"):
+    """To the supervisor: a connection of the stanza is not needed any more."""
+
+    shard: int
+    stanza: str
+
+
+class Left(msgspec.Struct, frozen=True, tag="left"):
+    """To the supervisor: a session has ended."""
+
+    address: str
+    """Whom it counted for (mcmt/intake/door.py, client_of)."""
+
+
+class Events(msgspec.Struct, frozen=True, tag="events"):
+    """To the supervisor: there is something in an outbox."""
+
+
+class Gossip(msgspec.Struct, frozen=True, tag="gossip"):
+    """To the supervisor, which passes it on to all other workers: what one has learned and all should know."""
+
+    news: msgspec.Raw
+    """A News or a Login, encoded: the supervisor passes it on unread."""
+
+
+_Questions = ReadOutbox | Look | ReadPage | ListIds | Find
+ToWorker = Begin | Drain | Stop | Acknowledge | Act | Accept | Granted | Recalled | Gossip | _Questions
+"""What a worker hears."""
+ToSupervisor = HandOver | Retired | Wanted | GivenBack | Left | Events | Gossip
+"""What the supervisor hears."""
+
+
+def raw(value: msgspec.Struct) -> msgspec.Raw:
+    """*value* as the part of a frame that is passed on unread."""
+    return msgspec.Raw(msgspec.msgpack.encode(value))
