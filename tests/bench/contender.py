@@ -14,7 +14,7 @@ from tests.bench.gateway import Gateway
 from tests.bench.installs import eatmydata_library
 from tests.bench.mail import DOMAIN, SESSIONS, Relay, fan_out_message, smtp_source
 from tests.bench.results import Sample
-from tests.bench.usage import children_cpu, cpu_of, forget_peak, peak_resident
+from tests.bench.usage import children_cpu, cpu_of, forget_peaks, peaks_resident
 from tests.support.engine_process import EngineProcess, apn_domain
 from tests.support.tls import Certificates
 
@@ -77,7 +77,7 @@ class Contender(NamedTuple):
         offset = self.log_size()
         mark, cpu, sink = self.gateway.mark(), cpu_of(self.pid), cpu_of(self.gateway.worker)
         reaped = children_cpu()
-        forget_peak(self.pid)
+        forget_peaks(self.pid)
         started = time.time()
         source = smtp_source(self.engine.folder, self.engine.smtp_port, count, sessions)
         pushes = self.gateway.wait(mark, count, within=180, alive=self.alive)
@@ -88,7 +88,8 @@ class Contender(NamedTuple):
             count,
             pushes.last - started,
             cpu_of(self.pid) - cpu,
-            peak_resident(self.pid),
+            sum(peaks := peaks_resident(self.pid)),
+            max(peaks),
             cpu_of(self.gateway.worker) - sink,
             children_cpu() - reaped,
         )
@@ -98,7 +99,7 @@ class Contender(NamedTuple):
         blobs = [fan_out_message(tokens, number * tokens) for number in range(messages)]
         count, offset = messages * tokens, self.log_size()
         mark, cpu, sink = self.gateway.mark(), cpu_of(self.pid), cpu_of(self.gateway.worker)
-        forget_peak(self.pid)
+        forget_peaks(self.pid)
         started = time.time()
         for blob in blobs:
             self.engine.send(blob, f"user@{DOMAIN}")
@@ -106,8 +107,9 @@ class Contender(NamedTuple):
         logged = time.time() - started
         pushes = self.gateway.wait(mark, count, within=60, alive=self.alive)
         assert len(set(pushes.ids)) == count
-        peak, sink = peak_resident(self.pid), cpu_of(self.gateway.worker) - sink
-        return Sample(count, pushes.last - started, cpu_of(self.pid) - cpu, peak, sink), logged
+        peaks, sink = peaks_resident(self.pid), cpu_of(self.gateway.worker) - sink
+        cpu = cpu_of(self.pid) - cpu
+        return Sample(count, pushes.last - started, cpu, sum(peaks), max(peaks), sink), logged
 
     def fill(self, count: int, domain: str = DEAD) -> float:
         """Have so many deliveries queued for *domain*; the seconds it took."""
@@ -136,7 +138,13 @@ def relayed(peer: Relay, count: int, folder: Path) -> Sample:
 
 @contextlib.contextmanager
 def contender(
-    folder: Path, certificates: Certificates, gateway: Gateway, *, fsync: bool = True, **listener: Any
+    folder: Path,
+    certificates: Certificates,
+    gateway: Gateway,
+    *,
+    fsync: bool = True,
+    workers: int | str = "auto",
+    **listener: Any,
 ) -> Iterator[Contender]:
     """A running mcmt. *listener*: options of ``esmtp_listener``."""
     domains = {
@@ -145,7 +153,7 @@ def contender(
         DEAD: apn_domain(1, certificates),  # nobody listens on port 1
     }
     listen = {"127.0.0.1:0": {"mcmt_reception": "allow"}}
-    engine = EngineProcess(folder, domains, esmtp_listener={"listen": listen, **listener})
+    engine = EngineProcess(folder, domains, workers=workers, esmtp_listener={"listen": listen, **listener})
     environment = os.environ if fsync else {**os.environ, "LD_PRELOAD": eatmydata_library()}
     engine.start(env=environment)
     try:

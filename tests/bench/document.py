@@ -44,7 +44,7 @@ def machine() -> list[tuple[str, str]]:
         ("processors", f"{os.cpu_count()} x {model}, {memory:.0f} GB, Linux {platform.release()}"),
         (
             "mcmt",
-            f"{__version__}, one process; Python {platform.python_version()}, uvloop {metadata.version('uvloop')}",
+            f"{__version__}; Python {platform.python_version()}, uvloop {metadata.version('uvloop')}",
         ),
         ("SQLite", f"{apsw.sqlite_lib_version()}, WAL, synchronous=FULL"),
         ("nginx", installs.version("nginx", "-v")),

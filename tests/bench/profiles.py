@@ -42,6 +42,8 @@ def parse_raw(raw: str, title: str) -> Profile:
     for line in raw.splitlines():
         stack, _, number = line.rpartition(" ")
         frames, count = stack.split(";"), int(number)
+        if frames[0].startswith("process "):  # with --subprocesses
+            frames.pop(0)
         if frames[0].startswith("thread ("):
             threads[thread_name(frames.pop(0))] += count
         if not frames:
@@ -77,7 +79,7 @@ def profiled(pid: int, folder: Path, title: str, work: Callable[[], object]) -> 
     """Sample the process while *work* is done. It is slowed down: no figure is taken meanwhile."""
     raw = folder / "profile.raw"
     command = [str(py_spy()), "record", "--pid", str(pid), "--rate", str(RATE), "--format", "raw", "--threads"]
-    command += ["--nonblocking", "--output", str(raw), "--duration", "600"]
+    command += ["--subprocesses", "--nonblocking", "--output", str(raw), "--duration", "600"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as spy:
         try:
             work()

@@ -17,7 +17,9 @@ class Sample(msgspec.Struct, frozen=True):
     cpu: float
     """Seconds of CPU of the contender's processes, in user and in system mode."""
     memory: int = 0
-    """Bytes: the most that was resident."""
+    """Bytes: the most that was resident, over all processes of the contender."""
+    largest: int = 0
+    """Bytes: of the largest of them."""
     sink: float = 0.0
     """Seconds of CPU of nginx's worker meanwhile."""
     source: float = 0.0

@@ -65,14 +65,16 @@ def resident(pid: int) -> int:
     return parse_memory(Path(f"/proc/{pid}/status").read_text(), "VmRSS")
 
 
-def peak_resident(pid: int) -> int:
-    """The most bytes that were resident since ``forget_peak``."""
-    return parse_memory(Path(f"/proc/{pid}/status").read_text(), "VmHWM")
+def peaks_resident(pid: int) -> list[int]:
+    """Of *pid* and of each process that descends from it, the most bytes that were resident since ``forget_peaks``."""
+    members = family(pid, processes())
+    return [parse_memory(Path(f"/proc/{member}/status").read_text(), "VmHWM") for member in members]
 
 
-def forget_peak(pid: int) -> None:
-    """Begin to look for the peak anew."""
-    Path(f"/proc/{pid}/clear_refs").write_text("5")
+def forget_peaks(pid: int) -> None:
+    """Begin to look for the peaks anew."""
+    for member in family(pid, processes()):
+        Path(f"/proc/{member}/clear_refs").write_text("5")
 
 
 def run(command: Sequence[str], within: float) -> float:
