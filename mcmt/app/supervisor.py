@@ -182,8 +182,8 @@ class Supervisor:
     def noticed(self, worker: Worker, notice: object) -> None:
         """Take a notice of a worker."""
         match notice:
-            case Events():
-                self.eventlog.wake()
+            case Events(shard=shard):
+                self.eventlog.wake(str(shard))
             case Left(address=address):
                 if (sink := self._sinks.get(worker)) is not None:
                     self.acceptor.left(sink, address)

@@ -14,6 +14,7 @@ import random
 import secrets
 import signal
 import socket
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -171,7 +172,7 @@ class WorkerApp:
         self.shards = Shards(settings, channels, state, self._lend, self._clock, random.random, self._gossip)
         for number in (begin.number, *begin.adopted):
             shard = await self.shards.open(number)
-            shard.spool.on_events(self._tell_events)
+            shard.spool.on_events(partial(self._bus.tell, Events(number)))
         await self.shards.run(self._retired)
         own, owners = self.shards.own.spool, Owners(settings)
         keeper = HandingOver(own, begin.number, owners, self._bus) if owners else own
@@ -205,9 +206,6 @@ class WorkerApp:
     def _lend(self, shard: int) -> RemoteLending:
         self._lending[shard] = RemoteLending(shard, self._bus)
         return self._lending[shard]
-
-    def _tell_events(self) -> None:
-        self._bus.tell(Events())
 
     async def _retired(self, number: int) -> None:
         await self._bus.call(Retired(number), Nothing)

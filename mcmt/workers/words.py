@@ -206,7 +206,9 @@ class Left(msgspec.Struct, frozen=True, tag="left"):
 
 
 class Events(msgspec.Struct, frozen=True, tag="events"):
-    """To the supervisor: there is something in an outbox."""
+    """To the supervisor: there is something in the shard's outbox."""
+
+    shard: int
 
 
 class Gossip(msgspec.Struct, frozen=True, tag="gossip"):

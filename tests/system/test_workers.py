@@ -8,7 +8,6 @@ import signal
 import smtplib
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -26,7 +25,6 @@ from tests.system.test_crash import Sender
 
 DOMAIN = "apn.example.com"
 PAYLOAD = b'{"aps":{"alert":"You have mail"}}'
-SLOW = ("--rule", "delay=200ms")
 
 
 def submit(process: EngineProcess, count: int, domain: str = DOMAIN) -> list[str]:
@@ -142,10 +140,10 @@ def test_three_connections_are_three_for_both_workers_together_also_while_one_is
     assert totals["connections_peak"] == 3
 
 
-def rules(folder: Path) -> Path:
+def rules(folder: Path, delay: str = "300ms") -> Path:
     """Every answer takes a while."""
     file = folder / "rules.yaml"
-    file.write_text("rules:\n  - {token: '*', delay: 300ms}\n")
+    file.write_text(f"rules:\n  - {{token: '*', delay: {delay}}}\n")
     return file
 
 
@@ -301,7 +299,7 @@ def test_a_worker_that_cannot_begin_is_told_of_and_nothing_is_left_running(tmp_p
 
 
 def test_the_interrupt_of_a_terminal_reaches_every_process_and_the_engine_drains(tmp_path: Path) -> None:
-    with simulator(tmp_path / "gateway", "--rules", str(rules(tmp_path))) as gateway:
+    with simulator(tmp_path / "gateway", "--rules", str(rules(tmp_path, "4s"))) as gateway:
         process = EngineProcess(tmp_path / "engine", {DOMAIN: gateway.stanza}, workers=2)
         process.start(start_new_session=True)
         assert process.process is not None
@@ -322,7 +320,7 @@ def test_the_interrupt_of_a_terminal_reaches_every_process_and_the_engine_drains
 def test_logins_that_fail_count_over_all_workers(tmp_path: Path, certificates: Certificates) -> None:
     users = tmp_path / "users"
     done = subprocess.run(
-        [sys.executable, "-m", "mcmt", "passwd", "--stdin", "--file", str(users), "anna"],
+        [sys.executable, "-m", "mcmt", "passwd", "--stdin", "--users-file", str(users), "anna"],
         input="right password\n",
         capture_output=True,
         text=True,
@@ -338,23 +336,20 @@ def test_logins_that_fail_count_over_all_workers(tmp_path: Path, certificates: C
             }
         },
         "auth_failures_per_address": 4,
-        "auth_failures_per_session": 1,
     }
     sink = {DOMAIN: {"delivery_method": "discard", "routes": ["discard://sink"]}}
 
     def attempt() -> int:
         with smtplib.SMTP("127.0.0.1", process.smtp_port, timeout=20) as client:
             client.starttls()
+            client.ehlo()
+            client.user, client.password = "anna", "wrong password"
             try:
-                client.login("anna", "wrong password")
+                return client.auth("PLAIN", client.auth_plain)[0]
             except smtplib.SMTPAuthenticationError as error:
                 return error.smtp_code
-            except smtplib.SMTPServerDisconnected:
-                return 0
-        return 235
 
     with engine(tmp_path / "engine", sink, workers=2, esmtp_listener=listen) as process:
         codes = [attempt() for _ in range(4)]
         assert codes == [535] * 4, "one a session, so that both workers take part"
-        assert threading.active_count() == 1
         assert attempt() != 535, "the fifth is not even tried, whichever worker has it"
