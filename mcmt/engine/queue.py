@@ -22,6 +22,7 @@ from mcmt.channel.port import Channel, State
 from mcmt.config.settings import DomainSettings
 from mcmt.engine.alarm import Alarm
 from mcmt.engine.answers import Answers
+from mcmt.engine.herald import Herald
 from mcmt.engine.leases import Leases
 from mcmt.engine.link import Link
 from mcmt.engine.links import UNTIL_ANSWERED, Links
@@ -29,9 +30,8 @@ from mcmt.engine.mismatch_guard import MismatchGuard
 from mcmt.engine.news import News
 from mcmt.engine.retry import JITTER
 from mcmt.engine.shared import Shared
-from mcmt.engine.verdict import EXPIRED, NO_PART, storable
+from mcmt.engine.verdict import EXPIRED, NO_PART
 from mcmt.errors import SpoolError
-from mcmt.message.event import Event, Kind
 from mcmt.message.model import Delivery
 from mcmt.message.status import Outcome
 from mcmt.spool.port import Arrived, Settlement
@@ -69,7 +69,8 @@ class DomainQueue:
         self._settings = settings
         self._shared = shared
         self._clock = shared.clock
-        self._links = Links(settings, channel, state, self, leases, shared.clock, shared.random, self._tell)
+        herald = Herald(domain, settings, shared)
+        self._links = Links(settings, channel, state, self, leases, shared.clock, shared.random, herald.tell)
         self._ready: deque[Delivery] = deque()
         self._resident = 0
         self._more_due = True
@@ -390,19 +391,3 @@ class DomainQueue:
                 self._look_again(0.0)
             case "accepted" | "refused":
                 self.guard.heard(news.kind, news.text)
-
-    def _tell(self, route: str, news: str, reason: str) -> None:
-        reason = storable(reason)
-        if news in ("suspended", "probe", "resumed"):
-            self._shared.tell(News(news, self.domain, route, reason))  # type: ignore[arg-type] # it was just seen to be one
-        log.warning("%s: route %s is %s: %s", self.domain, route, news, reason)
-        self._shared.settler.record(
-            Event(
-                kind=Kind.ROUTE,
-                time=self._clock.time(),
-                channel=self._settings.delivery_method,
-                domain=self.domain,
-                phase=news,
-                text=f"{route}: {reason}",
-            )
-        )
