@@ -103,7 +103,7 @@ def _begun(stream: int) -> bytes:
 
 
 NO_BLOCK_LIMIT = Defence(
-    "mcmt/wire/inbound.py: _continuation() ends a block of more than 16 frames or 16 KB",
+    "mcmt/wire/inbound.py: _continuation() takes a block of 16 frames, 16 KB (behind it: 20,000 idle frames)",
     {
         "mcmt.wire.inbound.MAX_CONTINUATIONS": 10**9,
         "mcmt.wire.inbound.MAX_HEADER_LIST": 10**9,
@@ -111,11 +111,11 @@ NO_BLOCK_LIMIT = Defence(
     },
 )
 NO_REPLY_LIMIT = Defence(
-    "mcmt/wire/outbound.py: _reply() queues no more than 1,000 answers to a burst",
+    "mcmt/wire/outbound.py: _reply() queues 1,000 answers to a burst (behind it: 20,000 idle frames)",
     {"mcmt.wire.outbound.MAX_REPLIES": 10**9, "mcmt.wire.http2.MAX_IDLE_FRAMES": 10**9},
 )
 NO_EMPTY_LIMIT = Defence(
-    "mcmt/wire/inbound.py: _data() takes 100 empty DATA frames of a stream",
+    "mcmt/wire/inbound.py: _data() takes 100 empty frames of a stream (behind it: 20,000 idle frames)",
     {"mcmt.wire.inbound.MAX_EMPTY_FRAMES": 10**9, "mcmt.wire.http2.MAX_IDLE_FRAMES": 10**9},
 )
 NO_IDLE_LIMIT = Defence(

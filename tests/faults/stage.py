@@ -42,6 +42,7 @@ HEALTHY = "push.example.com"
 MEDIA_TYPE = "message/vnd.msys.apn"
 MESSAGE = 2_000
 """Deliveries of one message."""
+NO_PROOF = "the healthy route"
 NOT_OVER = "not over within"
 HEADERS = (("apns-push-type", "alert"), ("apns-priority", "10"))
 CALM_PROBES = 30
@@ -159,11 +160,9 @@ class Stage:
 
         @said("")
         def healthy(seen: Seen) -> None:
-            expect(not self.complaints, f"the healthy route: {self.complaints[:1]}")
+            expect(not self.complaints, f"{NO_PROOF}: {self.complaints[:1]}")
             bound = SLOWER * figures["calm p99"] + SLACK
-            expect(
-                figures["busy p99"] <= bound, f"the healthy route's p99 is {figures['busy p99']:.3f} s, not {bound:.3f}"
-            )
+            expect(figures["busy p99"] <= bound, f"{NO_PROOF}'s p99 is {figures['busy p99']:.3f} s, not {bound:.3f}")
 
         @said("")
         def memory(seen: Seen) -> None:
@@ -232,7 +231,8 @@ class Stage:
             self.folder,
             counting,
             routes=(f"apn://localhost:{self.house.nginx_port}",),
-            options=options.model_validate(self.common),
+            # Leaps of the clock are quicker than a busy machine: the healthy route's deadline is not what is tried.
+            options=options.model_validate({**self.common, "delivery_response_timeout": "2h"}),
             others={FAULTY: faulty},
             clock=self.clock,
         )

@@ -118,7 +118,7 @@ async def windows_never_open(peer: Peer) -> None:
     await peer.end()
 
 
-@said("back-off")
+@said("streams at the pace of their deadline")
 def few_streams(seen: Seen) -> None:
     begun = sum(peer.count for peer in seen.stage.gateway.peers)
     expect(begun <= 200 * (2 + seen.elapsed / 0.5), f"{begun} streams were opened for nothing")
@@ -151,8 +151,10 @@ def _never_given_back(self: Any) -> bytes:
     return data
 
 
-TEST_BOOKS = 400
-"""Bytes that the test itself remembers of a delivery: its id, here and at the gateway."""
+LONG_GROWTH = 80 * MB
+"""Of 100,000 deliveries. Measured: 58 to 60 MB, 21 of them the ids that the test keeps. Beside the ids it is 37 MB, and
+30 with answers of 200 that have no body. Live Python objects of the product do not grow with the count (1.5 MB at
+20,000 and at 60,000). Bodies that were kept would be 38 MB more."""
 
 
 def _error_bodies(count: int) -> Row:
@@ -165,7 +167,7 @@ def _error_bodies(count: int) -> Row:
         expect=(failed_all("410"), connections(1), goodbye()),
         within=count / 250 + 10,
         without=count / 500 + 2,
-        growth=24 * MB + count * TEST_BOOKS,
+        growth=LONG_GROWTH if count > 10_000 else 24 * MB,
         defence=Defence(
             "mcmt/wire/outbound.py: data_to_send() gives the receive window back",
             {"mcmt.wire.http2.ClientConnection.data_to_send": _never_given_back},
@@ -234,7 +236,10 @@ ROWS = (
         fault=windows_never_open,
         until=for_seconds(3.0),
         expect=(kept("down", "no answer within"), few_streams),
-        defence=NO_HOLD,
+        defence=Defence(
+            "channels/apn/connection.py: _give_up() knows that what was never written in full was not processed",
+            {"mcmt.wire.outbound.Outbound.unsent": lambda self, stream_id: False},
+        ),
     ),
     _error_bodies(3_000),
     _error_bodies(100_000),

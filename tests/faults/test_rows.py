@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from tests.faults.stage import NOT_OVER, House, Result, run_apart
+from tests.faults.stage import NO_PROOF, NOT_OVER, House, Result, run_apart
 from tests.faults.table import ROWS
 from tests.support.peers import nginx
 from tests.support.tls import Certificates
@@ -54,6 +54,8 @@ def test_a_fault_at_one_route_ends_as_the_table_says_and_is_not_felt_at_the_othe
 @pytest.mark.parametrize("name", NAMES)
 def test_a_row_fails_without_its_defence(name: str, play: Play) -> None:
     result = play(name, False)
-    assert result.failures != [], f"{result.broken}\n{result.figures}\n{ROWS[name].defence.line}"
-    if all(failure.startswith(NOT_OVER) for failure in result.failures):
+    # Not by what a busy machine does to any row, nor by a process that came to nothing.
+    meant = [failure for failure in result.failures if not failure.startswith((NO_PROOF, "its process"))]
+    assert meant != [], f"{result.failures}\n{result.broken}\n{result.figures}\n{ROWS[name].defence.line}"
+    if all(failure.startswith(NOT_OVER) for failure in meant):
         assert result.figures["seconds"] > 1.2 * play(name, True).figures["seconds"], "it was given too little time"
