@@ -67,12 +67,16 @@ class EngineProcess:
 
     def start(self, **options: Any) -> None:
         """Start it and return when it says where it listens."""
+        self.launch(**options)
+        self.smtp_port = int(self._said(r"SMTP on \S*:(\d+)")[1])
+
+    def launch(self, **options: Any) -> None:
+        """Start it."""
         command = [sys.executable, "-m", "mcmt", "serve", "--config", str(self.config)]
         with self.diagnostics.open("a") as stderr:
             self.process = subprocess.Popen(
                 command, stdout=subprocess.PIPE, stderr=stderr, text=True, preexec_fn=end_with_the_tests, **options
             )
-        self.smtp_port = int(self._said(r"SMTP on \S*:(\d+)")[1])
 
     def _said(self, pattern: str, within: float = 20.0) -> re.Match[str]:
         assert self.process is not None
@@ -166,9 +170,12 @@ class EngineProcess:
         """What ``mcmt queue list`` and its like say: an object a line."""
         return [json.loads(line) for line in self._command(*arguments).splitlines()]
 
+    def command(self, *arguments: str) -> list[str]:
+        """The command line of a command of ``mcmt`` about this engine."""
+        return [sys.executable, "-m", "mcmt", *arguments, "--config", str(self.config)]
+
     def _command(self, *arguments: str) -> str:
-        command = [sys.executable, "-m", "mcmt", *arguments, "--config", str(self.config), "--json"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run([*self.command(*arguments), "--json"], capture_output=True, text=True, timeout=30, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

@@ -1,0 +1,92 @@
+"""The engine on a disk whose power can fail, with applications that submit to it."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.crash.disk import Disk
+from tests.crash.sender import DOMAIN, Sender
+from tests.support.engine_process import EngineProcess
+
+SESSIONS = 3
+WORKERS = 2
+
+
+class Stage:
+    """An engine in a folder, the disk below it, and the record of what got a 250."""
+
+    def __init__(self, folder: Path, stanza: Mapping[str, Any], shim: Path | None = None, **stanzas: Any) -> None:
+        """*shim*: keep a journal, so that power can fail."""
+        self.process = EngineProcess(folder, {DOMAIN: dict(stanza)}, **{"workers": WORKERS, **stanzas})
+        self.disk = Disk(folder)
+        self.accepted: list[str] = []
+        self.refused: list[bytes] = []
+        self._shim = shim
+        self._tokens = itertools.count(1)
+
+    def start(self, forget: str = "") -> None:
+        """Start the engine. *forget*: leave out the syncs of files with this in their path."""
+        self.process.start(**self.options(forget))
+
+    def options(self, forget: str = "") -> dict[str, Any]:
+        """How it is started: in a process group of its own."""
+        if self._shim is None:
+            return {"start_new_session": True}
+        return {"start_new_session": True, "env": self.disk.environment(self._shim, forget)}
+
+    @contextlib.contextmanager
+    def load(self, sessions: int = SESSIONS, pause: float = 0.0) -> Iterator[None]:
+        """Applications submit while this lasts."""
+        journal = os.open(self.disk.journal, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        noted: Callable[[str], None] = lambda text: self.disk.note(journal, text)  # noqa: E731
+        senders = [Sender(self.process.smtp_port, self._tokens, noted, pause) for _ in range(sessions)]
+        for sender in senders:
+            sender.start()
+        try:
+            yield
+        finally:
+            for sender in senders:
+                sender.stop()
+            for sender in senders:
+                sender.join(20)
+                assert not sender.is_alive()
+                self.accepted += sender.accepted
+                self.refused += sender.refused
+            os.close(journal)
+
+    def kill(self) -> None:
+        """SIGKILL to every process of the engine at once; returns when none is left."""
+        process = self.process.process
+        assert process is not None
+        group = process.pid
+        os.killpg(group, signal.SIGKILL)
+        self.process.kill()
+        deadline = time.monotonic() + 10
+        while lives(group):
+            assert time.monotonic() < deadline
+            time.sleep(0.005)  # whose parent is gone is nobody's to wait for
+
+    def audit(self) -> str:
+        """What ``mcmt audit`` says of the running engine; AssertionError unless it is proven."""
+        done = subprocess.run(self.process.command("audit"), capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+
+def lives(group: int) -> bool:
+    """The process group has a process that has not ended."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                state, _, of, *_ = (entry / "stat").read_text().rpartition(")")[2].split()
+                if int(of) == group and state not in "ZX":
+                    return True
+    return False
