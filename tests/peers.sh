@@ -13,6 +13,9 @@ need smtp-sink postfix
 need nginx nginx-light
 need nghttpd nghttp2-server
 need node nodejs
+need cc gcc
+[ -e /usr/include/stdio.h ] || packages="$packages libc6-dev"
+need faketime faketime
 
 # Debian lets only one mail server be installed. Exim is the second: unpacked beside this checkout's files, with the
 # libraries and the user that its package would bring.

@@ -49,7 +49,7 @@ class Record(NamedTuple):
     """One line of the journal."""
 
     kind: str
-    """C created, W written, T cut, B a sync begins, E ended, X failed; U unlinked, R renamed, M a folder made; N note."""
+    """C created, W written, T cut; B, E, X a sync begins, ends, fails; U unlinked, R renamed, M folder made; N note."""
     inode: int
     number: int
     data: bytes
@@ -278,7 +278,7 @@ class Disk:
             _rename(names, naming)
         contents = {}
         for inode, file in self._files.items():
-            whole = _File(file.durable)
+            whole = _File(bytes(file.durable))
             whole.pending = list(file.pending)
             whole.sync(self._at + 1)
             contents[inode] = bytes(whole.durable)
@@ -300,16 +300,18 @@ class Disk:
             for folder, _, files in os.walk(self.root / name):
                 for file in files:
                     path = Path(folder) / file
+                    if not path.is_file():
+                        continue
                     with contextlib.suppress(FileExistsError):
                         (self.graveyard / str(path.lstat().st_ino)).hardlink_to(path)
             shutil.rmtree(self.root / name, ignore_errors=True)
-        for path in sorted(left.names):
-            inode = left.names[path]
+        for name in sorted(left.names):
+            path, inode = Path(name), left.names[name]
             if inode == _FOLDER:
-                Path(path).mkdir(mode=0o700)
+                path.mkdir(mode=0o700)
             else:
-                Path(path).hardlink_to(self.graveyard / str(inode))
-                Path(path).write_bytes(left.contents[inode])
+                path.hardlink_to(self.graveyard / str(inode))
+                path.write_bytes(left.contents[inode])
 
 
 def _rename(names: dict[str, int], naming: _Naming) -> None:
@@ -319,4 +321,3 @@ def _rename(names: dict[str, int], naming: _Naming) -> None:
         names.pop(naming.path, None)
     else:
         names[naming.path] = naming.inode
-

@@ -94,7 +94,11 @@ async def _examine(config: Path, promised: Collection[str]) -> Found:
         for fields in (line.split(b"@") for line in lines)
         if len(fields) > 2 and fields[1] in (b"D", b"P")
     )
-    wrong += [f"{id_.decode()} has {ended[id_]} final lines in one log and {pushed[id_]} in the other" for id_ in ended.keys() | pushed.keys() if ended[id_] != pushed[id_]]
+    wrong += [
+        f"{id_.decode()} has {ended[id_]} final lines in one log and {pushed[id_]} in the other"
+        for id_ in ended.keys() | pushed.keys()
+        if ended[id_] != pushed[id_]
+    ]
     missing = {finding.id.partition("-")[0] for finding in account.findings if finding.what == "missing"}
     lost = {batch for batch in promised if batch not in seen or batch in missing}
     return Found(lost, wrong, account.unreadable, quarantined, waiting)

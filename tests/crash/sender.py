@@ -66,4 +66,3 @@ class Sender(threading.Thread):
             self._noted(self.accepted[-1])
             if self._pause:
                 time.sleep(self._pause)
-

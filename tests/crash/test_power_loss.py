@@ -32,9 +32,7 @@ def run(stage: Stage, seconds: float, forget: str = "", rotations: int = 1) -> N
     assert len(stage.accepted) > 20
 
 
-def test_the_journal_sees_everything_that_the_engine_writes(
-    tmp_path: Path, shim: Path, stanza: dict[str, Any]
-) -> None:
+def test_the_journal_sees_everything_that_the_engine_writes(tmp_path: Path, shim: Path, stanza: dict[str, Any]) -> None:
     """What is rebuilt from it, were all of it on disk, is the disk byte for byte."""
     stage = Stage(tmp_path / "engine", stanza, shim, **LOGS)
     run(stage, 1.0)
@@ -42,7 +40,10 @@ def test_the_journal_sees_everything_that_the_engine_writes(
     disk.replay(disk.records(), random.Random(0))
     left = disk.all()
     there = {
-        str(path): path.read_bytes() for name in disk.watched for path in (disk.root / name).rglob("*") if path.is_file()
+        str(path): path.read_bytes()
+        for name in disk.watched
+        for path in (disk.root / name).rglob("*")
+        if path.is_file()
     }
     assert {path: left.contents[inode] for path, inode in left.names.items() if inode} == {
         path: content for path, content in there.items() if not path.endswith("-shm")

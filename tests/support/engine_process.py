@@ -175,7 +175,9 @@ class EngineProcess:
         return [sys.executable, "-m", "mcmt", *arguments, "--config", str(self.config)]
 
     def _command(self, *arguments: str) -> str:
-        done = subprocess.run([*self.command(*arguments), "--json"], capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(
+            [*self.command(*arguments), "--json"], capture_output=True, text=True, timeout=30, check=False
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 
