@@ -302,6 +302,20 @@ async def test_a_file_removed_under_us_is_begun_anew_with_the_next_line(bench: B
     assert bench.told == [f"{bench.path}: was removed; a new one begins"]
 
 
+async def test_lines_that_were_not_remembered_of_a_file_removed_under_us_stand_in_the_next(bench: Bench) -> None:
+    writer = await bench.writer()
+    bench.outbox.put([delivery(1)])
+    await writer.flushed()
+    bench.outbox.put([delivery(2)])
+    writer.wake()
+    await until(lambda: bench.text() == lines(delivery(1), delivery(2)))
+    bench.path.unlink()
+    bench.outbox.put([delivery(3)])
+    await writer.flushed()
+    await writer.stop()
+    assert bench.text() == lines(delivery(2), delivery(3))
+
+
 async def test_a_file_emptied_by_copytruncate_is_gone_on_with(bench: Bench) -> None:
     writer = await bench.writer()
     bench.outbox.put([delivery(1)])

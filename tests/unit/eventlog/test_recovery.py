@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import random
 import signal
@@ -98,6 +99,24 @@ async def test_what_stands_in_the_file_already_is_brought_to_disk_all_the_same(
     await bench.write_all()
     assert bench.text() == lines(*OLD) + WHOLE
     assert synced.index(bench.path.stat().st_ino) < synced.index(0)
+
+
+async def test_a_disk_that_is_full_in_the_middle_of_it_doubles_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await owe(bench, lines(OWED[0], OWED[2]))
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        writer = await bench.writer()
+        assert "No space left" in bench.told[0]
+    bench.clock.advance(1)
+    await writer.flushed()
+    await writer.stop()
+    assert bench.text() == lines(*OLD, OWED[0], OWED[2], OWED[1], OWED[3], OWED[4])
 
 
 async def test_a_format_changed_meanwhile_writes_what_is_owed_in_the_new_one(bench: Bench) -> None:
