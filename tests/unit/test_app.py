@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,29 @@ async def test_a_start_that_fails_leaves_nothing_open(app: App, monkeypatch: pyt
     monkeypatch.undo()
     await app.start()
     await app.stop()
+
+
+async def test_a_shard_left_over_from_more_workers_is_logged_and_then_removed(
+    app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stood in its outbox has its lines; when the file is gone, nothing is remembered of it."""
+    from mcmt.app import shards
+    from mcmt.message.event import Event, Kind
+    from mcmt.spool.log_memory import StoredLogMemory
+    from mcmt.spool.sqlite import SqliteSpool
+    from mcmt.spool.state import StateStore
+
+    monkeypatch.setattr(shards, "LOOK", 0.01)
+    old = await SqliteSpool.open(tmp_path / "spool", shard=1)
+    await old.record([Event(kind=Kind.ROUTE, time=1_700_000_000.0, domain="sink.example.com", text="of shard 1")])
+    await old.close()
+    await app.start()
+    async with asyncio.timeout(10):
+        while (tmp_path / "spool" / "shard-1.sqlite").exists():
+            await asyncio.sleep(0.02)
+    await app.stop()
+    (line,) = (tmp_path / "spool" / "mainlog.ec").read_text().splitlines()
+    assert line.endswith("of shard 1")
+    state = StateStore.open(tmp_path / "spool")
+    assert all("1" not in remembered.cursors for remembered in StoredLogMemory(state).load().values())
+    state.close()
