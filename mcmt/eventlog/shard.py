@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from mcmt.clock import Clock, Timer
 from mcmt.errors import OutboxAway
 from mcmt.eventlog.outbox import Outbox
 from mcmt.message.event import OutboxRow
@@ -58,12 +59,29 @@ class Shard:
         self.acknowledged = 0
         self._ring = ring
         self._rows = _FIRST_ROWS
+        self._rest: Timer | None = None
         self._reading: asyncio.Task[Burst] | None = None
 
     @property
     def reading(self) -> bool:
         """It was asked, and what came was not taken yet."""
         return self._reading is not None
+
+    @property
+    def resting(self) -> bool:
+        """It had no more a moment ago."""
+        return self._rest is not None
+
+    def rest(self, clock: Clock, seconds: float) -> None:
+        """Be left alone for so long."""
+
+        def over() -> None:
+            self._rest = None
+            if self.wanted:
+                self._ring()
+
+        if self._rest is None:
+            self._rest = clock.call_later(seconds, over)
 
     def behind(self, turn: int) -> bool:
         """Rows of that turn may still be to come: it is there, and was not read to its end since."""
@@ -81,6 +99,9 @@ class Shard:
             return None
         reading, self._reading = self._reading, None
         self.away = self.refusing = False
+        if reading.cancelled():  # whoever answers for its process gave up
+            self.away = True
+            return None
         try:
             return reading.result()
         except OutboxAway:
@@ -92,6 +113,9 @@ class Shard:
 
     def cancel(self) -> None:
         """Read no more."""
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
         if self._reading is not None:
             self._reading.cancel()
             self._reading = None
