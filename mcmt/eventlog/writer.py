@@ -8,7 +8,7 @@ shard, and the shards let go of the rows that all loggers remember. What that gi
   outboxes. After a crash they are read again, and only what the file lacks is written (tail.py).
 - For that to hold, a file is not written before its end is remembered: not at start, not after a rotation, not after
   someone cut the file.
-- Loggers advance alone (progress.py), and shards are read alone (shard.py).
+- Loggers advance alone (progress.py), and shards are read alone (reading.py).
 
 Rules: file I/O, rendering and the memory in one thread of our own, never on the loop; one task, and one a burst that is
 read, whatever the number of events; memory holds one burst a shard. A SpoolError or a bug here is told, and tried again
@@ -25,25 +25,18 @@ from functools import partial
 from typing import TypeVar
 
 from mcmt.clock import Clock, Timer
-from mcmt.errors import EventLogError, OutboxAway, SpoolError
+from mcmt.errors import EventLogError, OutboxAway
 from mcmt.eventlog.followers import Followers, Listener
 from mcmt.eventlog.heartbeat import Heartbeats
 from mcmt.eventlog.loggers import EventLogger
 from mcmt.eventlog.outbox import LogMemory, Outbox
 from mcmt.eventlog.progress import Progress, Written
+from mcmt.eventlog.reading import Reading
 from mcmt.eventlog.rotation import Rotation, Rotations
 from mcmt.eventlog.saving import Saving
 from mcmt.eventlog.shard import Burst, Shard
 from mcmt.message.event import Remembered
 
-_EVENTS = 2000
-"""Events in a round, at most; a row with more is a burst of its own."""
-_FEWEST = 250
-"""Events of one shard in a round that has to do for many."""
-PACE = 0.02
-"""Seconds that an outbox which had no more is left alone, unless somebody waits. A round costs some 300 us, however little
-it finds: with two logs and a commit each 2 ms an event cost 320 us where it was read at once and 85 with this; with ten
-events a commit 47 and 17."""
 _T = TypeVar("_T")
 _RETRY_DELAY = 1.0
 _GONE_DELAY = 0.05
@@ -60,7 +53,7 @@ class EventLogWriter:
         self._clock = clock
         self._tell = tell
         self._all = [Progress(logger, clock, tell) for logger in loggers]
-        self._shards: dict[str, Shard] = {}
+        self._reading = Reading(self._all, clock, self._ring, self._try_again, self._trip)
         self._heartbeats = Heartbeats(self._all, clock, self._ring)
         self._saving = Saving(memory, self._all, clock, self._ring, self.wake, self._in_thread)
         self._rotations = Rotations(self._all, clock, tell, self._ring, self._in_thread, self._saving.save)
@@ -83,9 +76,7 @@ class EventLogWriter:
         All shards that may have rows of before a crash must be named before ``start``, also those that are away: the
         lines that the crash left are compared with the rows of those.
         """
-        if name in self._shards:
-            self._shards[name].cancel()
-        self._shards[name] = Shard(name, outbox, self._ring)
+        self._reading.add(name, outbox)
         self._ring()
 
     async def remove(self, name: str) -> None:
@@ -95,13 +86,13 @@ class EventLogWriter:
         into it any more. Raises SpoolError, EventLogError when the writer is stopped before, and KeyError for a name
         that is not there.
         """
-        while not await self._gone(self._shards[name]):
+        while not await self._gone(self._reading.shards[name]):
             await self.flushed()
-            self._shards[name].acknowledged = 0
+            self._reading.shards[name].acknowledged = 0
             later = asyncio.Event()
             self._clock.call_later(_GONE_DELAY, later.set)
             await later.wait()
-        self._shards.pop(name).cancel()
+        self._reading.remove(name)
         for progress in self._all:
             progress.forget(name)
         await self.flushed()
@@ -125,10 +116,7 @@ class EventLogWriter:
 
     def wake(self, name: str | None = None) -> None:
         """There may be new rows in the outbox of the shard *name*, or in any (the spool's ``on_events``)."""
-        for shard in self._shards.values():
-            shard.wanted = shard.wanted or name in (None, shard.name)
-        if any(shard.wanted and not shard.resting for shard in self._shards.values()):
-            self._ring()
+        self._reading.wake(name)
 
     async def reopen(self) -> None:
         """The files may have been renamed (SIGHUP): finish the burst, and write to what the paths name now."""
@@ -162,8 +150,7 @@ class EventLogWriter:
         self._ring()
         if self._task is not None:
             await self._task
-        for shard in self._shards.values():
-            shard.cancel()
+        self._reading.cancel()
         for progress in self._all:
             progress.resume()
         self._saving.cancel()
@@ -212,7 +199,8 @@ class EventLogWriter:
             except Exception as error:  # a refusal of the memory's or a bug of ours: the log must go on
                 self._trip(error)
                 done = True
-            if not self._settled.is_set() and (done or self._is_settled()):
+            settled = self._reading.begun and all(progress.settled for progress in self._all)
+            if not self._settled.is_set() and (done or settled):
                 self._settled.set()
                 for progress in self._all:
                     progress.started = True
@@ -230,11 +218,12 @@ class EventLogWriter:
             await self._saving.save()
         if not self._stopping:
             await self._rotations.tend()
-        await self._write([burst for shard in self._shards.values() if (burst := self._take(shard))])
-        self._read_on()
-        if (self._flushing or self._stopping) and not self._behind():
+        await self._write(self._reading.take())
+        waited_for = bool(self._flushing) or self._stopping
+        self._reading.ask(self._turn, hurry=waited_for)
+        if waited_for and not self._behind():
             await self._saving.save()
-        await self._acknowledge()
+        await self._reading.acknowledge()
         self._release_flushing()
         if self._saving.due:
             self._ring()
@@ -242,42 +231,13 @@ class EventLogWriter:
     def _behind(self) -> bool:
         """Rows that somebody waits for are still to be read, by loggers that can be written."""
         turn = self._flushing[0][0] if self._flushing and not self._stopping else self._turn
-        return any(not progress.failing for progress in self._all) and any(
-            shard.behind(turn) and not shard.refusing for shard in self._shards.values()
-        )
-
-    def _is_settled(self) -> bool:
-        """What a crash left is done with, as far as the outboxes that are there can tell."""
-        return all(progress.settled for progress in self._all) and all(
-            shard.served or shard.away or shard.refusing for shard in self._shards.values()
-        )
-
-    def _take(self, shard: Shard) -> Burst | None:
-        try:
-            return shard.take()
-        except Exception as error:  # this one refuses; the others go on
-            self._trip(error)
-            return None
-        finally:
-            if shard.away:
-                self._try_again()
-
-    def _read_on(self) -> None:
-        """Ask every shard that may have more, each from where the last of the loggers is."""
-        ready = [progress for progress in self._all if progress.ready]
-        if not ready:
-            return
-        events = max(_FEWEST, _EVENTS // max(1, len(self._shards)))
-        hurry = bool(self._flushing) or self._stopping
-        for shard in self._shards.values():
-            if shard.wanted and not shard.reading and (hurry or not shard.resting):
-                shard.begin(min(progress.cursor(shard.name) for progress in ready), events, self._turn)
+        return any(not progress.failing for progress in self._all) and self._reading.behind(turn)
 
     async def _write(self, bursts: Sequence[Burst]) -> None:
         ready = [progress for progress in self._all if progress.ready]
         if not bursts and not any(progress.beat for progress in ready):
             return
-        complete = bool(ready)
+        whole = bool(ready)
         rows = any(burst.rows for burst in bursts)
         for written in await self._in_thread(partial(_write, ready, bursts)):
             progress = written.progress
@@ -286,52 +246,18 @@ class EventLogWriter:
             elif written.moved:
                 progress.take_back()
                 progress.renew()
-                complete = False
+                whole = False
             else:
                 progress.beat = None
                 progress.advance(bursts)
                 if rows:
                     self._saving.wrote(len(written.lines))
                 self._followers.tell(progress.logger.name, written.lines, written.events)
-        for burst in bursts:
-            shard = self._shards.get(burst.shard)
-            if shard is None:
-                continue
-            shard.served = True
-            if burst.drained and complete:
-                shard.drained, shard.end = burst.turn, burst.last
-                if burst.rows:
-                    shard.rest(self._clock, PACE)
-            else:
-                shard.wanted = True
-
-    async def _acknowledge(self) -> None:
-        """Let the rows go that every logger remembers."""
-        for shard in self._shards.values():
-            through = min([progress.saved_cursor(shard.name) for progress in self._all], default=0)
-            if through <= shard.acknowledged or shard.away or shard.refusing:
-                continue
-            try:
-                await shard.outbox.acknowledge(through)
-                shard.acknowledged = through
-            except OutboxAway:
-                shard.away = True
-                self._try_again()
-            except SpoolError as error:
-                shard.refusing = True
-                self._trip(error)
+        self._reading.wrote(bursts, whole)
 
     def _release_flushing(self) -> None:
-        while self._flushing:
-            turn, future = self._flushing[0]
-            for shard in self._shards.values():
-                if shard.behind(turn):
-                    return
-                if not shard.away and any(progress.saved_cursor(shard.name) < shard.end for progress in self._all):
-                    return
-            if any(progress.changed for progress in self._all):
-                return
-            del self._flushing[0]
+        while self._flushing and self._reading.done(self._flushing[0][0]):
+            _, future = self._flushing.pop(0)
             if not future.done():
                 future.set_result(None)
 
@@ -364,7 +290,7 @@ class EventLogWriter:
 
     async def _open(self, progress: Progress, known: Mapping[str, Remembered]) -> None:
         try:
-            await self._in_thread(partial(progress.open, known.get(progress.logger.name), tuple(self._shards)))
+            await self._in_thread(partial(progress.open, known.get(progress.logger.name), tuple(self._reading.shards)))
             progress.reopening = await self._in_thread(progress.file.moved)
         except OSError as error:
             remedy = "stop that one" if error.errno == errno.EBUSY else "make its folder and file writable"

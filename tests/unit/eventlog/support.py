@@ -16,7 +16,8 @@ from mcmt.config.settings import EventLogSettings, RotateSettings
 from mcmt.errors import OutboxAway, SpoolError
 from mcmt.eventlog.format import compile_format
 from mcmt.eventlog.loggers import EventLogger
-from mcmt.eventlog.writer import PACE, EventLogWriter
+from mcmt.eventlog.reading import PACE
+from mcmt.eventlog.writer import EventLogWriter
 from mcmt.message.event import Event, Kind, OutboxRow, Remembered
 from tests.support.manual_clock import ManualClock, ManualTimer
 
