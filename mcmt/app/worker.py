@@ -103,6 +103,8 @@ class WorkerApp:
         self._bus = Bus(ToWorker, self._answer, self._noticed, self._ended)
         self._lending: dict[int, RemoteLending] = {}
         self._taking: set[asyncio.Task[None]] = set()
+        self._told: set[int] = set()
+        """Shards whose outboxes the supervisor knows to have rows, and has not read since."""
         self._over = asyncio.Event()
 
     async def run(self, bus: socket.socket) -> None:
@@ -124,6 +126,7 @@ class WorkerApp:
                     request.message, request.deliveries, request.events, request.failures
                 )
             case ReadOutbox():
+                self._told.discard(request.shard)
                 rows = await self._shard(request.shard).spool.read_outbox(request.after, request.limit)
                 return Rows(tuple(rows))
             case Acknowledge():
@@ -172,7 +175,7 @@ class WorkerApp:
         self.shards = Shards(settings, channels, state, self._lend, self._clock, random.random, self._gossip)
         for number in (begin.number, *begin.adopted):
             shard = await self.shards.open(number)
-            shard.spool.on_events(partial(self._bus.tell, Events(number)))
+            shard.spool.on_events(partial(self._tell_events, number))
         await self.shards.run(self._retired)
         own, owners = self.shards.own.spool, Owners(settings)
         keeper = HandingOver(own, begin.number, owners, self._bus) if owners else own
@@ -206,6 +209,11 @@ class WorkerApp:
     def _lend(self, shard: int) -> RemoteLending:
         self._lending[shard] = RemoteLending(shard, self._bus)
         return self._lending[shard]
+
+    def _tell_events(self, shard: int) -> None:
+        if shard not in self._told:
+            self._told.add(shard)
+            self._bus.tell(Events(shard))
 
     async def _retired(self, number: int) -> None:
         await self._bus.call(Retired(number), Nothing)
