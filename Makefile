@@ -3,11 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install run test faults lint bench clean
+.PHONY: install run test faults fuzz lint bench clean
 install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,fuzz]'
 	touch $@
 
 # The whole way of one message, on loopback: engine, Apple simulator, one push.
@@ -22,6 +22,13 @@ test: install
 faults: install
 	tests/peers.sh
 	MCMT_LONG_FAULTS=1 $(BIN)/python -m pytest tests/faults --timeout=900
+
+# Hostile input under coverage guidance, SECONDS for each target of tests/fuzz (ONLY="mime smtp": those alone). What it
+# finds is in .fuzz/TARGET/crash-*; make test has a short run of each.
+SECONDS ?= 300
+ONLY_TARGETS = $(or $(ONLY),$(basename $(notdir $(wildcard tests/fuzz/targets/[a-z]*.py))))
+fuzz: install
+	for target in $(ONLY_TARGETS); do $(BIN)/python -m tests.fuzz $$target $(SECONDS) || exit 1; done
 
 lint: install
 	$(BIN)/ruff check .

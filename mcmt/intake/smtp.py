@@ -99,7 +99,7 @@ class SmtpSession(SecureSession):
             raise MessageError(503, "5.5.1", "send EHLO first")
         if self._sender is not None:
             raise MessageError(503, "5.5.1", "a sender is given already; RSET begins anew")
-        address, parameters = read_path(argument or "", "FROM", self._getaddr)
+        address, parameters = read_path(argument or "", "FROM")
         self._sender = address
         try:
             if parameters:
@@ -153,7 +153,7 @@ class SmtpSession(SecureSession):
         """RFC 5321 4.1.1.3."""
         if self._sender is None:
             raise MessageError(503, "5.5.1", "send MAIL first")
-        address, parameters = read_path(argument or "", "TO", self._getaddr)
+        address, parameters = read_path(argument or "", "TO")
         if parameters:
             raise MessageError(555, "5.5.4", "RCPT takes no parameters here")
         most = self._door.listen.max_recipients_per_message

@@ -3,22 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from aiosmtpd.smtp import SMTP
 
 from mcmt.errors import MessageError
 from mcmt.intake.path import read_parameters, read_path
-
-
-def slow(path: str) -> tuple[str | None, str | None]:
-    return SMTP._getaddr(_Parser(), path)  # type: ignore[arg-type]  # the one attribute that it looks at
-
-
-class _Parser:
-    local_part_limit = 0
-
-
-def never(path: str) -> tuple[str | None, str | None]:
-    raise AssertionError(f"{path} went to the slow parser")
 
 
 @pytest.mark.parametrize(
@@ -31,8 +18,8 @@ def never(path: str) -> tuple[str | None, str | None]:
         ("FROM:<" + "0f" * 100 + "@apn.example.com>", "0f" * 100 + "@apn.example.com", ""),
     ],
 )
-def test_plain_paths_never_see_the_slow_parser(argument: str, address: str, parameters: str) -> None:
-    assert read_path(argument, "FROM", never) == (address, parameters)
+def test_plain_paths_are_read(argument: str, address: str, parameters: str) -> None:
+    assert read_path(argument, "FROM") == (address, parameters)
 
 
 @pytest.mark.parametrize(
@@ -45,10 +32,13 @@ def test_plain_paths_never_see_the_slow_parser(argument: str, address: str, para
         ("TO:<grün@bücher.example>", "grün@bücher.example"),
         ("TO:user@example.com", "user@example.com"),
         ("TO:<postmaster>", "postmaster"),
+        ("TO:<.a..b.@under_score.example.com>", ".a..b.@under_score.example.com"),
+        (r'TO:<"a\\b\"c"@example.com>', r'"a\\b\"c"@example.com'),
+        ("TO:<user@[IPv6:2001:db8::1]>", "user@[IPv6:2001:db8::1]"),
     ],
 )
 def test_other_paths_are_read_too(argument: str, address: str) -> None:
-    assert read_path(argument, "TO", slow) == (address, "")
+    assert read_path(argument, "TO") == (address, "")
 
 
 @pytest.mark.parametrize(
@@ -65,14 +55,33 @@ def test_other_paths_are_read_too(argument: str, address: str) -> None:
         ("TO:<@example.com>", 553, "5.1.3"),
         ("TO:<a\x00@example.com>", 553, "5.1.3"),
         ("TO:<a\x0b@example.com>", 553, "5.1.3"),
+        ("TO:<a@[.c>", 553, "5.1.3"),
+        ("TO:<a@b..c>", 553, "5.1.3"),
+        ("TO:<a@b@c>", 553, "5.1.3"),
+        ("TO:<a(comment)@example.com>", 553, "5.1.3"),
+        ("TO:<a b@example.com>", 553, "5.1.3"),
+        ("TO:<a@b c>", 553, "5.1.3"),
+        ("TO:<a\x85b@example.com>", 553, "5.1.3"),
+        ('TO:<"a\u2028b"@example.com>', 553, "5.1.3"),
+        ('TO:<"a\tb"@example.com>', 553, "5.1.3"),
+        ("TO:<=?utf-8?q?a=0D=0ARCPT?= b@example.com>", 553, "5.1.3"),
         (f"TO:<{'a' * 600}@example.com>", 501, "5.1.3"),
         (f"TO:<a@{'b.' * 130}com>", 501, "5.1.3"),
     ],
 )
 def test_what_is_no_path_is_refused(argument: str, code: int, enhanced: str) -> None:
     with pytest.raises(MessageError) as raised:
-        read_path(argument, "TO", slow)
+        read_path(argument, "TO")
     assert (raised.value.code, raised.value.enhanced) == (code, enhanced)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["=?utf-8?q?a=0D=0AX?=@example.com", '"=?utf-8?q?a=0D=0AX?="@example.com', '"=?utf-8?b?DQo=?="@example.com'],
+)
+def test_an_encoded_word_is_no_encoded_word_in_a_path(path: str) -> None:
+    """RFC 2047 5 (3): decoded, it would be a line end in an address, and a command of its own at the next server."""
+    assert read_path(f"FROM:<{path}>", "FROM") == (path, "")
 
 
 def test_hostile_paths_are_read_in_time_linear_in_their_length() -> None:
@@ -81,9 +90,12 @@ def test_hostile_paths_are_read_in_time_linear_in_their_length() -> None:
         "TO:<a@" + "b-" * 1000 + ">",
         'TO:<"' + "\\" * 2000,
         "TO:<" + "a." * 1000 + ">",
+        "TO:<" + "@a," * 600 + "@b:c",
+        "TO:<" + "@a," * 600 + ">",
+        'TO:<"' + "\\a" * 900 + '">',
     ):
         with pytest.raises(MessageError):
-            read_path(argument, "TO", lambda path: (None, None))
+            read_path(argument, "TO")
 
 
 def test_parameters_are_read_by_name_once_each() -> None:

@@ -1,0 +1,193 @@
+"""An SMTP session: octets in, replies and messages out.
+
+Whatever a client says and however its octets are split: no fault of ours, replies that are replies, one message for
+each ``queued``, and none but those that stand between a DATA and its end in what was sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mcmt.clock import SystemClock
+from mcmt.intake.door import Door, SessionLimits
+from mcmt.intake.listener import SmtpListener
+from mcmt.intake.session import FAULT
+from mcmt.intake.smtp import SmtpSession
+from mcmt.message.event import Event
+from mcmt.message.failure import Failure
+from mcmt.message.model import Message, NewDelivery
+from tests.fuzz.octets import Octets, cut
+from tests.unit.intake.server import make_channels, make_listen, make_settings
+
+LONGEST = 4096
+
+_REPLY = re.compile(rb"(?:[2-5]\d\d[ -][\x20-\x7e]{0,508}\r\n)*")
+_QUEUED = re.compile(rb"^250 2\.0\.0 [0-9a-f]{24} queued\r\n", re.MULTILINE)
+_MAX_SIZE = 2000
+
+
+class _Kept:
+    """A spool that keeps at once."""
+
+    def __init__(self) -> None:
+        self.contents: list[tuple[Message, int]] = []
+        self.rejections = 0
+
+    async def accept(
+        self,
+        message: Message,
+        deliveries: Sequence[NewDelivery],
+        events: Sequence[Event],
+        failures: Sequence[Failure] = (),
+    ) -> None:
+        assert deliveries or failures
+        self.contents.append((message, len(deliveries)))
+
+    async def record(self, events: Sequence[Event]) -> None:
+        self.rejections += len(events)
+
+
+class _Client(asyncio.Transport):
+    """The other end of one session."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said = b""
+        self.closing = False
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return ("127.0.0.1", 40000) if name == "peername" else default
+
+    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
+        assert not self.closing
+        self.said += bytes(data)
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def close(self) -> None:
+        self.closing = True
+
+    abort = close
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None: ...
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+
+class _Alarm(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        raise AssertionError(self.format(record))
+
+
+class _House:
+    """A listener that listens nowhere, on a loop of its own."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.kept = _Kept()
+        listen = make_listen(max_message_size=_MAX_SIZE, max_recipients_per_message=100, max_errors=100)
+        settings = msgspec.structs.replace(make_settings(file=Path("mcmt.yaml")), listen=(listen,))
+        admission = SessionLimits(settings.intake, SystemClock())
+        channels: Any = make_channels()
+        self.listener = SmtpListener(
+            settings, channels, self.kept, SystemClock(), lambda bits: (1 << bits) // 3, admission
+        )
+        self.loop.run_until_complete(self.listener.start())
+        self.door: Door = self.listener._doors[0]
+        logging.getLogger("mcmt").addHandler(_Alarm(logging.ERROR))
+
+    def talk(self, pieces: Sequence[bytes]) -> tuple[bytes, list[tuple[Message, int]]]:
+        """What the client is told, and what was kept of what it said."""
+        return self.loop.run_until_complete(self._talk(pieces))
+
+    async def _talk(self, pieces: Sequence[bytes]) -> tuple[bytes, list[tuple[Message, int]]]:
+        self.kept.contents = []
+        client = _Client()
+        session = SmtpSession(self.door, self.loop)
+        session.connection_made(client)
+        for piece in pieces:
+            if client.closing:
+                break
+            session.data_received(piece)
+            await self._settle(session)
+        if not client.closing:
+            session.eof_received()
+            await self._settle(session)
+        session.connection_lost(None)
+        await self._settle(session)
+        assert len(self.door.sessions) == 0
+        assert self.door.memory.held == 0
+        return client.said, self.kept.contents
+
+    async def _settle(self, session: SmtpSession) -> None:
+        """Let the session come to where only the client can do something."""
+        reception: Any = self.door.reception
+        for _ in range(1000):
+            await asyncio.sleep(0)
+            if not session._busy and not reception._rejections._writer:
+                return
+        raise AssertionError("the session does not come to rest")
+
+
+_house: list[_House] = []
+
+
+def run(data: bytes) -> None:
+    if not _house:
+        _house.append(_House())
+    octets = Octets(data)
+    seed = octets.number(2)
+    stream = octets.rest()
+    if octets.number() == 0 and seed % 2:
+        stream = b"EHLO x\r\nMAIL FROM:<a@b.c>\r\nRCPT TO:<t@sink.example.com>\r\nDATA\r\n" + stream
+    whole, kept = _house[0].talk([stream])
+    _hold(stream, whole, kept)
+    split, kept_split = _house[0].talk(cut(stream, seed or 1))
+    _hold(stream, split, kept_split)
+    assert _without_ids(split) == _without_ids(whole), (split, whole)
+    assert [(each.parts, each.envelope.forward_paths, count) for each, count in kept] == [
+        (each.parts, each.envelope.forward_paths, count) for each, count in kept_split
+    ]
+
+
+def _without_ids(said: bytes) -> bytes:
+    return _QUEUED.sub(b"250 2.0.0 queued\r\n", said)
+
+
+def _hold(stream: bytes, said: bytes, kept: list[tuple[Message, int]]) -> None:
+    assert _REPLY.fullmatch(said), said
+    assert FAULT.encode() not in said, said
+    assert len(kept) == len(_QUEUED.findall(said))
+    assert len(said) <= 1000 + 520 * (stream.count(b"\n") + 2)
+    at = 0
+    for message, count in kept:
+        assert count or message.envelope.forward_paths
+        assert message.size <= _MAX_SIZE
+        # It stands there, behind the last one, whole, and ends as RFC 5321 4.1.1.4 says.
+        command = re.compile(rb"DATA[ ]*\r\n", re.IGNORECASE).search(stream, at)
+        while command:
+            end = (b"\r\n" + stream[command.end() :]).find(b"\r\n.\r\n")
+            if end >= 0:
+                content = stream[command.end() : command.end() + end]
+                plain = (b"\r\n" + content).replace(b"\r\n.", b"\r\n")[2:]
+                if len(plain) == message.size and not re.search(rb"(?<!\r)\n|\r(?!\n)|\0", content):
+                    at = command.end() + end + 3
+                    break
+            command = re.compile(rb"DATA[ ]*\r\n", re.IGNORECASE).search(stream, command.end())
+        assert command, (stream, message)
