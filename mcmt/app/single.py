@@ -27,6 +27,7 @@ from mcmt.eventlog.loggers import build_loggers
 from mcmt.eventlog.writer import EventLogWriter
 from mcmt.intake.listener import SmtpListener
 from mcmt.spool.folder import FolderLock, prepare_folder
+from mcmt.spool.gone_tokens import StoredTokenTable
 from mcmt.spool.log_memory import StoredLogMemory
 from mcmt.spool.sqlite import shards_in
 from mcmt.spool.state import StateStore
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 class App:
     """One engine with everything around it, on one spool."""
 
+    tokens: StoredTokenTable
     shards: Shards
     eventlog: EventLogWriter
     listener: SmtpListener
@@ -69,13 +71,15 @@ class App:
         self._closing.add(lambda: asyncio.to_thread(lock.release))
         state = StateStore.open(folder)
         self._closing.add(lambda: asyncio.to_thread(state.close))
+        self.tokens = StoredTokenTable.create(folder, clock)
+        self._closing.add(lambda: asyncio.to_thread(self.tokens.close))
         lender = Lender(settings.connections_of, clock)
         self.shards = Shards(settings, self._channels, state, lambda _: lender, clock, self._draw)
         self._closing.add(self.shards.close)
         for number in (0, *adopted(shards_in(folder), 0, 1)):
             await self.shards.open(number)
         own = self.shards.own
-        self.eventlog = EventLogWriter(StoredLogMemory(state), build_loggers(settings), clock, log.error)
+        self.eventlog = EventLogWriter(StoredLogMemory(state), build_loggers(settings), clock, log.error, self.tokens)
         for shard in self.shards.all:
             self.eventlog.add(str(shard.number), shard.spool)
             shard.spool.on_events(partial(self.eventlog.wake, str(shard.number)))

@@ -25,6 +25,7 @@ from mcmt.eventlog.loggers import build_loggers
 from mcmt.eventlog.writer import EventLogWriter
 from mcmt.intake.door import SessionLimits
 from mcmt.spool.folder import FolderLock, prepare_folder
+from mcmt.spool.gone_tokens import StoredTokenTable
 from mcmt.spool.log_memory import StoredLogMemory
 from mcmt.spool.sqlite import shards_in
 from mcmt.spool.state import StateStore
@@ -49,6 +50,7 @@ log = logging.getLogger(__name__)
 class Supervisor:
     """One engine of several workers, on one spool."""
 
+    tokens: StoredTokenTable
     eventlog: EventLogWriter
     acceptor: Acceptor
 
@@ -78,6 +80,8 @@ class Supervisor:
         self._closing.add(lambda: asyncio.to_thread(lock.release))
         state = StateStore.open(folder)
         self._closing.add(lambda: asyncio.to_thread(state.close))
+        self.tokens = StoredTokenTable.create(folder, clock)
+        self._closing.add(lambda: asyncio.to_thread(self.tokens.close))
         self.acceptor = Acceptor(settings.listen, SessionLimits(settings.intake, clock), clock)
         self.acceptor.open()
         self._closing.add(self._close_acceptor)
@@ -85,7 +89,7 @@ class Supervisor:
         for number in range(settings.workers):
             begin = Begin(number, str(settings.file), self._content, tuple(adopted(found, number, settings.workers)))
             self._workers.append(Worker(begin, lock.handle, self, clock))
-        self.eventlog = EventLogWriter(StoredLogMemory(state), build_loggers(settings), clock, log.error)
+        self.eventlog = EventLogWriter(StoredLogMemory(state), build_loggers(settings), clock, log.error, self.tokens)
         for worker in self._workers:
             for shard in worker.shards:
                 self.eventlog.add(str(shard), RemoteOutbox(shard, lambda worker=worker: worker.reach))  # type: ignore[misc]

@@ -26,6 +26,7 @@ _COMMANDS = {
     "serve": "mcmt.cli.serve:serve",
     "simulate": "mcmt.cli.simulate:simulate",
     "status": "mcmt.cli.status:status",
+    "tokens": "mcmt.cli.tokens:tokens",
     "worker": "mcmt.cli.worker:worker",
 }
 """Where each command is: module and name."""

@@ -19,7 +19,7 @@ from mcmt.config.document import Mark, read
 from mcmt.config.domains import default_names, read_domains
 from mcmt.config.faults import Checker
 from mcmt.config.listeners import CheckListen, read_listeners
-from mcmt.config.loggers import MAIN, read_loggers, tidy
+from mcmt.config.loggers import MAIN, TOKENS, read_loggers, tidy
 from mcmt.config.schema import ELSEWHERE, ControlStanza, DomainStanza, RootStanza, SpoolStanza
 from mcmt.config.settings import Settings, SpoolSettings
 from mcmt.errors import ConfigError, Fault
@@ -29,7 +29,7 @@ __all__ = ["ChannelSchema", "Loaded", "find_config", "load"]
 PLACES = ("config/mcmt.yaml", "/etc/mcmt/mcmt.yaml")
 """Where the configuration is looked for when nothing names it."""
 
-_STANZAS = frozenset({"spool", "control", "esmtp_listener", "domain", MAIN})
+_STANZAS = frozenset({"spool", "control", "esmtp_listener", "domain", MAIN, TOKENS})
 _SOCKET_NAME = 64
 """Bytes of the control socket's own name. Its folder's path may be of any length (mcmt/control/unix_socket.py)."""
 
@@ -157,6 +157,7 @@ def _settings(
         channel_loggers=loggers.channel_loggers,
         mainlog=loggers.mainlog,
         rejectlog=loggers.rejectlog,
+        token_loggers=loggers.token_loggers,
         control_socket=control_socket,
         max_deliveries_per_message=root.max_deliveries_per_message,
         max_resident_messages=root.max_resident_messages,

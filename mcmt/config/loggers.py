@@ -1,4 +1,5 @@
-"""The logger stanzas, read into EventLogSettings: each channel's notification logs, the main log, the reject log."""
+"""The logger stanzas, read into EventLogSettings: each channel's notification logs, the main log, the reject log, the
+token log."""
 
 from __future__ import annotations
 
@@ -13,10 +14,11 @@ import msgspec
 from mcmt.config.channel_schema import Channels, LoggerSchema
 from mcmt.config.document import Path
 from mcmt.config.faults import Checker
-from mcmt.config.schema import ChannelLoggerStanza, MainLoggerStanza, RotateStanza
+from mcmt.config.schema import ChannelLoggerStanza, MainLoggerStanza, RotateStanza, TokenLoggerStanza
 from mcmt.config.settings import DomainSettings, EventLogSettings, RotateSettings
 
 MAIN = "ec_logger"
+TOKENS = "token_logger"
 
 _SAME = ("logmode", "heartbeat", "format", "token_log")
 
@@ -27,6 +29,7 @@ class Loggers(msgspec.Struct, frozen=True):
     channel_loggers: tuple[EventLogSettings, ...]
     mainlog: tuple[EventLogSettings, ...]
     rejectlog: tuple[EventLogSettings, ...]
+    token_loggers: tuple[EventLogSettings, ...]
 
 
 def read_loggers(
@@ -55,7 +58,7 @@ def read_loggers(
         # It is the ledger: it cannot be switched off.
         mainlog = (EventLogSettings(name=f"{MAIN}.default", channel=None, logfile=spool / "mainlog.ec"),)
         files.claim((MAIN,), mainlog[0].logfile)
-    return Loggers(tuple(channel_loggers), mainlog, rejectlog)
+    return Loggers(tuple(channel_loggers), mainlog, rejectlog, _token_loggers(checker, files))
 
 
 _SPOOLS_OWN = re.compile(r"lock$|control\.sock|.*\.sqlite")
@@ -141,6 +144,29 @@ def _main_loggers(checker: Checker, files: _Files) -> tuple[tuple[EventLogSettin
                     )
                 )
     return tuple(logs["mainlog"]), tuple(logs["rejectlog"])
+
+
+def _token_loggers(checker: Checker, files: _Files) -> tuple[EventLogSettings, ...]:
+    found = []
+    for name, options in _stanzas(checker, TOKENS).items():
+        path = (TOKENS, name)
+        stanza, _ = checker.stanza(TokenLoggerStanza, path, options)
+        if stanza is None:
+            continue
+        files.claim((*path, "logfile"), stanza.logfile)
+        found.append(
+            EventLogSettings(
+                name=f"{TOKENS}.{name}",
+                channel=None,
+                logfile=tidy(stanza.logfile),
+                logmode=stanza.logmode,
+                heartbeat=stanza.heartbeat,
+                format="json",
+                token_log=stanza.token_log,
+                rotate=_rotate(checker, path, stanza.rotate),
+            )
+        )
+    return tuple(found)
 
 
 def _rotate(checker: Checker, path: Path, options: object) -> RotateSettings | None:

@@ -237,6 +237,17 @@ class MainLoggerStanza(OptionsModel):
     """A RotateStanza, for both files."""
 
 
+class TokenLoggerStanza(OptionsModel):
+    """``token_logger``, one logger: a JSON line for every token that is gone, or registered again."""
+
+    logfile: FilePath
+    logmode: Mode = _default(EventLogSettings, "logmode")
+    heartbeat: Seconds = 0.0
+    token_log: Literal["full", "masked", "hash", "none"] = _default(EventLogSettings, "token_log")
+    rotate: dict[Any, Any] | None = None
+    """A RotateStanza."""
+
+
 class RotateStanza(OptionsModel):
     """``rotate`` of a logger"""
 

@@ -142,6 +142,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     mainlog: tuple[EventLogSettings, ...]
     """At least one."""
     rejectlog: tuple[EventLogSettings, ...]
+    token_loggers: tuple[EventLogSettings, ...] = ()
     control_socket: Path
     intake: IntakeSettings = IntakeSettings()
     max_deliveries_per_message: int = 10_000

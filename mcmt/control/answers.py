@@ -17,25 +17,32 @@ from mcmt.clock import Clock
 from mcmt.config.settings import Settings
 from mcmt.control.protocol import (
     Action,
+    Counted,
     DomainStatus,
     EngineStatus,
+    ForgetTokens,
     IdLists,
     Ids,
+    LearnTokens,
     Queue,
     Resume,
     Retry,
     Show,
     Status,
     Suspend,
+    TokenRequest,
+    Tokens,
 )
 from mcmt.control.station import Station
 from mcmt.errors import ControlError
-from mcmt.spool.port import Entry
+from mcmt.spool.port import Entry, GoneToken, TokenTable
 
 PAGE = 500
 """Entries of a listing read at a time."""
 IDS = 1000
 """Ids listed at a time."""
+TOKENS = 1000
+"""Gone tokens listed, or forgotten, at a time."""
 
 _GRAVITY = ("idle", "up", "no stanza", "down")
 """States of a domain, the one that is told last where shards differ; past them, why it is suspended."""
@@ -55,6 +62,10 @@ class Front(Protocol):
     @property
     def stations(self) -> Sequence[Station]:
         """Every shard, with its engine."""
+
+    @property
+    def tokens(self) -> TokenTable:
+        """The gone tokens."""
 
     @property
     def workers(self) -> Sequence[int]:
@@ -79,7 +90,7 @@ class Answers:
         """The processes that deliver, and what is missing: the same before and after, nobody came or went."""
         return tuple(self._front.workers), tuple(self._front.missing)
 
-    def items(self, request: Status | Queue | Show | Ids | Action) -> AsyncIterator[msgspec.Struct]:
+    def items(self, request: Status | Queue | Show | Ids | Action | TokenRequest) -> AsyncIterator[msgspec.Struct]:
         """The items that answer *request*. Iterating raises SpoolError, and ControlError for an action refused."""
         match request:
             case Status():
@@ -92,6 +103,12 @@ class Answers:
                 return self._ids()
             case Suspend() | Resume() | Retry():
                 return self._act(request)
+            case Tokens():
+                return self._tokens(request)
+            case ForgetTokens():
+                return self._forget(request)
+            case LearnTokens():
+                return self._learn(request)
 
     async def _status(self) -> AsyncIterator[EngineStatus | DomainStatus]:
         missing = tuple(self._front.missing)
@@ -152,6 +169,31 @@ class Answers:
             while (page := await station.ids(after, IDS)) is not None:
                 after = page.last
                 yield IdLists(due=tuple(page.due), waiting=tuple(page.waiting))
+
+    async def _tokens(self, request: Tokens) -> AsyncIterator[GoneToken]:
+        after, left = request.after, request.limit
+        while left is None or left > 0:
+            wanted = TOKENS if left is None else min(TOKENS, left)
+            page = await asyncio.to_thread(self._front.tokens.page, request.domain, after, wanted)
+            for token in page:
+                yield token
+            if len(page) < wanted:
+                return
+            after, left = page[-1].number, None if left is None else left - wanted
+
+    async def _forget(self, request: ForgetTokens) -> AsyncIterator[Counted]:
+        table, domain = self._front.tokens, request.domain
+        if request.tokens:
+            yield Counted(count=await asyncio.to_thread(table.forget, domain, request.tokens))
+            return
+        count = 0
+        # By the page: whoever looks a token up, or writes one, does not wait for all of it.
+        while page := await asyncio.to_thread(table.forget_page, domain, request.learned_before, TOKENS):
+            count += page
+        yield Counted(count=count)
+
+    async def _learn(self, request: LearnTokens) -> AsyncIterator[Counted]:
+        yield Counted(count=await asyncio.to_thread(self._front.tokens.learn, request.tokens))
 
     def _all_stations(self) -> Sequence[Station]:
         if missing := self._front.missing:

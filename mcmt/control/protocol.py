@@ -18,6 +18,8 @@ from typing import Literal
 
 import msgspec
 
+from mcmt.spool.port import GoneToken
+
 PROTOCOL = 1
 """Raised when an older client could misread an answer."""
 MAX_LINE = 64 * 1024
@@ -87,6 +89,38 @@ class Rotate(msgspec.Struct, frozen=True, tag_field="do", tag="rotate"):
     """A logger's name, with its stanza or without; None: every log."""
 
 
+class Tokens(msgspec.Struct, frozen=True, tag_field="do", tag="tokens"):
+    """Answered by a GoneToken (mcmt/spool/port.py) for every token that is gone, in the order in which they were
+    learned."""
+
+    domain: str | None = None
+    """None: every domain."""
+    limit: int | None = None
+    """None: all of them."""
+    after: int = 0
+    """Only those with a larger number."""
+
+
+class ForgetTokens(msgspec.Struct, frozen=True, tag_field="do", tag="forget_tokens"):
+    """Let go of tokens that are gone, also those whose event was in an outbox when this was asked; answered by Counted.
+
+    Which ones: *tokens*, or without any all of the domain that were learned before a time."""
+
+    domain: str
+    tokens: tuple[str, ...] = ()
+    learned_before: float = 0.0
+    """Seconds since the epoch; without *tokens*."""
+
+
+class LearnTokens(msgspec.Struct, frozen=True, tag_field="do", tag="learn_tokens"):
+    """Take these for gone; answered by Counted: how many were not known, or not known to be gone since so late."""
+
+    tokens: tuple[GoneToken, ...]
+
+
+TokenRequest = Tokens | ForgetTokens | LearnTokens
+
+
 class Follow(msgspec.Struct, frozen=True, tag_field="do", tag="follow"):
     """Answered by ``begun``, then a LogLine for every line that reached its log file from now on."""
 
@@ -96,7 +130,7 @@ class Follow(msgspec.Struct, frozen=True, tag_field="do", tag="follow"):
     """Only events of this message; empty: of any."""
 
 
-Request = Status | Queue | Show | Ids | Action | Rotate | Follow
+Request = Status | Queue | Show | Ids | Action | TokenRequest | Rotate | Follow
 
 
 # -- answers ----------------------------------------------------------------------------------------------------------
@@ -197,6 +231,12 @@ class IdLists(msgspec.Struct, frozen=True, kw_only=True):
     """To be tried now, or being tried."""
     waiting: tuple[str, ...] = ()
     """To be tried again later."""
+
+
+class Counted(msgspec.Struct, frozen=True, kw_only=True):
+    """How many it were."""
+
+    count: int
 
 
 class LogLine(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,6 +21,7 @@ from mcmt.control.protocol import (
     Failed,
     FailureCode,
     Follow,
+    ForgetTokens,
     Hello,
     Ids,
     Item,
@@ -30,6 +31,7 @@ from mcmt.control.protocol import (
     Rotate,
     Show,
     Status,
+    TokenRequest,
 )
 from mcmt.errors import ControlError, EventLogError, SpoolError
 from mcmt.message.event import Event
@@ -120,8 +122,11 @@ class Session:
             # A cancellation ends here: asyncio's streams would report a cancelled task as a bug.
             self._writer.transport.abort()
 
-    async def _answer(self, request: Status | Queue | Show | Ids | Action) -> End | Failed:
+    async def _answer(self, request: Status | Queue | Show | Ids | Action | TokenRequest) -> End | Failed:
         crew = self._answers.crew
+        if isinstance(request, ForgetTokens) and isinstance(failed := await self._flush(crew), Failed):
+            # What has no line yet is not in the table yet, and would come back.
+            return failed
         try:
             sent = await self._send_all(self._answers.items(request))
         except SpoolError as error:

@@ -14,7 +14,7 @@ import msgspec
 
 from mcmt.config.settings import DomainSettings
 from mcmt.engine.retry import retry_delay
-from mcmt.message.event import Event, Kind
+from mcmt.message.event import GONE, INVALID, SOURCE_PUSH, Event, Kind
 from mcmt.message.failure import Failure, return_path_of, status_of
 from mcmt.message.model import Delivery
 from mcmt.message.status import Disposition, Outcome
@@ -71,6 +71,9 @@ def judge(
     if kind is not None:
         owed = _owed(delivery, outcome, settings, now) if kind is Kind.PERMANENT else None
         event = event_of(kind, delivery, outcome, settings.delivery_method, now)
+        # The recipient of a mail is an address and no device token.
+        if outcome.disposition is Disposition.RECIPIENT_GONE and "@" not in delivery.token:
+            return Verdict(Settlement(delivery.row, failure=owed), (event, _gone(event, outcome)))
         return Verdict(Settlement(delivery.row, failure=owed), (event,))
 
     attempts = delivery.attempts + 1
@@ -149,4 +152,22 @@ def event_of(kind: Kind, delivery: Delivery, outcome: Outcome, channel: str, now
         wire=outcome.duration,
         context=sender.context or None,
         gone_since=outcome.gone_since,
+    )
+
+
+def _gone(failed: Event, outcome: Outcome) -> Event:
+    """The event of the token that the gateway will have no more."""
+    return Event(
+        kind=Kind.TOKEN,
+        time=failed.time,
+        id=failed.id,
+        batch_id=failed.batch_id,
+        channel=failed.channel,
+        domain=failed.domain,
+        token=failed.token,
+        code=failed.code,
+        text=failed.text,
+        phase=INVALID if outcome.suspect else GONE,
+        protocol=SOURCE_PUSH,
+        gone_since=failed.gone_since or failed.time,
     )

@@ -27,6 +27,10 @@ D, T and P always have every name down to ``wire``; elsewhere what is empty, zer
 A byte that is not UTF-8 is written as the text ``\\xHH``. Control characters and U+2028, U+2029 are
 JSON escapes, so a line is one line to every reader.
 
+The token log's lines (G) have names of their own: type, time, event (``gone`` or ``registered``), domain, channel,
+token, since (since when, seconds since the epoch), reason (code and text of the answer), id (of the delivery that was
+answered so, or that said so), source (``push``, ``feedback``, or a door); what is empty is left out.
+
 Measured on one core: 1.5 us a line. The trick is that msgspec writes
 a struct straight to bytes: no dict.
 """
@@ -91,6 +95,34 @@ class _Other(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     user: str = ""
 
 
+class _Token(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    type: Kind
+    time: float
+    event: str
+    domain: str
+    channel: str
+    token: str
+    since: float
+    reason: str = ""
+    id: str = ""
+    source: str = ""
+
+
+def _token(event: Event) -> _Token:
+    return _Token(
+        event.kind,
+        round(event.time, 6),
+        event.phase,
+        event.domain,
+        event.channel,
+        event.token,
+        round(event.gone_since, 6),
+        f"{event.code} {event.text}".strip(),
+        event.id,
+        event.protocol,
+    )
+
+
 def _attempt(event: Event) -> _Attempt:
     return _Attempt(
         event.kind,
@@ -147,10 +179,19 @@ _ATTEMPTS = frozenset({Kind.DELIVERY, Kind.TRANSIENT, Kind.PERMANENT})
 
 def compile_json() -> Callable[[Event], str]:
     """The function that renders an event as JSON, without a newline."""
+    return _compile(lambda event: (_attempt if event.kind in _ATTEMPTS else _other)(event))
+
+
+def compile_token_json() -> Callable[[Event], str]:
+    """The same for events of gone tokens."""
+    return _compile(_token)
+
+
+def _compile(struct_of: Callable[[Event], msgspec.Struct]) -> Callable[[Event], str]:
     encode = msgspec.json.Encoder().encode
 
     def line(event: Event) -> str:
-        text = encode((_attempt if event.kind in _ATTEMPTS else _other)(event)).decode()
+        text = encode(struct_of(event)).decode()
         return text if text.isascii() and "\x7f" not in text else _UNSAFE.sub(_json_escape, text)
 
     def render(event: Event) -> str:

@@ -3,8 +3,9 @@
 | logger | takes |
 |---|---|
 | a channel's | D, T, P of its channel, as its switches say |
-| main log | everything: it is the ledger, and has no switches |
+| main log | everything but G, whose delivery has a P line: it is the ledger, and has no switches |
 | reject log | J |
+| token log | G |
 
 and each its own heartbeat (M): the event's ``channel`` is the logger's name.
 
@@ -22,7 +23,7 @@ from mcmt.config.settings import EventLogSettings, RotateSettings, Settings
 from mcmt.errors import EventLogError
 from mcmt.eventlog.escape import escape
 from mcmt.eventlog.format import compile_format
-from mcmt.eventlog.jsonline import compile_json
+from mcmt.eventlog.jsonline import compile_json, compile_token_json
 from mcmt.eventlog.mainlog import MAINLOG, REJECTLOG
 from mcmt.eventlog.names import looks_rotated
 from mcmt.eventlog.tokens import compile_tokens
@@ -83,6 +84,8 @@ def build_loggers(settings: Settings) -> Sequence[EventLogger]:
         EventLogger(entry.name.removesuffix(".rejectlog") + ".rejectlog", entry, _all_or_json(entry, REJECTLOG))
         for entry in settings.rejectlog
     ]
+    token_json = {Kind.TOKEN: compile_token_json(), Kind.HEARTBEAT: compile_json()}
+    loggers += [EventLogger(entry.name, entry, token_json) for entry in settings.token_loggers]
     owners: dict[str | Path, EventLogger] = {}
     for logger in loggers:
         if looks_rotated(logger.path.name):

@@ -24,6 +24,20 @@ class Outbox(Protocol):
         Rows that are still there then are read again, and skipped."""
 
 
+class EventTable(Protocol):
+    """A table that events change. Blocking, and called in the event log's thread.
+
+    Each row is taken again until it was saved, and after a crash if it was saved but not acknowledged: it must count
+    once."""
+
+    def take(self, shard: str, rows: Sequence[OutboxRow]) -> None:
+        """These follow what was taken of that shard before."""
+
+    def save(self) -> None:
+        """Bring to disk what was taken; called before the event log remembers that it has read it. Raises
+        SpoolError: then it is called again."""
+
+
 class LogMemory(Protocol):
     """What every logger remembers. Blocking, and called in the event log's thread; both may raise SpoolError."""
 

@@ -1,9 +1,10 @@
 """When the loggers remember how far they have come, and when rows go.
 
 Not after each burst: SAVE_DELAY after the first line that is not remembered yet, after SAVE_LINES, or when somebody
-waits for it. Then every file that was written is brought to disk, and what the loggers remember is saved in one
-transaction; after that each shard can let go of the rows that all of them remember. So a crash leaves at most so many
-lines to be compared, and the disk waits for us some ten times a second, however many bursts there are.
+waits for it. Then every file that was written is brought to disk, and the table that events change, and what the
+loggers remember is saved in one transaction; after that each shard can let go of the rows that all of them remember.
+So a crash leaves at most so many lines to be compared, and the disk waits for us some ten times a second, however many
+bursts there are.
 
 Rules: nothing more is written while saving is due and fails, so that what is not remembered stays bounded.
 """
@@ -14,7 +15,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from mcmt.clock import Clock, Timer
-from mcmt.eventlog.outbox import LogMemory
+from mcmt.eventlog.outbox import EventTable, LogMemory
 from mcmt.eventlog.progress import Progress
 from mcmt.eventlog.rotation import InThread
 
@@ -36,6 +37,7 @@ class Saving:
         ring: Callable[[], None],
         wake: Callable[[], None],
         run: InThread,
+        table: EventTable | None = None,
     ) -> None:
         self._memory = memory
         self._loggers = loggers
@@ -43,6 +45,7 @@ class Saving:
         self._ring = ring
         self._wake = wake
         self._run = run
+        self._table = table
         self._lines = 0
         self._overdue = False
         self._timer: Timer | None = None
@@ -73,6 +76,8 @@ class Saving:
                     safe.append(progress)
                 else:
                     progress.failed(error, self._wake)
+            if self._table is not None:
+                await self._run(self._table.save)
             states = [progress.state() for progress in safe]
             await self._run(partial(self._memory.save, states))
             for progress, state in zip(safe, states, strict=True):

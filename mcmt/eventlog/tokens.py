@@ -27,7 +27,9 @@ from mcmt.message.event import Event, Kind
 _TOKEN = re.compile(r"[0-9A-Fa-f]{32,}")
 _SHOWN_AT_EACH_END = 4
 _HASH = 16
-_TELL_OF_DELIVERIES = frozenset({Kind.RECEPTION, Kind.DELIVERY, Kind.TRANSIENT, Kind.PERMANENT, Kind.REJECTION})
+_TELL_OF_DELIVERIES = frozenset(
+    {Kind.RECEPTION, Kind.DELIVERY, Kind.TRANSIENT, Kind.PERMANENT, Kind.REJECTION, Kind.TOKEN}
+)
 
 
 def _mask(token: str) -> str:

@@ -29,7 +29,7 @@ from mcmt.errors import EventLogError, OutboxAway
 from mcmt.eventlog.followers import Followers, Listener
 from mcmt.eventlog.heartbeat import Heartbeats
 from mcmt.eventlog.loggers import EventLogger
-from mcmt.eventlog.outbox import LogMemory, Outbox
+from mcmt.eventlog.outbox import EventTable, LogMemory, Outbox
 from mcmt.eventlog.progress import Progress, Written
 from mcmt.eventlog.reading import Reading
 from mcmt.eventlog.rotation import Rotation, Rotations
@@ -47,15 +47,22 @@ class EventLogWriter:
     """Writes the lines of every logger until it is stopped. *tell* takes one line for stderr, from any thread."""
 
     def __init__(
-        self, memory: LogMemory, loggers: Sequence[EventLogger], clock: Clock, tell: Callable[[str], None]
+        self,
+        memory: LogMemory,
+        loggers: Sequence[EventLogger],
+        clock: Clock,
+        tell: Callable[[str], None],
+        table: EventTable | None = None,
     ) -> None:
+        """*table*: is given every row as it is read, and knows it before the row goes."""
+        self._table = table
         self._memory = memory
         self._clock = clock
         self._tell = tell
         self._all = [Progress(logger, clock, tell) for logger in loggers]
         self._reading = Reading(self._all, clock, self._ring, self._try_again, self._trip)
         self._heartbeats = Heartbeats(self._all, clock, self._ring)
-        self._saving = Saving(memory, self._all, clock, self._ring, self.wake, self._in_thread)
+        self._saving = Saving(memory, self._all, clock, self._ring, self.wake, self._in_thread, table)
         self._rotations = Rotations(self._all, clock, tell, self._ring, self._in_thread, self._saving.save)
         self._thread = ThreadPoolExecutor(1, "eventlog")
         self._followers = Followers(tell)
@@ -239,7 +246,7 @@ class EventLogWriter:
             return
         whole = bool(ready)
         rows = any(burst.rows for burst in bursts)
-        for written in await self._in_thread(partial(_write, ready, bursts)):
+        for written in await self._in_thread(partial(_write, ready, bursts, self._table)):
             progress = written.progress
             if written.error is not None:
                 progress.failed(written.error, self.wake)
@@ -325,5 +332,8 @@ class EventLogWriter:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
 
-def _write(loggers: Sequence[Progress], bursts: Sequence[Burst]) -> list[Written]:
+def _write(loggers: Sequence[Progress], bursts: Sequence[Burst], table: EventTable | None) -> list[Written]:
+    if table is not None:
+        for burst in bursts:
+            table.take(burst.shard, burst.rows)
     return [progress.write(bursts) for progress in loggers]

@@ -10,6 +10,15 @@ from enum import StrEnum
 
 import msgspec
 
+GONE = "gone"
+INVALID = "invalid"
+"""Said of a token that is none of this app's; it need never have been one."""
+REGISTERED = "registered"
+SOURCE_PUSH = "push"
+"""The answer to a push said that its token is gone."""
+SOURCE_FEEDBACK = "feedback"
+"""The gateway's feedback service did."""
+
 
 class Kind(StrEnum):
     """What an event tells; the letter is the one in the log lines."""
@@ -22,6 +31,8 @@ class Kind(StrEnum):
     ROUTE = "N"
     """A route's own news: down, up, suspended, probe, resumed."""
     QUARANTINE = "Q"
+    TOKEN = "G"  # noqa: S105 - a letter, not a secret
+    """A device token is gone, invalid, or registered again: what the table of gone tokens is made of."""
     HEARTBEAT = "M"
 
 
@@ -59,11 +70,14 @@ class Event(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True
     """Reception: how many deliveries this recipient became."""
     connection_id: str = ""
     phase: str = ""
-    """Rejection: the SMTP command. Transient and permanent: how far it came. Route: the news in one word."""
+    """Rejection: the SMTP command. Transient and permanent: how far it came. Route: the news in one word. Token: GONE,
+    INVALID or REGISTERED."""
     protocol: str = ""
+    """Reception and rejection: the door. Token: who said so, SOURCE_PUSH, SOURCE_FEEDBACK or the door."""
     context: dict[str, str] | None = None
     """The message's context variables, where it has any."""
     gone_since: float = 0.0
+    """Since when the token is gone, or registered again; seconds since the epoch."""
     user: str = ""
     """Reception and rejection: who had logged in."""
 

@@ -10,8 +10,8 @@ opened anew. What is out is known in memory only, so after a crash everything un
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -103,6 +103,62 @@ class IdPage(msgspec.Struct, frozen=True):
     """Never tried, due, or out."""
     waiting: Sequence[str]
     """Due later."""
+
+
+class GoneToken(msgspec.Struct, frozen=True, gc=False):
+    """A device token that its gateway calls gone. Times are seconds since the epoch."""
+
+    domain: str
+    """The routing domain, lower case."""
+    token: str
+    """Lower case."""
+    since: float
+    """Since when, as the gateway said; where it did not say, when it answered."""
+    state: Literal["gone", "invalid"] = "gone"
+    """``invalid``: the gateway says that it is no token of this app, and not that it was one."""
+    learned: float = 0.0
+    """When it was written down here."""
+    reason: str = ""
+    """Code and text of the answer."""
+    source: str = ""
+    """``push``, ``feedback``, ``import``."""
+    delivery: str = ""
+    """Id of the delivery that was answered so."""
+    number: int = 0
+    """Grows whenever a token is learned, or learned anew with a later ``since``."""
+
+
+class GoneTokens(Protocol):
+    """The device tokens that gateways call gone, of all domains: one table for the machine.
+
+    Blocking; from any thread of any process of the engine; all may raise SpoolError. What one process saved is seen by
+    all."""
+
+    def since(self, domain: str, tokens: Sequence[str]) -> Mapping[str, float]:
+        """Those of *tokens*, in lower case, that are gone or invalid, and since when."""
+
+    def page(self, domain: str | None, after: int, limit: int) -> Sequence[GoneToken]:
+        """Up to *limit* with numbers past *after*, of *domain* or of all, by number."""
+
+    def unread(self, domain: str, after: int, limit: int) -> Sequence[GoneToken]:
+        """Up to *limit* that are gone (not those that are invalid) with numbers past *after*, and past what the
+        senders of *domain* have been told, by number."""
+
+    def told(self, domain: str, through: int) -> None:
+        """The senders of *domain* have been told of all with numbers up to *through*; on disk when this returns."""
+
+
+class TokenTable(GoneTokens, Protocol):
+    """The same for the one process that writes it."""
+
+    def learn(self, tokens: Iterable[GoneToken]) -> int:
+        """Write these down too; how many were news. On disk when this returns."""
+
+    def forget(self, domain: str, tokens: Sequence[str]) -> int:
+        """Let go of *tokens*; how many were there. On disk when this returns."""
+
+    def forget_page(self, domain: str, learned_before: float, limit: int) -> int:
+        """Let go of up to *limit* tokens of *domain* that were learned before a time; how many it were."""
 
 
 class Arrived(Protocol):

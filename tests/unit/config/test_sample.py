@@ -23,6 +23,7 @@ from mcmt.config.schema import (
     RootStanza,
     RotateStanza,
     SpoolStanza,
+    TokenLoggerStanza,
 )
 from mcmt.errors import ConfigError
 from mcmt.eventlog.format import check_format
@@ -47,6 +48,7 @@ STANZAS: list[tuple[type[OptionsModel], list[Place]]] = [
     (channels()["smtp"].Options, [SMARTHOST]),
     (ChannelLoggerStanza, [("apn_logger", "apn_logger1")]),
     (MainLoggerStanza, [("ec_logger", "ec_logger1")]),
+    (TokenLoggerStanza, [("token_logger", "token_logger1")]),
     (RotateStanza, [("apn_logger", "apn_logger1", "rotate")]),
     (RotateStanza, [("ec_logger", "ec_logger1", "rotate")]),
 ]
@@ -134,14 +136,17 @@ def value(model: type[OptionsModel], name: str, field: FieldInfo, text: str) -> 
         needed = {"delivery_method": "x", "routes": ["x://y"]}
     elif model is SpoolStanza:
         needed = {"path": "spool"}
+    elif model is TokenLoggerStanza:
+        needed = {"logfile": "tokens.jsonl"}
     return getattr(model.model_validate({**needed, **reading.data}), name)
 
 
 def test_nothing_is_named_that_is_no_option() -> None:
     """Every line that looks like an option is one: a commented name that no stanza knows would be a fault above."""
     known = {name for model, _ in STANZAS for name in model.model_fields}
-    stanzas = {"spool", "control", "esmtp_listener", "listen", "domain", "apn_logger", "ec_logger"}
-    instances = {"discard.example.com", "apn.example.com", "apn-certificate.example.com", "apn_logger1", "ec_logger1"}
+    stanzas = {"spool", "control", "esmtp_listener", "listen", "domain", "apn_logger", "ec_logger", "token_logger"}
+    instances = {"discard.example.com", "apn.example.com", "apn-certificate.example.com"}
+    instances |= {"apn_logger1", "ec_logger1", "token_logger1"}
     names = set(re.findall(r"^ *([\w.-]+):", uncommented(), flags=re.MULTILINE))
     assert names - known - stanzas - instances == set()
 

@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from mcmt.config.settings import DomainSettings, EventLogSettings, ListenSettings, Settings, SpoolSettings
@@ -18,6 +19,7 @@ from mcmt.eventlog.rotation import Rotation
 from mcmt.message.event import Event
 from mcmt.message.model import Envelope, Message, NewDelivery, Part
 from mcmt.message.route import Route
+from mcmt.spool.gone_tokens import StoredTokenTable
 from mcmt.spool.port import Spool
 from tests.support.manual_clock import ManualClock
 
@@ -57,7 +59,8 @@ class StandInFront:
     workers = (4711,)
     missing: Sequence[str] = ()
 
-    def __init__(self, *stations: Station) -> None:
+    def __init__(self, tokens: StoredTokenTable, *stations: Station) -> None:
+        self.tokens = tokens
         self.stations = stations
 
 
@@ -100,7 +103,9 @@ class Running:
         self.engine = StandInEngine()
         self.eventlog = StandInEventLog()
         self.clients: list[Peer] = []
-        self.front = StandInFront(LocalStation(settings(path), spool, self.engine, self.clock))
+        self.folder = TemporaryDirectory()
+        tokens = StoredTokenTable.create(Path(self.folder.name), self.clock)
+        self.front = StandInFront(tokens, LocalStation(settings(path), spool, self.engine, self.clock))
         self.server = ControlServer(settings(path), self.front, self.eventlog, self.clock)
 
     async def client(self) -> Peer:
@@ -142,13 +147,15 @@ class Peer:
 @asynccontextmanager
 async def running(path: Path, spool: Spool) -> AsyncIterator[Running]:
     it = Running(path, spool)
-    await it.server.start()
     try:
+        await it.server.start()
         yield it
     finally:
         for client in it.clients:
             await client.close()
         await it.server.close()
+        it.front.tokens.close()
+        it.folder.cleanup()
 
 
 def settings(path: Path) -> Settings:

@@ -84,8 +84,8 @@ def test_each_kind_has_its_columns(event: Event, line: str) -> None:
     assert MAINLOG[event.kind](event) == line
 
 
-def test_the_main_log_has_every_kind() -> None:
-    assert set(MAINLOG) == set(Kind)
+def test_the_main_log_has_every_kind_but_gone_tokens_whose_deliveries_it_has() -> None:
+    assert set(MAINLOG) == set(Kind) - {Kind.TOKEN}
 
 
 COLUMNS = {
@@ -106,7 +106,7 @@ TEXT = st.one_of(
 @given(
     st.builds(
         Event,
-        kind=st.sampled_from(Kind),
+        kind=st.sampled_from(sorted(MAINLOG)),
         time=st.just(1.0),
         **dict.fromkeys(("id", "batch_id", "connection_id", "domain", "sender", "recipient", "protocol"), TEXT),
         **dict.fromkeys(("remote_address", "code", "text", "phase"), TEXT),
