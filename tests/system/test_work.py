@@ -154,7 +154,7 @@ async def test_calls_and_objects_of_a_message_from_the_socket_to_the_log(tmp_pat
         filled = (gc.get_stats()[0]["collections"] - collections) * gc.get_threshold()[0]
     finally:
         sys.setprofile(None)
-        threading.setprofile(None)  # type: ignore[arg-type] # None ends it, says the manual
+        threading.setprofile(None)
         await app.stop()
     assert 50 < work.total / 1000 < 150, work.most
     assert filled / 1000 < 10
