@@ -244,7 +244,7 @@ def test_sigterm_drains_and_ends_with_0(tmp_path: Path, gateway: Simulator) -> N
     process.start()
     # Answered after one second: on the wire when the signal comes.
     batch_id = process.send(mcmt_message(b'{"aps":{}}', token="fa11100" + "0" * 57), USER)
-    process.wait(lambda: [domain["in_flight"] for domain in process.status()["domains"]] == [1])
+    process.wait(lambda: [domain.in_flight for domain in process.domains()] == [1])
     assert process.stop(within=20) == 0
     (line,) = process.apnlog
     assert (line[1], line[2]) == ("D", f"{batch_id}-1")
@@ -288,7 +288,7 @@ def test_two_signals_at_once_are_one_wish_to_stop(tmp_path: Path, gateway: Simul
     process = EngineProcess(tmp_path, {DOMAIN: gateway.stanza})
     process.start()
     process.send(mcmt_message(b'{"aps":{}}', token="fa11100" + "0" * 57), USER)
-    process.wait(lambda: [domain["in_flight"] for domain in process.status()["domains"]] == [1])
+    process.wait(lambda: [domain.in_flight for domain in process.domains()] == [1])
     assert process.process is not None
     process.process.send_signal(signal.SIGTERM)
     assert process.stop(within=20) == 0
