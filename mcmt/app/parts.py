@@ -10,7 +10,7 @@ from mcmt.channel.port import Channel
 from mcmt.config.load import Loaded
 from mcmt.config.load import load as load_config
 from mcmt.eventlog.format import check_format
-from mcmt.intake.check import check_listen
+from mcmt.intake.check import check_gateway, check_listen
 
 
 def load_channels(folders: Sequence[Path] = ()) -> Mapping[str, Channel]:
@@ -20,4 +20,11 @@ def load_channels(folders: Sequence[Path] = ()) -> Mapping[str, Channel]:
 
 def load_settings(file: Path, channels: Mapping[str, Channel], content: bytes | None = None) -> Loaded:
     """The settings in *file*, or in its *content* as it was read before. Raises ConfigError with every fault."""
-    return load_config(file, channels, check_format=check_format, check_listen=check_listen, content=content)
+    return load_config(
+        file,
+        channels,
+        check_format=check_format,
+        check_listen=check_listen,
+        check_gateway=check_gateway,
+        content=content,
+    )

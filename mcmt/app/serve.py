@@ -34,6 +34,10 @@ class Runnable(Protocol):
     def addresses(self) -> Sequence[tuple[str, int]]:
         """Where SMTP is listened for."""
 
+    @property
+    def listening(self) -> Sequence[tuple[str, str, int]]:
+        """What is spoken on which host and port."""
+
     async def start(self) -> None:
         """Open everything. Raises McmtError; then nothing is left open."""
 

@@ -1,6 +1,6 @@
 """The engine in one process: ``workers: 1``.
 
-Order of starting: spool, event log, engine, listener, control; stopping is the reverse, within
+Order of starting: spool, event log, engine, doors, control; stopping is the reverse, within
 ``drain_timeout``, so that nothing is taken that cannot be kept, and whatever was done is written before
 the end.
 """
@@ -25,7 +25,7 @@ from mcmt.control.station import Station
 from mcmt.engine.lender import Lender
 from mcmt.eventlog.loggers import build_loggers
 from mcmt.eventlog.writer import EventLogWriter
-from mcmt.intake.listener import SmtpListener
+from mcmt.intake.doors import Doors
 from mcmt.spool.folder import FolderLock, prepare_folder
 from mcmt.spool.gone_tokens import StoredTokenTable
 from mcmt.spool.log_memory import StoredLogMemory
@@ -41,7 +41,7 @@ class App:
     tokens: StoredTokenTable
     shards: Shards
     eventlog: EventLogWriter
-    listener: SmtpListener
+    doors: Doors
 
     def __init__(
         self,
@@ -87,9 +87,9 @@ class App:
         self._closing.add(self.eventlog.stop)
         await self.shards.run(self._retired)
         self._closing.add(self.shards.drain)
-        self.listener = SmtpListener(settings, self._channels, own.spool, clock, secrets.randbits)
-        await self.listener.start()
-        self._closing.add(lambda: self.listener.drain(settings.drain_timeout))
+        self.doors = Doors(settings, self._channels, own.spool, clock, secrets.randbits, gone_tokens=self.tokens)
+        await self.doors.start()
+        self._closing.add(lambda: self.doors.drain(settings.drain_timeout))
         control = ControlServer(self.settings, self, self.eventlog, clock)
         await control.start()
         self._closing.add(control.close)
@@ -110,12 +110,17 @@ class App:
     @property
     def addresses(self) -> Sequence[tuple[str, int]]:
         """Where SMTP is listened for."""
-        return self.listener.addresses
+        return self.doors.addresses
+
+    @property
+    def listening(self) -> Sequence[tuple[str, str, int]]:
+        """What is spoken on which host and port."""
+        return self.doors.listening
 
     @property
     def sessions(self) -> int:
-        """SMTP clients connected."""
-        return self.listener.sessions
+        """Clients connected."""
+        return self.doors.sessions
 
     @property
     def stations(self) -> Sequence[Station]:

@@ -82,7 +82,7 @@ class Supervisor:
         self._closing.add(lambda: asyncio.to_thread(state.close))
         self.tokens = StoredTokenTable.create(folder, clock)
         self._closing.add(lambda: asyncio.to_thread(self.tokens.close))
-        self.acceptor = Acceptor(settings.listen, SessionLimits(settings.intake, clock), clock)
+        self.acceptor = Acceptor(settings.addresses, SessionLimits(settings.intake, clock), clock)
         self.acceptor.open()
         self._closing.add(self._close_acceptor)
         found = shards_in(folder)
@@ -115,7 +115,7 @@ class Supervisor:
         self.acceptor.close()
 
     async def _drain_workers(self) -> None:
-        # A worker drains its listener and then its engines, each within drain_timeout.
+        # A worker drains its doors and then its engines, each within drain_timeout.
         await asyncio.gather(*(worker.drain(2 * self.settings.drain_timeout) for worker in self._workers))
 
     async def _stop_workers(self) -> None:
@@ -126,11 +126,16 @@ class Supervisor:
     @property
     def addresses(self) -> Sequence[tuple[str, int]]:
         """Where SMTP is listened for."""
-        return self.acceptor.addresses
+        return [(host, port) for word, host, port in self.listening if word == "SMTP"]
+
+    @property
+    def listening(self) -> Sequence[tuple[str, str, int]]:
+        """What is spoken on which host and port."""
+        return self.acceptor.listening
 
     @property
     def sessions(self) -> int:
-        """SMTP clients connected."""
+        """Clients connected."""
         return self.acceptor.sessions
 
     @property

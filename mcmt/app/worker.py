@@ -25,8 +25,9 @@ from mcmt.app.shards import Shard, Shards
 from mcmt.clock import SystemClock
 from mcmt.engine.news import News
 from mcmt.errors import BusLost, McmtError, MessageError
+from mcmt.intake.doors import Doors
 from mcmt.intake.failures import Login
-from mcmt.intake.listener import SmtpListener
+from mcmt.spool.gone_tokens import StoredGoneTokens
 from mcmt.spool.state import StateStore
 from mcmt.workers.bus import Bus
 from mcmt.workers.owners import HandingOver, Owners
@@ -95,7 +96,7 @@ class WorkerApp:
     """One worker, from ``Begin`` to ``Stop``."""
 
     shards: Shards
-    listener: SmtpListener
+    doors: Doors
 
     def __init__(self, connections: socket.socket) -> None:
         self._connections = connections
@@ -180,15 +181,22 @@ class WorkerApp:
         own, owners = self.shards.own.spool, Owners(settings)
         keeper = HandingOver(own, begin.number, owners, self._bus) if owners else own
         self._drain_timeout = settings.drain_timeout
-        self.listener = SmtpListener(
-            settings, channels, keeper, self._clock, secrets.randbits, Elsewhere(self._bus), self._gossip
+        self.doors = Doors(
+            settings,
+            channels,
+            keeper,
+            self._clock,
+            secrets.randbits,
+            Elsewhere(self._bus),
+            self._gossip,
+            StoredGoneTokens.open(settings.spool.path) if settings.gateways else None,
         )
-        await self.listener.start()
+        await self.doors.start()
         self._receiver = Receiver(self._connections, self._take)
 
     async def _drain(self) -> None:
         self._receiver.close()
-        await self.listener.drain(self._drain_timeout)
+        await self.doors.drain(self._drain_timeout)
         await self.shards.drain()
 
     async def _stop(self) -> None:
@@ -204,7 +212,7 @@ class WorkerApp:
         if isinstance(news, News):
             self.shards.heard(news)
         else:
-            self.listener.heard(news)
+            self.doors.heard(news)
 
     def _lend(self, shard: int) -> RemoteLending:
         self._lending[shard] = RemoteLending(shard, self._bus)
@@ -225,7 +233,7 @@ class WorkerApp:
 
     async def _begin_session(self, number: int, connected: socket.socket, refusal: MessageError | None) -> None:
         try:
-            await self.listener.take(number, connected, refusal)
+            await self.doors.take(number, connected, refusal)
         except OSError as error:
             log.warning("a connection was passed on and lost: %s", error)
             connected.close()

@@ -42,6 +42,12 @@ def check(context: click.Context, file: Path | None, config: Path | None) -> Non
         click.echo(f"domain {name}: {domain.delivery_method} to {routes}")
     for listen in settings.listen:
         click.echo(f"SMTP on {address(listen.host or '*', listen.port)}: mcmt_reception {listen.mcmt_reception}")
+    for gateway in settings.gateways:
+        pushes = ", ".join(sorted(gateway.served()))
+        click.echo(f"apns gateway on {address(gateway.host or '*', gateway.port)}: to {pushes}")
+        if gateway.feedback is not None:
+            host, port = gateway.feedback
+            click.echo(f"apns feedback on {address(host or '*', port)}: of {pushes}")
     usable = True
     for place, fault in places(settings):
         usable = usable and not fault

@@ -98,7 +98,7 @@ async def _run(folder: Path, smtp_port: int, *, once: bool) -> None:
                 "or let the system choose a port: mcmt demo --smtp-port 0"
             ) from None
         try:
-            host, port = app.listener.addresses[0]
+            host, port = app.doors.addresses[0]
             click.echo(f"engine     SMTP on {address(host, port)}, configured by {config}")
             click.echo(f"simulator  Apple's gateway, at apn://127.0.0.1:{simulator.port}")
             await _until(asked_to_stop, scene.play(app, logfile), config, once=once)
@@ -174,7 +174,7 @@ class _Scene:
         step = "the SMTP reply"
         try:
             async with asyncio.timeout(_LIMIT):
-                batch_id = await self._hand_in(*app.listener.addresses[0])
+                batch_id = await self._hand_in(*app.doors.addresses[0])
                 step = "the push"
                 await self._show_push(uuid_of(batch_id, 1))
                 step = f"the line in {logfile}"

@@ -42,8 +42,8 @@ def serve(config: Path | None) -> None:
 
 def _announce(app: Runnable) -> None:
     settings = app.settings
-    for host, port in app.addresses:
-        click.echo(f"SMTP on {address(host, port)}")
+    for word, host, port in app.listening:
+        click.echo(f"{word} on {address(host, port)}")
     click.echo(f"spool {settings.spool.path}, control socket {settings.control_socket}")
     for logger in (*settings.channel_loggers, *settings.mainlog, *settings.rejectlog):
         click.echo(f"log {logger.logfile}")

@@ -49,7 +49,7 @@ def read_listeners(
         values = {option: getattr(stanza, option) for option in ListenStanza.model_fields}
         settings = ListenSettings(host=host, port=port, **{**values, "relay_hosts": tuple(stanza.relay_hosts)})
         for other, taken in found.items():
-            if _overlap(settings, taken):
+            if overlap((host, port), (taken.host, taken.port)):
                 checker.fault(path, f"{other} already takes this address and port; keep one of the two", key=True)
         found[address] = settings
         _check_security(checker, path, settings, frozenset(wrong), check_listen)
@@ -89,14 +89,15 @@ def parse_address(text: str) -> tuple[str | None, int]:
     return host.lower() or None, int(match["port"])
 
 
-def _overlap(one: ListenSettings, other: ListenSettings) -> bool:
-    """Whether the second bind would fail: the same port on an address that the first one covers."""
-    if one.port != other.port or one.port == 0:
+def overlap(one: tuple[str | None, int], other: tuple[str | None, int]) -> bool:
+    """Whether the second bind of two hosts and ports would fail: the same port on an address that the first covers."""
+    (host, port), (other_host, other_port) = one, other
+    if port != other_port or port == 0:
         return False
-    if one.host is None or other.host is None or one.host == other.host:
+    if host is None or other_host is None or host == other_host:
         return True
     try:
-        first, second = ip_address(one.host), ip_address(other.host)
+        first, second = ip_address(host), ip_address(other_host)
     except ValueError:
         return False  # a name: the system will tell
     return first.version == second.version and (first.is_unspecified or second.is_unspecified)

@@ -18,6 +18,8 @@ from mcmt.config.channel_schema import Channels, ChannelSchema
 from mcmt.config.document import Mark, read
 from mcmt.config.domains import default_names, read_domains
 from mcmt.config.faults import Checker
+from mcmt.config.gateways import STANZA as GATEWAY
+from mcmt.config.gateways import CheckGateway, read_gateways
 from mcmt.config.listeners import CheckListen, read_listeners
 from mcmt.config.loggers import MAIN, TOKENS, read_loggers, tidy
 from mcmt.config.schema import ELSEWHERE, ControlStanza, DomainStanza, RootStanza, SpoolStanza
@@ -29,7 +31,7 @@ __all__ = ["ChannelSchema", "Loaded", "find_config", "load"]
 PLACES = ("config/mcmt.yaml", "/etc/mcmt/mcmt.yaml")
 """Where the configuration is looked for when nothing names it."""
 
-_STANZAS = frozenset({"spool", "control", "esmtp_listener", "domain", MAIN, TOKENS})
+_STANZAS = frozenset({"spool", "control", "esmtp_listener", GATEWAY, "domain", MAIN, TOKENS})
 _SOCKET_NAME = 64
 """Bytes of the control socket's own name. Its folder's path may be of any length (mcmt/control/unix_socket.py)."""
 
@@ -79,6 +81,7 @@ def load(
     *,
     check_format: Callable[[str], None] | None = None,
     check_listen: CheckListen | None = None,
+    check_gateway: CheckGateway | None = None,
     open_files: bool = True,
     full_hostname: Callable[[], str] = socket.getfqdn,
     processors: Callable[[], int] = _processors,
@@ -87,9 +90,9 @@ def load(
     """Read *file*. Raises ConfigError with all its faults, in the order of their places.
 
     *check_format* raises ValueError for a log format that cannot be used. *full_hostname* is asked when the file has no
-    ``hostname``. *check_listen* says what it found in the files that an address names. Without *open_files* nobody
-    looks into certificates, keys and users: for commands that only want to know where things are. *content*: of the
-    file as somebody has read it before. *processors*: how many there are, for ``workers: auto``.
+    ``hostname``. *check_listen* and *check_gateway* say what they found in the files that an address names. Without
+    *open_files* nobody looks into certificates, keys and users: for commands that only want to know where things are.
+    *content*: of the file as somebody has read it before. *processors*: how many there are, for ``workers: auto``.
     """
     content = read_file(file) if content is None else content
     if faults := _collisions(channels):
@@ -106,6 +109,7 @@ def load(
             channels,
             check_format,
             check_listen if open_files else None,
+            check_gateway if open_files else None,
             open_files,
             full_hostname,
             processors,
@@ -124,6 +128,7 @@ def _settings(
     channels: Channels,
     check_format: Callable[[str], None] | None,
     check_listen: CheckListen | None,
+    check_gateway: CheckGateway | None,
     open_files: bool,
     full_hostname: Callable[[], str],
     processors: Callable[[], int],
@@ -139,6 +144,7 @@ def _settings(
     domains = read_domains(checker, channels, open_files, root)
     check_bounce_routes(checker, channels, domains)
     listen, intake = read_listeners(checker, channels, domains, check_listen, workers)
+    gateways = read_gateways(checker, channels, domains, listen, intake.max_intake_bytes // workers, check_gateway)
     spool_path = tidy(spool.path if spool else checker.base)
     loggers = read_loggers(checker, channels, domains, spool_path, check_format)
     control_socket = tidy((control and control.socket) or spool_path / "control.sock")
@@ -153,6 +159,7 @@ def _settings(
         spool=SpoolSettings(path=spool_path, min_free=spool.min_free),
         listen=listen,
         intake=intake,
+        gateways=gateways,
         domains=domains,
         channel_loggers=loggers.channel_loggers,
         mainlog=loggers.mainlog,

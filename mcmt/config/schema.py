@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 from mcmt.config.settings import (
     DomainSettings,
     EventLogSettings,
+    GatewaySettings,
     IntakeSettings,
     ListenSettings,
     RotateSettings,
@@ -182,6 +183,21 @@ ELSEWHERE = {
     **dict.fromkeys(ListenStanza.model_fields, "it belongs to an address below esmtp_listener.listen"),
 }
 """Options that are looked for in the wrong stanza, and where they belong."""
+
+
+class GatewayStanza(OptionsModel):
+    """``apns_gateway.listen``, one address"""
+
+    tls_certificate: FilePath
+    tls_key: FilePath | None = None
+    """None: the key is in the certificate's file."""
+    client_ca: FilePath
+    domain: str | None = None
+    domains: Annotated[dict[str, str], Field(min_length=1)] | None = None
+    feedback: str | None = None
+    return_path: str | None = None
+    """None: nobody hears of failures."""
+    idle_timeout: Span = _default(GatewaySettings, "idle_timeout")
 
 
 class DomainStanza(OptionsModel):

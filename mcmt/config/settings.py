@@ -55,10 +55,12 @@ class ListenSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 INTAKE_COPIES: Final = 3
 """How often an octet of a message counts in ``max_intake_bytes``: as it came, as parts, and as the spool writes it."""
+GATEWAY_READ: Final = 256 * 1024
+"""Bytes that one read of a gateway's connection may bring, as the event loops read."""
 
 
 class IntakeSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What holds over all addresses of the SMTP listener."""
+    """What holds over all addresses, those of the gateway too, but for what is about logins."""
 
     max_connections: int = 500
     max_connections_per_address: int = 250
@@ -66,6 +68,45 @@ class IntakeSettings(msgspec.Struct, frozen=True, kw_only=True):
     auth_failures_per_session: int = 3
     auth_failures_per_address: int = 20
     auth_failure_window: float = 600.0
+
+
+class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
+    """One address of the gateway for senders of Apple's binary protocol."""
+
+    host: str | None
+    """None: every address, IPv4 and IPv6."""
+    port: int
+    """0: chosen by the system, for tests."""
+    tls_certificate: Path
+    tls_key: Path | None = None
+    """None: the key is in the certificate's file."""
+    client_ca: Path
+    """PEM: a client's certificate is one of these, or signed by one of them."""
+    domain: str = ""
+    """The domain that every client pushes to; empty: see ``domains``."""
+    domains: Mapping[str, str] = {}
+    """By client: the SHA-256 of its certificate (64 hex digits) or its subject's UID. Others are refused."""
+    feedback: tuple[str | None, int] | None = None
+    """Host and port of the feedback service."""
+    return_path: str = ""
+    """Who hears of failures; empty: nobody."""
+    idle_timeout: float = 3600.0
+    """For one whole notification, and between two of them."""
+
+    def served(self) -> frozenset[str]:
+        """The domains that clients of this address push to."""
+        return frozenset((self.domain, *self.domains.values())) - {""}
+
+
+class AddressSettings(msgspec.Struct, frozen=True):
+    """One address that is listened on, whatever is spoken there."""
+
+    host: str | None
+    port: int
+    option: str
+    """The option that names it."""
+    word: str
+    """What is spoken there."""
 
 
 class DomainSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,9 +186,26 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     token_loggers: tuple[EventLogSettings, ...] = ()
     control_socket: Path
     intake: IntakeSettings = IntakeSettings()
+    gateways: tuple[GatewaySettings, ...] = ()
     max_deliveries_per_message: int = 10_000
     max_resident_messages: int = 32_768
     drain_timeout: float = 20.0
+
+    @property
+    def addresses(self) -> tuple[AddressSettings, ...]:
+        """Everything that is listened on: ``listen``, the gateways, then the feedback services of those that have one.
+
+        A connection is known by its address' index in here.
+        """
+        return (
+            *[AddressSettings(one.host, one.port, "esmtp_listener.listen", "SMTP") for one in self.listen],
+            *[AddressSettings(one.host, one.port, "apns_gateway.listen", "apns gateway") for one in self.gateways],
+            *[
+                AddressSettings(*one.feedback, "apns_gateway.listen", "apns feedback")
+                for one in self.gateways
+                if one.feedback
+            ],
+        )
 
     def domain(self, name: str) -> DomainSettings | None:
         """The stanza that applies to a routing domain: its own, else ``*``."""

@@ -1,4 +1,4 @@
-"""What ``mcmt check`` says about the files that a listening address names: certificate, key, users.
+"""What ``mcmt check`` says about the files that a listening address names: certificate, key, users, authorities.
 
 The engine is not needed for it, and nothing is changed. Never raises: what is wrong is a Finding.
 """
@@ -8,11 +8,12 @@ from __future__ import annotations
 import ssl
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 from mcmt.channel.port import Finding, exposure
 from mcmt.clock import Clock, SystemClock
-from mcmt.config.settings import ListenSettings
+from mcmt.config.settings import GatewaySettings, ListenSettings
 from mcmt.intake.tls import CertificateFiles, reason_of
 from mcmt.intake.users import UsersError, read_users
 
@@ -22,30 +23,47 @@ _WARN_DAYS: Final = 30
 def check_listen(listen: ListenSettings, clock: Clock | None = None) -> Sequence[Finding]:
     """What was found in the files that *listen* names."""
     now = (clock or SystemClock()).time()
-    return (*_certificate(listen, now), *_users(listen))
+    certificate = () if listen.tls_certificate is None else _certificate(listen.tls_certificate, listen.tls_key, now)
+    return (*certificate, *_users(listen))
 
 
-def _certificate(listen: ListenSettings, now: float) -> Iterator[Finding]:
-    if listen.tls_certificate is None:
+def check_gateway(gateway: GatewaySettings, clock: Clock | None = None) -> Sequence[Finding]:
+    """What was found in the files that *gateway* names."""
+    now = (clock or SystemClock()).time()
+    return (*_certificate(gateway.tls_certificate, gateway.tls_key, now), *_authorities(gateway.client_ca))
+
+
+def _authorities(file: Path) -> Iterator[Finding]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        file.open("rb").close()
+        context.load_verify_locations(file)
+    except (OSError, ssl.SSLError) as error:
+        yield Finding("client_ca", f"{file} cannot be used: {reason_of(error)}", fault=True)
         return
-    holder = listen.tls_key or listen.tls_certificate
-    for option, file in (("tls_certificate", listen.tls_certificate), ("tls_key", holder)):
+    count = len(context.get_ca_certs()) or context.cert_store_stats()["x509"]
+    yield Finding("client_ca", "clients of 1 certificate" if count == 1 else f"clients of {count} certificates")
+
+
+def _certificate(tls_certificate: Path, tls_key: Path | None, now: float) -> Iterator[Finding]:
+    holder = tls_key or tls_certificate
+    for option, file in (("tls_certificate", tls_certificate), ("tls_key", holder)):
         try:
             file.open("rb").close()
         except OSError as error:
             yield Finding(option, f"{file} cannot be read: {error.strerror}", fault=True)
             return
     try:
-        CertificateFiles(listen.tls_certificate, listen.tls_key)
+        CertificateFiles(tls_certificate, tls_key)
     except (OSError, ssl.SSLError) as error:
-        text = f"{listen.tls_certificate} and the key in {holder} cannot be used: {reason_of(error)}"
+        text = f"{tls_certificate} and the key in {holder} cannot be used: {reason_of(error)}"
         yield Finding("tls_certificate", text, fault=True)
         return
     # Here and not above: a large import that only a certificate needs.
     from cryptography import x509
     from cryptography.x509.oid import NameOID
 
-    certificate = x509.load_pem_x509_certificates(listen.tls_certificate.read_bytes())[0]
+    certificate = x509.load_pem_x509_certificates(tls_certificate.read_bytes())[0]
     common = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     subject = str(common[0].value) if common else certificate.subject.rfc4514_string() or "nobody"
     try:
@@ -66,7 +84,7 @@ def _certificate(listen: ListenSettings, now: float) -> Iterator[Finding]:
         yield _warning("tls_certificate", "has expired, and clients may refuse it; have a new one made")
     elif days < _WARN_DAYS:
         yield _warning("tls_certificate", f"expires in {days:.0f} days; have a new one made")
-    yield from exposure("tls_key" if listen.tls_key else "tls_certificate", holder)
+    yield from exposure("tls_key" if tls_key else "tls_certificate", holder)
 
 
 def _users(listen: ListenSettings) -> Iterator[Finding]:

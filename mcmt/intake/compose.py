@@ -84,8 +84,13 @@ def compose(
     mcmt_reception: McmtReception,
     batch_id: str,
     received: float,
+    size: int | None = None,
 ) -> Composed:
-    """Make *data*, received for *envelope* at *received* (seconds since the epoch), into spool content."""
+    """Make *data*, received for *envelope* at *received* (seconds since the epoch), into spool content.
+
+    *size*: octets that came, where they were no message and *data* is empty.
+    """
+    size = len(data) if size is None else size
     if parsed.is_mcmt and mcmt_reception == "reject":
         raise MessageError(550, "5.7.1", "MCMT messages are not taken here (mcmt_reception: reject)")
     apart = parsed.is_mcmt and mcmt_reception == "allow"
@@ -120,13 +125,13 @@ def compose(
         failed = number == before
         number += failed
         first, count = f"{batch_id}-{before + 1}", number - before
-        events.append(_reception(recipient, envelope, context, first, batch_id, received, len(data), count))
+        events.append(_reception(recipient, envelope, context, first, batch_id, received, size, count))
         if failed:
             events.append(_failure(recipient, envelope, context, first, batch_id, received))
             # A bounce is never owed to the null reverse-path (RFC 5321 4.5.5).
             if envelope.reverse_path and recipient.stanza.generate_bounces:
                 failures.append(_owed(recipient, envelope, number, received))
-    message = Message(batch_id, received, envelope, parsed.header_block, context, tuple(parts), len(data))
+    message = Message(batch_id, received, envelope, parsed.header_block, context, tuple(parts), size)
     return Composed(message, deliveries, events, failures)
 
 

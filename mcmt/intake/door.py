@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -118,6 +119,26 @@ class Sessions:
         if refusal is None:
             self._members[session] = address
         return refusal
+
+    async def emptied(self, limit: float, clock: Clock) -> None:
+        """Return when all have gone, or after *limit* seconds."""
+        if not self._members:
+            return
+        done = asyncio.Event()
+        self.on_empty = done.set
+        timer = clock.call_later(limit, done.set)
+        await done.wait()
+        timer.cancel()
+
+    async def drain(self, limit: float, linger: float, clock: Clock) -> None:
+        """Have every session end: by itself within *limit* seconds, and then at once. *linger*: what abort may leave
+        open for its own timer to end, seconds."""
+        for session in self:
+            session.drain()
+        await self.emptied(limit, clock)
+        for session in self:
+            session.abort()
+        await self.emptied(2 * linger, clock)
 
     def discard(self, session: Stoppable) -> None:
         """It has gone, or was never in."""

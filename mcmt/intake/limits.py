@@ -35,6 +35,12 @@ TLS_HANDSHAKE: Final = 30.0
 LINGER: Final = 2.0
 """How long what a client still sends is thrown away after our last reply. Closing at once would make the kernel send
 a reset, and the reply would be lost with it."""
+GATEWAY_INPUT: Final = 256 * 1024
+"""Of a gateway's client: octets that wait to be kept. Then it is not read until half of them are."""
+GATEWAY_LINGER: Final = 5.0
+"""How long what a gateway's client still sends is thrown away after an error packet, as with LINGER."""
+GATEWAY_PAUSE: Final = 1.0
+"""How long a gateway's client whose notifications cannot be kept waits to be told: it comes back at once."""
 REMINDER: Final = 60.0
 """Seconds between two words to the operator about one kind of trouble: connections turned away, a full disk."""
 AUTH_LINE: Final = 12288

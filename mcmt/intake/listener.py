@@ -53,15 +53,17 @@ class SmtpListener:
         self._failures: FailureBudget | None = None
         self._hostname = settings.hostname
         self._listen = settings.listen
+        self._addresses = settings.addresses[: len(settings.listen)]
         self._intake = settings.intake
-        self._reception = Reception(settings, channels, spool, clock, random_bits)
+        self.reception = Reception(settings, channels, spool, clock, random_bits)
         self._clock = clock
         self._random_bits = random_bits
         self._listens = admission is None
         self._doors: list[Door] = []
         self._servers: list[asyncio.Server] = []
-        self._sessions = Sessions(admission or SessionLimits(settings.intake, clock))
-        self._memory = IntakeMemory(settings.intake.max_intake_bytes // settings.workers)
+        self.admission = admission or SessionLimits(settings.intake, clock)
+        self._sessions = Sessions(self.admission)
+        self.memory = IntakeMemory(settings.intake.max_intake_bytes // settings.workers)
         self._passwords: PasswordThread | None = None
         self.addresses: tuple[tuple[str, int], ...] = ()
         """Host and port of every socket, once started."""
@@ -74,7 +76,7 @@ class SmtpListener:
     @property
     def held_bytes(self) -> int:
         """Of ``max_intake_bytes``: how many are held now."""
-        return self._memory.held
+        return self.memory.held
 
     async def start(self) -> None:
         """Begin to accept connections. Raises ListenError, UsersError: then nothing listens."""
@@ -84,18 +86,18 @@ class SmtpListener:
         logins = self._read_users()
         loop = asyncio.get_running_loop()
         template = make_template(self._hostname, loop)
-        bound = bind_all(self._listen) if self._listens else []
+        bound = bind_all(self._addresses) if self._listens else []
         for listen, certificate in zip(self._listen, certificates, strict=True):
             size = listen.max_message_size
             door = Door(
                 self._hostname,
                 listen,
                 self._intake,
-                self._reception,
+                self.reception,
                 self._clock,
                 self._random_bits,
                 self._sessions,
-                self._memory,
+                self.memory,
                 certificate,
                 None if listen.users_file is None else logins[listen.users_file],
                 # RFC 3207 4.2: STARTTLS is not offered within TLS. RFC 4954 4: AUTH is, only there.
@@ -133,18 +135,20 @@ class SmtpListener:
         await loop.connect_accepted_socket(lambda: SmtpSession(door, loop), connected)
 
     async def drain(self, limit: float) -> None:
+        """``drain_sessions``, and then there is nothing to be received any more."""
+        await self.drain_sessions(limit)
+        await self.aclose()
+
+    async def drain_sessions(self, limit: float) -> None:
         """Stop accepting; let messages that are being received come to their end, for up to *limit* seconds."""
         for server in self._servers:
             server.close()
         self._servers.clear()
-        for session in self._sessions:
-            session.drain()
-        await self._emptied(limit)
-        for session in self._sessions:
-            session.abort()
-        # What abort leaves open is ended by its own timer.
-        await self._emptied(2 * limits.LINGER)
-        await self._reception.aclose()
+        await self._sessions.drain(limit, limits.LINGER, self._clock)
+
+    async def aclose(self) -> None:
+        """Write what is known of refusals, and let go of threads. Every door is drained."""
+        await self.reception.aclose()
         if self._passwords is not None:
             self._passwords.close()
 
@@ -157,15 +161,6 @@ class SmtpListener:
         failures = self._failures = FailureBudget(allowed, window, self._clock, self._tell)
         secret = self._random_bits(256).to_bytes(32, "big")
         return {name: Logins(file, failures, self._passwords, secret) for name, file in files.items()}
-
-    async def _emptied(self, limit: float) -> None:
-        if not self._sessions:
-            return
-        done = asyncio.Event()
-        self._sessions.on_empty = done.set
-        timer = self._clock.call_later(limit, done.set)
-        await done.wait()
-        timer.cancel()
 
 
 def _load_certificate(listen: ListenSettings) -> CertificateFiles | None:

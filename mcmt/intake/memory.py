@@ -10,6 +10,8 @@ one in base64, 10 at worst).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from mcmt.config.settings import INTAKE_COPIES
 from mcmt.errors import MessageError
 
@@ -21,6 +23,7 @@ class IntakeMemory:
         self.limit = limit
         self.held = 0
         """Bytes, copies counted."""
+        self._waiting: list[Callable[[], None]] = []
 
     def fits(self, octets: int) -> bool:
         """Whether a message of that size could be kept now."""
@@ -35,11 +38,25 @@ class IntakeMemory:
         if octets > 0 and held > self.limit:
             return False
         self.held = held
+        if octets < 0:
+            self._tell()
         return True
 
     def give_back(self, octets: int) -> None:
         """These are not held any more."""
         self.held -= INTAKE_COPIES * octets
+        if octets:
+            self._tell()
+
+    def wait(self, go_on: Callable[[], None]) -> None:
+        """Call *go_on* once, when something was given back: for a door that reads on later instead of refusing."""
+        self._waiting.append(go_on)
+
+    def _tell(self) -> None:
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            for go_on in waiting:
+                go_on()
 
 
 def no_room() -> MessageError:

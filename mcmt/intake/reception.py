@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from random import Random
 from typing import Final
@@ -22,8 +22,8 @@ from mcmt.intake.reminder import Reminder
 from mcmt.message.address import domain_of
 from mcmt.message.event import Event, Kind
 from mcmt.message.identity import new_batch_id
-from mcmt.message.mime import context_variables
-from mcmt.message.model import Envelope
+from mcmt.message.mime import ParsedMessage, context_variables
+from mcmt.message.model import Envelope, Part
 from mcmt.spool.port import Keeper
 
 log = logging.getLogger(__name__)
@@ -77,6 +77,25 @@ class Reception:
             composed = self._compose(envelope, data, mcmt_reception, batch_id, now)
         await self._spool.accept(*composed)
         return batch_id
+
+    async def receive_parts(self, envelope: Envelope, parts: Sequence[Part], size: int) -> str:
+        """``receive`` for what did not come as a message, but as *parts* of *size* octets together."""
+        now = self._clock.time()
+        batch_id = new_batch_id(now, self._random_bits)
+        if size > LARGE:
+            composed = await asyncio.get_running_loop().run_in_executor(
+                self._thread, self._compose_parts, envelope, parts, size, batch_id, now
+            )
+        else:
+            composed = self._compose_parts(envelope, parts, size, batch_id, now)
+        await self._spool.accept(*composed)
+        return batch_id
+
+    def _compose_parts(
+        self, envelope: Envelope, parts: Sequence[Part], size: int, batch_id: str, now: float
+    ) -> Composed:
+        parsed = ParsedMessage(b"", (), True, tuple(parts))
+        return compose(self._settings, self._channels, envelope, b"", parsed, {}, "allow", batch_id, now, size)
 
     def _compose(
         self, envelope: Envelope, data: bytes, mcmt_reception: McmtReception, batch_id: str, now: float

@@ -12,7 +12,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from mcmt.config.settings import ListenSettings
+from mcmt.config.settings import AddressSettings
 from mcmt.errors import ListenError
 from mcmt.intake import limits
 
@@ -27,7 +27,7 @@ _ADVICE: Mapping[int, str] = MappingProxyType(
 _PORT_TRIES = 8
 
 
-def bind_all(listen: Sequence[ListenSettings]) -> list[list[socket.socket]]:
+def bind_all(listen: Sequence[AddressSettings]) -> list[list[socket.socket]]:
     """``bind_sockets`` of each address. Raises ListenError, with none left open."""
     bound: list[list[socket.socket]] = []
     try:
@@ -41,14 +41,14 @@ def bind_all(listen: Sequence[ListenSettings]) -> list[list[socket.socket]]:
     return bound
 
 
-def bind_sockets(listen: ListenSettings) -> list[socket.socket]:
+def bind_sockets(listen: AddressSettings) -> list[socket.socket]:
     """One listening socket for each address that *listen* stands for. Raises ListenError, with none left open."""
     sockets: list[socket.socket] = []
     for attempt in range(_PORT_TRIES):
         try:
             port = listen.port
             for family, host in _addresses(listen):
-                sockets.append(_bind(family, host, port))
+                sockets.append(_bind(family, host, port, listen.option))
                 # Port 0: the first socket gets one from the system, the others the same.
                 port = sockets[-1].getsockname()[1]
         except ListenError as error:
@@ -63,7 +63,7 @@ def bind_sockets(listen: ListenSettings) -> list[socket.socket]:
     raise AssertionError("unreachable: the last try raises")
 
 
-def _addresses(listen: ListenSettings) -> list[tuple[socket.AddressFamily, str]]:
+def _addresses(listen: AddressSettings) -> list[tuple[socket.AddressFamily, str]]:
     if listen.host is None:
         every = [(socket.AF_INET, "0.0.0.0")]  # noqa: S104 - asked for: every address
         return [*every, (socket.AF_INET6, "::")] if _has_ipv6() else every
@@ -89,7 +89,7 @@ def _has_ipv6() -> bool:
     return True
 
 
-def _bind(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
+def _bind(family: socket.AddressFamily, host: str, port: int, option: str) -> socket.socket:
     bound: socket.socket | None = None
     try:
         bound = socket.socket(family, socket.SOCK_STREAM)
@@ -107,5 +107,5 @@ def _bind(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
         number = error.errno if isinstance(error, OSError) else None
         reason = os.strerror(number) if number else str(error)
         advice = _ADVICE.get(number or 0, "choose another address")
-        raise ListenError(f"cannot listen on {place}: {reason}; {advice} (esmtp_listener.listen)") from error
+        raise ListenError(f"cannot listen on {place}: {reason}; {advice} ({option})") from error
     return bound

@@ -28,12 +28,13 @@ _Version = tuple[tuple[int, int, int], ...]
 class CertificateFiles:
     """A certificate with its key, as files that others may change."""
 
-    def __init__(self, certificate: Path, key: Path | None) -> None:
-        """Raises OSError, ssl.SSLError: it cannot be loaded."""
+    def __init__(self, certificate: Path, key: Path | None, client_ca: Path | None = None) -> None:
+        """*client_ca*: who signs clients' certificates, which are needed then. Raises OSError, ssl.SSLError."""
         self._certificate = certificate
         self._key = key
+        self._client_ca = client_ca
         self._version = self._look()
-        self._context = _make_context(certificate, key)
+        self._context = self._make()
 
     def context(self) -> ssl.SSLContext:
         """What a handshake that begins now uses."""
@@ -45,7 +46,7 @@ class CertificateFiles:
             # Looked at before it is loaded: what changes meanwhile is loaded next time.
             self._version = version
             try:
-                self._context = _make_context(self._certificate, self._key)
+                self._context = self._make()
             except (OSError, ssl.SSLError) as error:
                 reason = reason_of(error)
                 log.error("%s: the old certificate stays in use: %s", self._certificate, reason)
@@ -53,8 +54,18 @@ class CertificateFiles:
                 log.info("%s: the new certificate is in use", self._certificate)
         return self._context
 
+    def _make(self) -> ssl.SSLContext:
+        context = _make_context(self._certificate, self._key)
+        if self._client_ca is not None:
+            context.load_verify_locations(self._client_ca)
+            context.verify_mode = ssl.CERT_REQUIRED
+            # A client that sends and closes without ever reading would answer a session ticket (RFC 8446 4.6.1) with a
+            # reset, which can overtake what it sent.
+            context.num_tickets = 0
+        return context
+
     def _look(self) -> _Version:
-        stats = [file.stat() for file in (self._certificate, self._key) if file is not None]
+        stats = [file.stat() for file in (self._certificate, self._key, self._client_ca) if file is not None]
         return tuple([(stat.st_mtime_ns, stat.st_size, stat.st_ino) for stat in stats])
 
 

@@ -22,7 +22,7 @@ MAX_PATH = 254
 """Octets of an address (RFC 5321 4.5.3.1.3, without the angle brackets)."""
 
 _RETURN_PATH = "return-path"
-_is_mailbox = re.compile(r"[^\s<>\x00-\x1f\x7f]+@[^\s<>@\x00-\x1f\x7f]+").fullmatch
+is_mailbox = re.compile(r"[^\s<>\x00-\x1f\x7f]+@[^\s<>@\x00-\x1f\x7f]+").fullmatch
 # RFC 3463 2: class "." subject "." detail. A failure is of class 5; with another one it would contradict itself.
 _find_status = re.compile(r"5\.\d{1,3}\.\d{1,3}(?![\d.])").match
 
@@ -80,7 +80,7 @@ def return_path_of(headers: Headers, reverse_path: str) -> str:
     if value is None:
         return reverse_path
     address = value[1:-1] if value.startswith("<") and value.endswith(">") else value
-    if not address or (_is_mailbox(address) and len(address.encode()) <= MAX_PATH):
+    if not address or (is_mailbox(address) and len(address.encode()) <= MAX_PATH):
         return address
     return reverse_path
 

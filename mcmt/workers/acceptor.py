@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from mcmt.clock import Clock
-from mcmt.config.settings import ListenSettings
+from mcmt.config.settings import AddressSettings
 from mcmt.intake.door import SessionLimits, client_of
 from mcmt.intake.reminder import Reminder
 from mcmt.intake.sockets import bind_all
@@ -40,9 +40,9 @@ class Sink:
 
 
 class Acceptor:
-    """Every address of ``esmtp_listener.listen``."""
+    """Every address of ``Settings.addresses``."""
 
-    def __init__(self, listen: Sequence[ListenSettings], limits: SessionLimits, clock: Clock) -> None:
+    def __init__(self, listen: Sequence[AddressSettings], limits: SessionLimits, clock: Clock) -> None:
         self._listen = listen
         self._limits = limits
         self._clock = clock
@@ -52,8 +52,8 @@ class Acceptor:
         self._sinks: list[Sink] = []
         self._accepting = False
         self._closed = False
-        self.addresses: tuple[tuple[str, int], ...] = ()
-        """Host and port of every socket, once open."""
+        self.listening: tuple[tuple[str, str, int], ...] = ()
+        """What is spoken, host and port of every socket, once open."""
 
     @property
     def sessions(self) -> int:
@@ -64,7 +64,7 @@ class Acceptor:
         """Listen; connections wait until there is a worker. Raises ListenError."""
         for number, sockets in enumerate(bind_all(self._listen)):
             self._sockets += [(number, one) for one in sockets]
-        self.addresses = tuple(one.getsockname()[:2] for _, one in self._sockets)
+        self.listening = tuple((self._listen[number].word, *one.getsockname()[:2]) for number, one in self._sockets)
 
     def close(self) -> None:
         """Listen no more. Connections that were not accepted are reset."""

@@ -143,7 +143,7 @@ async def test_calls_and_objects_of_a_message_from_the_socket_to_the_log(tmp_pat
     threading.setprofile(work.note)
     try:
         await app.start()
-        host, port = app.listener.addresses[0]
+        host, port = app.doors.addresses[0]
         await submit(host, port, 50)
         collections = gc.get_stats()[0]["collections"]
         sys.setprofile(work.note)

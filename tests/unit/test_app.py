@@ -33,7 +33,7 @@ async def test_what_fails_to_close_leaves_nothing_else_open(app: App, monkeypatc
     monkeypatch.setattr(app.shards.own.engine, "drain", fail)
     await app.stop()
     await app.start()
-    assert app.listener.addresses, "the spool was let go: it can be opened again"
+    assert app.doors.addresses, "the spool was let go: it can be opened again"
     monkeypatch.undo()
     await app.stop()
 

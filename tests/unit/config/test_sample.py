@@ -17,6 +17,7 @@ from mcmt.config.schema import (
     ChannelLoggerStanza,
     ControlStanza,
     DomainStanza,
+    GatewayStanza,
     ListenerStanza,
     ListenStanza,
     MainLoggerStanza,
@@ -43,6 +44,7 @@ STANZAS: list[tuple[type[OptionsModel], list[Place]]] = [
     (ControlStanza, [("control",)]),
     (ListenerStanza, [("esmtp_listener",)]),
     (ListenStanza, [LISTEN]),
+    (GatewayStanza, [("apns_gateway", "listen", place) for place in ("127.0.0.1:2195", "127.0.0.1:3195")]),
     (DomainStanza, [(), ("domain", "discard.example.com")]),
     (channels()["apn"].Options, [TOKEN, CERTIFICATE]),
     (channels()["smtp"].Options, [SMARTHOST]),
@@ -138,13 +140,25 @@ def value(model: type[OptionsModel], name: str, field: FieldInfo, text: str) -> 
         needed = {"path": "spool"}
     elif model is TokenLoggerStanza:
         needed = {"logfile": "tokens.jsonl"}
+    elif model is GatewayStanza:
+        needed = {"tls_certificate": "x", "client_ca": "x"}
     return getattr(model.model_validate({**needed, **reading.data}), name)
 
 
 def test_nothing_is_named_that_is_no_option() -> None:
     """Every line that looks like an option is one: a commented name that no stanza knows would be a fault above."""
     known = {name for model, _ in STANZAS for name in model.model_fields}
-    stanzas = {"spool", "control", "esmtp_listener", "listen", "domain", "apn_logger", "ec_logger", "token_logger"}
+    stanzas = {
+        "apns_gateway",
+        "spool",
+        "control",
+        "esmtp_listener",
+        "listen",
+        "domain",
+        "apn_logger",
+        "ec_logger",
+        "token_logger",
+    }
     instances = {"discard.example.com", "apn.example.com", "apn-certificate.example.com"}
     instances |= {"apn_logger1", "ec_logger1", "token_logger1"}
     names = set(re.findall(r"^ *([\w.-]+):", uncommented(), flags=re.MULTILINE))

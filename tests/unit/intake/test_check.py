@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from mcmt.intake.check import check_listen
+from mcmt.config.settings import GatewaySettings
+from mcmt.intake.check import check_gateway, check_listen
 from tests.unit.intake.conftest import cheap
 from tests.unit.intake.server import make_listen
 from tests.unit.intake.test_listener import HandClock
@@ -114,3 +115,34 @@ def test_users_are_counted_and_a_file_that_everyone_may_read_is_a_fault(issued: 
 
 def test_an_address_without_files_has_nothing_to_tell() -> None:
     assert check_listen(make_listen()) == ()
+
+
+def test_of_a_gateway_the_certificate_and_the_authorities_are_looked_into(issued: Path) -> None:
+    clients = issued / "clients.pem"
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(clients))
+    authority.cert_pem.write_to_path(str(clients), append=True)
+    trustme.CA().cert_pem.write_to_path(str(clients), append=True)
+
+    def told() -> list[tuple[str, bool, str]]:
+        gateway = GatewaySettings(
+            host=None,
+            port=0,
+            tls_certificate=issued / "cert.pem",
+            tls_key=issued / "key.pem",
+            client_ca=clients,
+            domain="apn.example.com",
+        )
+        return [(each.option, each.fault, each.text) for each in check_gateway(gateway)]
+
+    certificate, authorities = told()
+    assert certificate[:2] == ("tls_certificate", False)
+    assert authorities == ("client_ca", False, "clients of 2 certificates")
+    clients.write_text("junk")
+    assert told()[1][:2] == ("client_ca", True)
+    clients.unlink()
+    assert told()[1] == (
+        "client_ca",
+        True,
+        f"{clients} cannot be used: a file cannot be read: No such file or directory",
+    )

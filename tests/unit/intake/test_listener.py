@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from mcmt.clock import SystemClock, Timer
-from mcmt.config.settings import ListenSettings
+from mcmt.config.settings import AddressSettings, ListenSettings
 from mcmt.errors import ListenError, MessageError
 from mcmt.intake.door import may_relay
 from mcmt.intake.listener import SmtpListener
@@ -83,9 +83,13 @@ async def test_several_addresses_are_served_at_once() -> None:
         await listener.drain(0.0)
 
 
+def bind(listen: ListenSettings) -> list[socket.socket]:
+    return bind_sockets(AddressSettings(listen.host, listen.port, "esmtp_listener.listen", "SMTP"))
+
+
 async def test_every_ipv4_and_every_ipv6_address_stand_beside_each_other_on_one_port() -> None:
-    first = bind_sockets(make_listen(host="0.0.0.0"))
-    second = bind_sockets(make_listen(host="::", port=first[0].getsockname()[1]))
+    first = bind(make_listen(host="0.0.0.0"))
+    second = bind(make_listen(host="::", port=first[0].getsockname()[1]))
     for one in (*first, *second):
         one.close()
 
@@ -99,7 +103,7 @@ async def test_connections_that_another_process_accepted_are_sessions_like_other
             left.append(address)
 
     listen = make_listen()
-    [listening] = bind_sockets(listen)
+    [listening] = bind(listen)
     listener = make_listener(listen, admission=Elsewhere())
     await listener.start()
     assert listener.addresses == (), "it listens nowhere itself"
@@ -118,13 +122,13 @@ async def test_connections_that_another_process_accepted_are_sessions_like_other
 async def test_an_address_in_use_is_named_and_nothing_stays_bound() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        free = bind_sockets(make_listen())
+        free = bind(make_listen())
         free_port = free[0].getsockname()[1]
         free[0].close()
         listener = make_listener(make_listen(port=free_port), make_listen(port=port))
         with pytest.raises(ListenError, match=rf"127\.0\.0\.1:{port}: Address already in use; .*another port"):
             await listener.start()
-        bind_sockets(make_listen(port=free_port))[0].close()
+        bind(make_listen(port=free_port))[0].close()
 
 
 @pytest.mark.parametrize(
@@ -133,7 +137,7 @@ async def test_an_address_in_use_is_named_and_nothing_stays_bound() -> None:
 )
 def test_an_address_that_this_machine_does_not_have_is_named(host: str, text: str) -> None:
     with pytest.raises(ListenError, match=f"cannot listen on {host}.*{text}"):
-        bind_sockets(make_listen(host=host))
+        bind(make_listen(host=host))
 
 
 @pytest.mark.parametrize(
