@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import resource
 import signal
@@ -19,6 +20,10 @@ log = logging.getLogger(__name__)
 # is busy. 10,000 messages by smtp-source, 50 sessions, two runs each in turn: 2,840 and 3,350 a second with Python's
 # 5 ms, 5,310 and 4,240 with this.
 _SWITCH_INTERVAL = 0.0005
+# Hardly anything of ours is in a cycle, so the collector finds next to nothing: it looks 28 times less often, and never
+# at what was there from the start. 8,000 messages by smtp-source, runs in turn: 188, 186, 209, 189 us of CPU each with
+# Python's threshold of 700, 174, 179, 189, 188 with this; memory is the same.
+_COLLECT_AFTER = 20_000
 _SECOND_THOUGHT = (
     1.0  # seconds; timeout(1) and some supervisors signal the process and its group, one right after the other
 )
@@ -52,6 +57,8 @@ def prepare_process(settings: Settings) -> None:
     """What a process that delivers needs of the system and the interpreter."""
     raise_open_files(settings)
     sys.setswitchinterval(_SWITCH_INTERVAL)
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER)
 
 
 def raise_open_files(settings: Settings) -> None:
