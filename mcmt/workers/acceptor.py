@@ -132,6 +132,10 @@ class Acceptor:
         refusal = self._limits.admit(address)
         for sink in sorted(self._sinks, key=lambda sink: sink.sessions):
             if pass_on(sink.end, number, connection, refusal):
+                # Of those with as many sessions, the one that has waited longest is next: clients that connect for one
+                # message each would all be the first one's.
+                self._sinks.remove(sink)
+                self._sinks.append(sink)
                 if refusal is None:
                     sink.addresses[address] += 1
                     sink.sessions += 1

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 from mcmt.message.identity import uuid_of
@@ -145,6 +146,19 @@ def rules(folder: Path, delay: str = "300ms") -> Path:
     file = folder / "rules.yaml"
     file.write_text(f"rules:\n  - {{token: '*', delay: {delay}}}\n")
     return file
+
+
+def test_clients_that_connect_for_one_message_each_are_served_in_turn(tmp_path: Path) -> None:
+    sink = {DOMAIN: {"delivery_method": "discard", "routes": ["discard://sink"], "suspend_delivery": True}}
+    with engine(tmp_path / "engine", sink, workers=2) as process:
+        workers(process)
+        for _ in range(6):
+            submit(process, 1)
+        held = [
+            apsw.Connection(str(file), flags=apsw.SQLITE_OPEN_READONLY).execute("SELECT count(*) FROM delivery").get
+            for file in (tmp_path / "engine" / "spool").glob("shard-*.sqlite")
+        ]
+    assert held == [3, 3]
 
 
 def test_a_single_connection_serves_both_workers(tmp_path: Path) -> None:
