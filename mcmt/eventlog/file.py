@@ -26,6 +26,7 @@ from mcmt.message.event import Remembered
 
 _FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 _HEAD = 65536
+_BLOCK = 256 * 1024
 
 
 class LogFile:
@@ -41,6 +42,8 @@ class LogFile:
         self.lost = False
         """What stood past ``safe`` is gone. Set here; whoever writes it anew takes it back."""
         self._dirty = False
+        self._taken_in = False
+        """What stands from ``safe`` on was found there, not written."""
         self._mode = mode
         self._tell = tell
         self._descriptor = -1
@@ -101,11 +104,14 @@ class LogFile:
         """Bring everything to disk. On OSError the file ends at ``safe``, and ``lost`` is set."""
         if self._dirty:
             try:
+                if self._taken_in:
+                    # Where a sync of the tail failed before the crash, only what is written again is synced at all.
+                    self._write_anew(self.safe, self.offset)
                 os.fdatasync(self._descriptor)
             except OSError:
                 self._abandon()
                 raise
-            self._dirty = False
+            self._dirty = self._taken_in = False
 
     def rotate(self, target: Path) -> bool:
         """Call the file *target* from now on, and begin a new one at the path. False: as in ``append``.
@@ -143,7 +149,7 @@ class LogFile:
     def close(self) -> None:
         """Let go of the file; harmless when it is closed."""
         descriptor, self._descriptor = self._descriptor, -1
-        self._dirty = False
+        self._dirty = self._taken_in = False
         if descriptor >= 0:
             os.close(descriptor)
 
@@ -197,7 +203,12 @@ class LogFile:
                 self._tell(f"{self.path}: {size - end} bytes past offset {end} are no lines of ours: cut")
             os.ftruncate(self._descriptor, end)
         self.offset = end
-        self._dirty = True  # the tail may never have been brought to disk
+        self._dirty = self._taken_in = True  # the tail may never have been brought to disk
+
+    def _write_anew(self, start: int, end: int) -> None:
+        while start < end and (block := os.pread(self._descriptor, min(_BLOCK, end - start), start)):
+            self._write(memoryview(block), start)
+            start += len(block)
 
     def _is_ours(self) -> bool:
         if self._descriptor < 0 and not self._return():

@@ -25,6 +25,7 @@ APPLICATION = 0x6D636D74  # "mcmt", for file(1)
 _FIRST_SOUND_SQLITE = (3, 51, 3)
 _WRITER_CACHE = 16 * 1024  # KiB
 _READER_CACHE = 4 * 1024  # KiB
+BUSY_WAIT = 5000  # ms
 # Past this a WAL that was emptied is cut back to it, so that a burst does not keep its space for ever.
 _WAL_KEPT = 64 * 1024**2
 
@@ -112,17 +113,37 @@ def open_writer(path: Path, created: float) -> apsw.Connection:
     """
     check_sqlite()
     create_file(path)
+    connection = reopen_writer(path)
+    try:
+        tables = _TABLES + _REPORTS + _FIRST_SEQUENCE.format(int(created * 1e6))
+        prepare(connection, path, APPLICATION, VERSION, tables, _MIGRATIONS)
+    except apsw.Error as error:
+        raise unusable(path, error) from error
+    return connection
+
+
+def reopen_writer(path: Path) -> apsw.Connection:
+    """``open_writer`` for a file whose tables were made: after a failed sync. Raises SpoolUnusable."""
     try:
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
         configure(connection, _WRITER_CACHE)
         # Checkpoints are the writer's own business: none in the middle of a commit that somebody waits for.
         connection.execute("PRAGMA wal_autocheckpoint=0")
         connection.execute(f"PRAGMA journal_size_limit={_WAL_KEPT}")
-        tables = _TABLES + _REPORTS + _FIRST_SEQUENCE.format(int(created * 1e6))
-        prepare(connection, path, APPLICATION, VERSION, tables, _MIGRATIONS)
+        write_anew(connection)
     except apsw.Error as error:
         raise unusable(path, error) from error
     return connection
+
+
+def write_anew(connection: apsw.Connection) -> None:
+    """Bring everything in the WAL into the file, synced, and begin a new WAL. Raises apsw.Error.
+
+    What a WAL holds when it is opened need not be on the disk: its writer may have been killed before a sync, or one
+    may have failed, after which the kernel takes the pages for clean and no later sync writes them (fsync(2), errors).
+    Whatever is added to such a WAL is lost with it when the power fails. So what can be read of it is written again.
+    """
+    connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
 
 def open_reader(path: Path) -> apsw.Connection:
@@ -146,7 +167,7 @@ def check_sqlite() -> None:
 
 def configure(connection: apsw.Connection, cache: int) -> None:
     """The settings that every connection has."""
-    connection.set_busy_timeout(5000)
+    connection.set_busy_timeout(BUSY_WAIT)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA temp_store=MEMORY")

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import apsw
 
 from mcmt.errors import SpoolError
 from mcmt.spool.folder import create_file, prepare_folder
-from mcmt.spool.schema import check_sqlite, configure, prepare, unusable
+from mcmt.spool.schema import BUSY_WAIT, check_sqlite, configure, prepare, unusable, write_anew
 
 FILE = "state.sqlite"
 VERSION = 1
@@ -69,6 +70,10 @@ class StateStore:
             connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
             configure(connection, _CACHE)
             prepare(connection, path, APPLICATION, VERSION, _TABLES)
+            with suppress(apsw.BusyError):  # another process has it open, and the first one did this
+                connection.set_busy_timeout(0)
+                write_anew(connection)
+            connection.set_busy_timeout(BUSY_WAIT)
         except apsw.Error as error:
             raise unusable(path, error) from error
         return cls(connection)

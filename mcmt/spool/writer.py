@@ -5,6 +5,9 @@ transaction, and tells the event loop of all of them with one call. A job that c
 doing the jobs one by one and fails alone; a disk that cannot be written fails them all, nothing is half
 done, and the next transaction tries afresh.
 
+A sync that failed is not tried again, for it would succeed without the disk having the data (schema.py, write_anew):
+the next transaction begins with a new connection and everything written anew, and until that is done all jobs fail.
+
 Checkpoints run here too, after the jobs were told: small ones when nothing is to be done, and one that is
 not put off when the WAL has grown to its limit under load.
 """
@@ -17,11 +20,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 import apsw
 
 from mcmt.errors import NotKept, SpoolError
 from mcmt.spool.jobs import SpoolJob
+from mcmt.spool.schema import BUSY_WAIT, reopen_writer
 from mcmt.spool.transaction import Keys, Transaction
 
 MAX_JOBS = 1000
@@ -33,7 +38,6 @@ _IDLE_PAGES = 256
 _LOAD_PAGES = 1000
 _LIMIT_PAGES = 16_000
 _RESTART_WAIT = 200  # ms
-_BUSY_WAIT = 5000  # ms
 # What no single job is to blame for: the disk, its room, the memory. Any other error is a job's own.
 _MEDIUM = (
     apsw.IOError,
@@ -46,6 +50,9 @@ _MEDIUM = (
     MemoryError,
 )
 
+# A write that failed left nothing behind that anybody takes for written. Any other trouble with the disk may.
+_HARMLESS = apsw.SQLITE_IOERR_WRITE
+
 Done = Callable[[Sequence[SpoolJob], Sequence[SpoolError | None]], None]
 """Told, on the writer's thread, what became of the jobs of a transaction: an error or None for each."""
 
@@ -55,6 +62,9 @@ class Writer:
 
     def __init__(self, connection: apsw.Connection, done: Done) -> None:
         self._connection = connection
+        self._path = Path(connection.filename)
+        self._unsure = False
+        """A sync failed, and not everything was written anew since."""
         self._done = done
         self._keys = Keys(connection)
         self._jobs: queue.SimpleQueue[tuple[Sequence[SpoolJob], float] | None] = queue.SimpleQueue()
@@ -115,6 +125,8 @@ class Writer:
 
     def _commit(self, jobs: list[SpoolJob]) -> Sequence[SpoolError | None]:
         try:
+            if self._unsure:
+                self._recover()
             try:
                 self._begin()
                 transaction = Transaction(self._keys)
@@ -129,6 +141,9 @@ class Writer:
                 return self._commit_one_by_one(jobs)
         except Exception as error:
             self._rollback()
+            # apsw's own types do not know of the attribute; a VFS in Python raises errors without it.
+            if isinstance(error, apsw.IOError) and getattr(error, "extendedresult", 0) != _HARMLESS:
+                self._unsure = True
             return [self._failed(error)] * len(jobs)
         return [None] * len(jobs)
 
@@ -156,15 +171,26 @@ class Writer:
     def _begin(self) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
 
+    def _recover(self) -> None:
+        """Raises SpoolUnusable: everything is as unsure as it was."""
+        self._wal_pages = self._copied_pages = 0
+        self._checkpoint_at = _LOAD_PAGES
+        self._connection.close()
+        self._connection = reopen_writer(self._path)
+        self._connection.set_wal_hook(self._note_wal)
+        self._unsure = False
+
     def _rollback(self) -> None:
+        if self._unsure:
+            return  # there was no transaction, and perhaps no connection
         # SQLite has rolled back by itself after some errors.
         if self._connection.in_transaction:
             with suppress(apsw.Error):
                 self._connection.execute("ROLLBACK")
 
     def _failed(self, error: Exception) -> SpoolError:
-        path = self._connection.filename
-        return SpoolError(f"cannot write the spool {path}: {error}; nothing was kept. Check the disk and its room")
+        text = "nothing was kept. Check the disk and its room"
+        return SpoolError(f"cannot write the spool {self._path}: {error}; {text}")
 
     def _note_wal(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
         if pages < self._wal_pages:
@@ -181,7 +207,7 @@ class Writer:
             # Readers were always in the way of a new beginning. Wait for them a little, rather than grow without end.
             self._connection.set_busy_timeout(_RESTART_WAIT)
             self._checkpoint(apsw.SQLITE_CHECKPOINT_RESTART)
-            self._connection.set_busy_timeout(_BUSY_WAIT)
+            self._connection.set_busy_timeout(BUSY_WAIT)
         self._checkpoint_at = self._wal_pages + _LOAD_PAGES
 
     def _checkpoint(self, mode: int) -> None:

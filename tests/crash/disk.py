@@ -33,6 +33,7 @@ _FOLDER = 0
 """In place of an inode."""
 _KEPT = (0.0, 0.3, 0.9, 1.0)
 """How much of a file's unsynced sectors a crash leaves: one of these."""
+_KEPT_OF_FAILED = (0.0, 0.0, 0.5)
 
 
 def build_shim(folder: Path) -> Path:
@@ -90,7 +91,7 @@ class _File:
             self._keep(self.durable, self.pending.pop(0))
 
     def fail(self, through: int, draw: random.Random) -> None:
-        share = draw.choice(_KEPT)
+        share = draw.choice(_KEPT_OF_FAILED)
         while self.pending and self.pending[0].at < through:
             self._tear(self.durable, self.pending.pop(0), share, draw)
 
@@ -184,10 +185,10 @@ class Disk:
         }
         return {**environment, "CRASH_FORGET": forget} if forget else environment
 
-    def fail_next_sync(self, path: str) -> None:
-        """The next sync of a file with *path* in its path fails with EIO."""
+    def fail_next_sync(self, path: str, *, fatal: bool = False) -> None:
+        """The next sync of a file with *path* in its path fails with EIO. *fatal*: its program is killed by then."""
         part = self._failing.with_suffix(".part")
-        part.write_text(path)
+        part.write_text(f"{'!' * fatal}{path}")
         part.rename(self._failing)
 
     @property
@@ -203,6 +204,10 @@ class Disk:
     def records(self) -> list[Record]:
         """The journal."""
         return list(read_journal(self.journal.read_bytes()))
+
+    def notes_now(self) -> list[str]:
+        """What was noted up to now, while the engine runs."""
+        return [record.data.decode() for record in self.records() if record.kind == "N"]
 
     def replay(self, records: list[Record], draw: random.Random) -> None:
         """Go on by these. *draw* says what syncs that failed have left."""

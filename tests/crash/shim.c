@@ -7,7 +7,8 @@
  *                    inode is given twice and a lost unlink can be undone
  *   CRASH_FORGET     syncs of files whose path holds this, or ends with it where a $ stands behind it, are left out: a
  *                    planted bug
- *   CRASH_FAIL       a file with a piece of a path in it: the next sync of such a file takes it away and fails with EIO
+ *   CRASH_FAIL       a file with a piece of a path in it: the next sync of such a file takes it away and fails with EIO;
+ *                    with a ! before it, the program is killed before it can do anything about that
  *
  * A record of a write stands after the write itself: what was killed in between was not synced either. A sync has two
  * records: only what stands before the first of them is on disk by the second.
@@ -17,6 +18,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -169,7 +171,7 @@ int ftruncate64(int fd, off64_t length) {
 }
 int ftruncate(int fd, off_t length) { return ftruncate64(fd, length); }
 
-static int told_to_fail(const char *path) {
+static int told_to_fail(const char *path) { /* 2: and to die of it */
     char piece[256];
     int before = errno, found = 0;
     int fd = fail ? (int)syscall(SYS_openat, AT_FDCWD, fail, O_RDONLY | O_CLOEXEC) : -1;
@@ -177,7 +179,8 @@ static int told_to_fail(const char *path) {
         ssize_t size = syscall(SYS_read, fd, piece, sizeof piece - 1);
         syscall(SYS_close, fd);
         piece[size > 0 ? size : 0] = 0;
-        found = *piece && strstr(path, piece) && !syscall(SYS_unlink, fail);
+        int fatal = *piece == '!';
+        if (piece[fatal] && strstr(path, piece + fatal) && !syscall(SYS_unlink, fail)) found = 1 + fatal;
     }
     errno = before;
     return found;
@@ -197,8 +200,10 @@ static int synced(int fd, long call) {
     if (forgotten(path)) return 0;
     uint64_t which = atomic_fetch_add(&syncs, 1);
     put('B', inode, which, path, strlen(path) + 1, NULL);
-    if (told_to_fail(path)) {
+    int fails = told_to_fail(path);
+    if (fails) {
         put('X', inode, which, NULL, 0, NULL);
+        if (fails > 1) kill(getpid(), SIGKILL);
         errno = EIO;
         return -1;
     }

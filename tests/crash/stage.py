@@ -16,6 +16,8 @@ from tests.crash.disk import Disk
 from tests.crash.sender import DOMAIN, Sender
 from tests.support.engine_process import EngineProcess
 
+LONG = bool(os.environ.get("MCMT_LONG_CRASH"))
+"""The long form: ``make crash``."""
 SESSIONS = 3
 WORKERS = 2
 

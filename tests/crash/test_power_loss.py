@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from tests.crash.cuts import cut
-from tests.crash.stage import Stage
+from tests.crash.stage import LONG, Stage
 
-CUTS = 20
+CUTS = 200 if LONG else 15
 LOGS = {"ec_logger": {"ec_logger1": {"mainlog": "logs/mainlog.ec", "rotate": {"keep": "all", "compress": "gzip"}}}}
 
 

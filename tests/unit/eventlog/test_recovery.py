@@ -116,7 +116,26 @@ async def test_a_disk_that_is_full_in_the_middle_of_it_doubles_nothing(
     bench.clock.advance(1)
     await writer.flushed()
     await writer.stop()
-    assert bench.text() == lines(*OLD, OWED[0], OWED[2], OWED[1], OWED[3], OWED[4])
+    # What the crash left could not be written again, so it was cut, and all of it is written when there is room.
+    assert bench.text() == lines(*OLD) + WHOLE
+
+
+async def test_what_a_crash_left_is_written_again_before_it_is_synced(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a sync had failed before the crash, the next one succeeds without a byte of it (fsync(2), errors)."""
+    await owe(bench, WHOLE)
+    written: list[bytes] = []
+    pwrite = os.pwrite
+
+    def noted(descriptor: int, data: bytes, offset: int) -> int:
+        written.append(bytes(data))
+        return pwrite(descriptor, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", noted)
+    await bench.write_all()
+    assert b"".join(written) == WHOLE.encode()
+    assert bench.text() == lines(*OLD) + WHOLE
 
 
 async def test_a_format_changed_meanwhile_writes_what_is_owed_in_the_new_one(bench: Bench) -> None:

@@ -112,6 +112,26 @@ async def test_a_failing_call_fails_its_transaction_alone(disk: BrokenDisk, tmp_
     await again.close()
 
 
+async def test_after_a_failed_sync_nothing_is_kept_until_everything_was_written_anew(
+    disk: BrokenDisk, tmp_path: Path
+) -> None:
+    """The next sync of the same WAL would succeed without the disk having what the failed one left out."""
+    wal = tmp_path / "spool" / f"{SHARD}-wal"
+    spool = await open_spool(tmp_path / "spool")
+    kept = [await accept(spool, content=b"x" * 5000) for _ in range(20)]
+    grown = wal.stat().st_size
+    disk.sync = True
+    for _ in range(3):
+        with pytest.raises(SpoolError, match="Check the disk"):
+            await accept(spool)
+    disk.sync = False
+    kept.append(await accept(spool))
+    assert wal.stat().st_size < grown / 2, "the WAL goes on"
+    assert b"x" * 2000 in (tmp_path / "spool" / SHARD).read_bytes()
+    assert [one.sender.batch_id for one in await pull(spool, limit=100)] == kept
+    await spool.close()
+
+
 async def test_rows_that_cannot_be_let_go_are_let_go_when_the_disk_is_back(disk: BrokenDisk, tmp_path: Path) -> None:
     clock = ManualClock()
     spool = await open_spool(tmp_path / "spool", clock)
