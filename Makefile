@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install run test faults fuzz lint bench clean
+.PHONY: install run test faults crash fuzz lint bench clean
 install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -29,6 +29,14 @@ SECONDS ?= 300
 ONLY_TARGETS = $(or $(ONLY),$(basename $(notdir $(wildcard tests/fuzz/targets/[a-z]*.py))))
 fuzz: install
 	for target in $(ONLY_TARGETS); do $(BIN)/python -m tests.fuzz $$target $(SECONDS) || exit 1; done
+
+# N kills and power losses under load (about 2 seconds each), then the other crash tests in their long form. SEED=...:
+# the same moments again. make test has the short form.
+N ?= 200
+crash: install
+	tests/peers.sh
+	$(BIN)/python -m tests.crash --rounds $(N) $(if $(SEED),--seed $(SEED))
+	MCMT_LONG_CRASH=1 $(BIN)/python -m pytest tests/crash
 
 lint: install
 	$(BIN)/ruff check .

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import random
 import signal
 import subprocess
 import time
@@ -68,13 +69,40 @@ class Stage:
         """SIGKILL to every process of the engine at once; returns when none is left."""
         process = self.process.process
         assert process is not None
+        os.killpg(process.pid, signal.SIGKILL)
+        self.reap()
+
+    def kill_one(self, pid: int) -> None:
+        """SIGKILL to one process of the engine. When it is the supervisor, returns when none is left."""
+        process = self.process.process
+        assert process is not None
+        os.kill(pid, signal.SIGKILL)
+        if pid == process.pid:
+            self.reap()
+
+    def reap(self) -> None:
+        """The supervisor was killed: return when no worker is left."""
+        process = self.process.process
+        assert process is not None
         group = process.pid
-        os.killpg(group, signal.SIGKILL)
         self.process.kill()
         deadline = time.monotonic() + 10
-        while lives(group):
+        while members(group):
             assert time.monotonic() < deadline
             time.sleep(0.005)  # whose parent is gone is nobody's to wait for
+
+    def workers(self) -> list[int]:
+        """The pids of the workers that there are."""
+        process = self.process.process
+        assert process is not None
+        return [pid for pid in members(process.pid) if pid != process.pid]
+
+    def lose_power(self, draw: random.Random) -> None:
+        """Kill everything, and leave on the disk what a power loss leaves."""
+        self.kill()
+        self.disk.replay(self.disk.records(), draw)
+        self.disk.restore(self.disk.left(draw))
+        self.disk.begin()
 
     def audit(self) -> str:
         """What ``mcmt audit`` says of the running engine; AssertionError unless it is proven."""
@@ -83,12 +111,13 @@ class Stage:
         return done.stdout
 
 
-def lives(group: int) -> bool:
-    """The process group has a process that has not ended."""
+def members(group: int) -> list[int]:
+    """The processes of a process group that have not ended."""
+    found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
                 state, _, of, *_ = (entry / "stat").read_text().rpartition(")")[2].split()
                 if int(of) == group and state not in "ZX":
-                    return True
-    return False
+                    found.append(int(entry.name))
+    return found
