@@ -8,6 +8,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,7 @@ def _compare(stage: Stage, pushes: list[Push], kills: list[Kill], seed: int, aud
             faults.append(f"{push.token[-8:]} was pushed under two apns-ids")
     oldest = 0.0
     for apns_id, moments in times.items():
-        for first, again in zip(moments, moments[1:], strict=False):
+        for first, again in pairwise(moments):
             by = next((kill for kill in kills if first <= kill.time + 0.1 and kill.time <= again), None)
             if by is None or by.time - first > SETTLED:
                 faults.append(f"{apns_id} was repeated by no kill")
