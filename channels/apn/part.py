@@ -11,6 +11,7 @@ filled in: they are those of the moment of sending.
   empty for ``<>``.
 - ``Target.expires`` is 0.0 for ``apns-expiration: 0`` (now or never): there is no clock here, so intake
   turns it into 60 seconds after the reception.
+- ``X-Device-Registered``: when the app on the devices has registered last, in Unix seconds.
 - ``Reading.sole`` is set for a given ``apns-id``: two tokens are refused here, two recipients by intake.
 """
 
@@ -34,12 +35,14 @@ __all__ = ["APNS_HEADERS", "MEDIA_TYPE", "RETURN_PATH", "read"]
 MEDIA_TYPE = "message/vnd.msys.apn"
 TOKEN = "x-device-token"  # noqa: S105 - a field's name
 RETURN_PATH = "return-path"
+REGISTERED = "x-device-registered"
 MAX_PATH = 254
 """Octets of an address (RFC 5321 4.5.3.1.3, without the angle brackets)."""
 
 # Apple does not say how long a token is; the gateway judges what has this form.
 _HEX_DIGITS = b"0123456789abcdef"
 _MAX_TOKEN = 200
+_is_time = re.compile(r"[0-9]{1,10}").fullmatch
 _is_token = re.compile(r"[0-9a-f]{1,200}").fullmatch
 _is_token_like = re.compile(r"[0-9A-Fa-f]{64,}").fullmatch
 # RFC 5321 4.1.2 Mailbox, with RFC 6531's letters; address literals by their brackets alone.
@@ -67,7 +70,12 @@ def read(part: Part, recipient: str, context: Mapping[str, str], options: Any) -
     expiration = given.get("apns-expiration")
     expires = None if expiration is None else float(expiration)
     targets = tuple(map(Target, tokens, repeat(expires)))
-    return Reading(Part(part.media_type, headers, payload), targets, sole="apns-id" in given)
+    return Reading(
+        Part(part.media_type, headers, payload),
+        targets,
+        sole="apns-id" in given,
+        registered=_read_registered(part.headers),
+    )
 
 
 def _read_tokens(headers: Headers, recipient: str, context: Mapping[str, str]) -> list[str]:
@@ -103,6 +111,15 @@ def _no_token(source: str, tokens: list[str]) -> MessageError:
     which = f" (number {number} of {len(tokens)})" if len(tokens) > 1 else ""
     shown = ascii(token if len(token) <= 80 else token[:77] + "...")
     return MessageError(554, "5.1.3", f"{source}: {shown}{which} is not 1 to 200 hex digits")
+
+
+def _read_registered(headers: Headers) -> float:
+    value = header(headers, REGISTERED)
+    if value is None:
+        return 0.0
+    if not _is_time(value):
+        raise MessageError(554, "5.6.0", f"X-Device-Registered: {value[:80]!a} is not a time in Unix seconds")
+    return float(value)
 
 
 def _read_return_path(value: str) -> str:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from mcmt.app.closing import Closing
+from mcmt.app.parts import open_gone_tokens
 from mcmt.app.shards import Shards, adopted
 from mcmt.channel.port import Channel
 from mcmt.clock import Clock, SystemClock
@@ -87,7 +88,9 @@ class App:
         self._closing.add(self.eventlog.stop)
         await self.shards.run(self._retired)
         self._closing.add(self.shards.drain)
-        self.doors = Doors(settings, self._channels, own.spool, clock, secrets.randbits, gone_tokens=self.tokens)
+        if (gone_tokens := open_gone_tokens(settings)) is not None:
+            self._closing.add(lambda: asyncio.to_thread(gone_tokens.close))
+        self.doors = Doors(settings, self._channels, own.spool, clock, secrets.randbits, gone_tokens=gone_tokens)
         await self.doors.start()
         self._closing.add(lambda: self.doors.drain(settings.drain_timeout))
         control = ControlServer(self.settings, self, self.eventlog, clock)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from mcmt.app.parts import load_channels, load_settings
+from mcmt.app.parts import load_channels, load_settings, open_gone_tokens
 from mcmt.app.serve import prepare_process
 from mcmt.app.shards import Shard, Shards
 from mcmt.clock import SystemClock
@@ -27,7 +27,6 @@ from mcmt.engine.news import News
 from mcmt.errors import BusLost, McmtError, MessageError
 from mcmt.intake.doors import Doors
 from mcmt.intake.failures import Login
-from mcmt.spool.gone_tokens import StoredGoneTokens
 from mcmt.spool.state import StateStore
 from mcmt.workers.bus import Bus
 from mcmt.workers.owners import HandingOver, Owners
@@ -189,7 +188,7 @@ class WorkerApp:
             secrets.randbits,
             Elsewhere(self._bus),
             self._gossip,
-            StoredGoneTokens.open(settings.spool.path) if settings.gateways else None,
+            open_gone_tokens(settings),
         )
         await self.doors.start()
         self._receiver = Receiver(self._connections, self._take)

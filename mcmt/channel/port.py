@@ -56,6 +56,8 @@ class Reading(msgspec.Struct, frozen=True):
     targets: tuple[Target, ...]
     sole: bool = False
     """The part names its one delivery itself (a given ``apns-id``): a second recipient is a fault, 554 5.6.0."""
+    registered: float = 0.0
+    """When its tokens were registered last, as the sender says, seconds since the epoch; 0: it does not say."""
 
 
 class Finding(msgspec.Struct, frozen=True):

@@ -219,6 +219,7 @@ class DomainStanza(OptionsModel):
     ambiguous: Literal["retry", "fail"] = _default(DomainSettings, "ambiguous")
     generate_bounces: bool = _default(DomainSettings, "generate_bounces")
     suspend_delivery: bool = _default(DomainSettings, "suspend_delivery")
+    suppress_gone_tokens: bool = _default(DomainSettings, "suppress_gone_tokens")
 
 
 class ChannelLoggerStanza(OptionsModel):

@@ -131,6 +131,8 @@ class DomainSettings(msgspec.Struct, frozen=True, kw_only=True):
     ambiguous: Literal["retry", "fail"] = "retry"
     generate_bounces: bool = True
     suspend_delivery: bool = False
+    suppress_gone_tokens: bool = False
+    """Deliveries to tokens that are known to be gone end when they come in."""
 
 
 class RotateSettings(msgspec.Struct, frozen=True, kw_only=True):

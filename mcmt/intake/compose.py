@@ -16,9 +16,10 @@ import msgspec
 from mcmt.channel.port import Channel, Reading, Target
 from mcmt.config.settings import DomainSettings, Settings
 from mcmt.errors import MessageError
+from mcmt.intake.suppression import CODE, Dead, Suppression
 from mcmt.message.address import domain_of
 from mcmt.message.event import Event, Kind
-from mcmt.message.failure import Failure
+from mcmt.message.failure import Failure, return_path_of
 from mcmt.message.header_fields import find_end, read_fields
 from mcmt.message.mime import MEDIA_TYPE, ParsedMessage, parse
 from mcmt.message.model import Envelope, Message, NewDelivery, Part, header
@@ -54,7 +55,8 @@ class Composed(NamedTuple):
     deliveries: Sequence[NewDelivery]
     events: Sequence[Event]
     failures: Sequence[Failure]
-    """Of the recipients for whom the message has no part, where the sender is owed a bounce."""
+    """Of the recipients for whom the message has no part, and of suppressed deliveries, where the sender is owed a
+    bounce."""
 
 
 class _Recipient(msgspec.Struct, frozen=True):
@@ -85,10 +87,12 @@ def compose(
     batch_id: str,
     received: float,
     size: int | None = None,
+    suppression: Suppression | None = None,
 ) -> Composed:
     """Make *data*, received for *envelope* at *received* (seconds since the epoch), into spool content.
 
-    *size*: octets that came, where they were no message and *data* is empty.
+    *size*: octets that came, where they were no message and *data* is empty. *suppression*: knows which tokens are
+    gone; None: no stanza wants to know.
     """
     size = len(data) if size is None else size
     if parsed.is_mcmt and mcmt_reception == "reject":
@@ -110,13 +114,27 @@ def compose(
     events: list[Event] = []
     failures: list[Failure] = []
     number = 0
+    by_index = tuple(parts)
     for recipient, of_parts in zip(recipients, asked, strict=True):
         before = number
+        told: list[Event] = []
         domain, address, lifetime = recipient.domain, recipient.address, recipient.stanza.message_expiration
+        gone: Mapping[str, float] = {}
+        if suppression is not None and recipient.stanza.suppress_gone_tokens:
+            gone = suppression.among(domain, [token for targets in of_parts.values() for token in targets])
+        registered = _registered(recipient, parts) if gone else {}
         for part, targets in of_parts.items():
             ends, expires = None, received + lifetime
             for token, target in targets.items():
                 number += 1
+                if token in gone:
+                    one = Dead(gone[token], min(registered[part], received))
+                    told.append(one.event(_event(recipient, envelope, context, number, batch_id, received, token)))
+                    if one.suppressed:
+                        path = return_path_of(by_index[part].headers, envelope.reverse_path)
+                        if path and recipient.stanza.generate_bounces:
+                            failures.append(_owed(recipient, number, received, path, CODE, one.text, token))
+                        continue
                 # Of one part they all end at once, as a rule.
                 if target.expires != ends:
                     ends = target.expires
@@ -126,12 +144,16 @@ def compose(
         number += failed
         first, count = f"{batch_id}-{before + 1}", number - before
         events.append(_reception(recipient, envelope, context, first, batch_id, received, size, count))
+        events += told
         if failed:
-            events.append(_failure(recipient, envelope, context, first, batch_id, received))
+            events.append(_failure(_event(recipient, envelope, context, number, batch_id, received)))
             # A bounce is never owed to the null reverse-path (RFC 5321 4.5.5).
             if envelope.reverse_path and recipient.stanza.generate_bounces:
-                failures.append(_owed(recipient, envelope, number, received))
-    message = Message(batch_id, received, envelope, parsed.header_block, context, tuple(parts), size)
+                text = f"{_NO_PART_STATUS} {NO_PART}"
+                failures.append(_owed(recipient, number, received, envelope.reverse_path, _NO_PART_CODE, text))
+    if not deliveries:
+        by_index = ()  # nobody will send it
+    message = Message(batch_id, received, envelope, parsed.header_block, context, by_index, size)
     return Composed(message, deliveries, events, failures)
 
 
@@ -216,6 +238,15 @@ def _targets(recipient: _Recipient, parts: dict[Part, int]) -> dict[int, dict[st
     return asked
 
 
+def _registered(recipient: _Recipient, parts: Mapping[Part, int]) -> Mapping[int, float]:
+    """By the index of a part: when its tokens were registered last, as the sender says."""
+    said: dict[int, float] = {}
+    for reading in recipient.readings:
+        index = parts[reading.part]
+        said[index] = max(said.get(index, 0.0), reading.registered)
+    return said
+
+
 def _too_many(count: int, limit: int) -> MessageError:
     text = f"the message asks for {count} deliveries, {limit} are allowed (max_deliveries_per_message); divide it"
     return MessageError(554, "5.5.3", text)
@@ -255,41 +286,48 @@ def _reception(
     )
 
 
-def _failure(
+def _event(
     recipient: _Recipient,
     envelope: Envelope,
     context: dict[str, str],
-    delivery_id: str,
+    number: int,
     batch_id: str,
     received: float,
+    token: str = "",
 ) -> Event:
+    """What is known of a delivery, or of a recipient without one, that ends as it comes in."""
     return Event(
         kind=Kind.PERMANENT,
         time=received,
-        id=delivery_id,
+        id=f"{batch_id}-{number}",
         batch_id=batch_id,
         channel=recipient.stanza.delivery_method,
         domain=recipient.domain,
         sender=envelope.reverse_path,
         recipient=recipient.address,
-        code=_NO_PART_CODE,
-        text=f"{_NO_PART_STATUS} {NO_PART}",
+        token=token,
         protocol=envelope.protocol,
         context=context or None,
     )
 
 
-def _owed(recipient: _Recipient, envelope: Envelope, number: int, received: float) -> Failure:
+def _failure(event: Event) -> Event:
+    return msgspec.structs.replace(event, code=_NO_PART_CODE, text=f"{_NO_PART_STATUS} {NO_PART}")
+
+
+def _owed(
+    recipient: _Recipient, number: int, received: float, return_path: str, code: str, text: str, token: str = ""
+) -> Failure:
     return Failure(
         number=number,
         recipient=recipient.address,
-        token="",
+        token=token,
         channel=recipient.stanza.delivery_method,
-        code=_NO_PART_CODE,
-        text=f"{_NO_PART_STATUS} {NO_PART}",
-        status=_NO_PART_STATUS,
+        code=code,
+        text=text,
+        status=text.partition(" ")[0],
         remote_id="",
         remote_address="",
         time=received,
-        return_path=envelope.reverse_path,
+        return_path=return_path,
     )

@@ -34,10 +34,11 @@ class Doors:
         tell: Callable[[Login], None] | None = None,
         gone_tokens: GoneTokens | None = None,
     ) -> None:
-        """*admission* and *tell* as of SmtpListener; *gone_tokens*: what the feedback services tell."""
+        """*admission* and *tell* as of SmtpListener; *gone_tokens*: what the feedback services tell, and
+        what nothing is sent to."""
         self._settings = settings
         self._listens = admission is None
-        self.smtp = SmtpListener(settings, channels, spool, clock, random_bits, admission, tell)
+        self.smtp = SmtpListener(settings, channels, spool, clock, random_bits, admission, tell, gone_tokens)
         self.gateways = ApnsGateways(
             settings, self.smtp.reception, self.smtp.memory, self.smtp.admission, clock, random_bits, gone_tokens
         )

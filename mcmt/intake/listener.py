@@ -29,7 +29,7 @@ from mcmt.intake.smtp import SmtpSession, tell_extensions
 from mcmt.intake.sockets import bind_all
 from mcmt.intake.tls import CertificateFiles, reason_of
 from mcmt.intake.users import UsersFile
-from mcmt.spool.port import Keeper
+from mcmt.spool.port import GoneTokens, Keeper
 
 
 class SmtpListener:
@@ -44,10 +44,11 @@ class SmtpListener:
         random_bits: Callable[[int], int],
         admission: Admission | None = None,
         tell: Callable[[Login], None] | None = None,
+        gone_tokens: GoneTokens | None = None,
     ) -> None:
         """*admission*: who may have a session, where another process listens and hands connections in (``take``).
 
-        *tell*: the other processes with sessions of the same listener.
+        *tell*: the other processes with sessions of the same listener. *gone_tokens*: see Reception.
         """
         self._tell = tell
         self._failures: FailureBudget | None = None
@@ -55,7 +56,7 @@ class SmtpListener:
         self._listen = settings.listen
         self._addresses = settings.addresses[: len(settings.listen)]
         self._intake = settings.intake
-        self.reception = Reception(settings, channels, spool, clock, random_bits)
+        self.reception = Reception(settings, channels, spool, clock, random_bits, gone_tokens)
         self._clock = clock
         self._random_bits = random_bits
         self._listens = admission is None

@@ -19,12 +19,13 @@ from mcmt.errors import MessageError, SpoolError
 from mcmt.intake.compose import Composed, McmtReception, compose, open_message, stanza_of
 from mcmt.intake.rejections import Rejections
 from mcmt.intake.reminder import Reminder
+from mcmt.intake.suppression import Suppression
 from mcmt.message.address import domain_of
 from mcmt.message.event import Event, Kind
 from mcmt.message.identity import new_batch_id
 from mcmt.message.mime import ParsedMessage, context_variables
 from mcmt.message.model import Envelope, Part
-from mcmt.spool.port import Keeper
+from mcmt.spool.port import GoneTokens, Keeper
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,10 @@ class Reception:
         spool: Keeper,
         clock: Clock,
         random_bits: Callable[[int], int],
+        gone_tokens: GoneTokens | None = None,
     ) -> None:
+        """*gone_tokens*: those that nothing is sent to, where a stanza says so."""
+        self._suppression = None if gone_tokens is None else Suppression(gone_tokens, clock)
         self._settings = settings
         self._channels = channels
         self._spool = spool
@@ -95,14 +99,37 @@ class Reception:
         self, envelope: Envelope, parts: Sequence[Part], size: int, batch_id: str, now: float
     ) -> Composed:
         parsed = ParsedMessage(b"", (), True, tuple(parts))
-        return compose(self._settings, self._channels, envelope, b"", parsed, {}, "allow", batch_id, now, size)
+        return compose(
+            self._settings,
+            self._channels,
+            envelope,
+            b"",
+            parsed,
+            {},
+            "allow",
+            batch_id,
+            now,
+            size,
+            self._suppression,
+        )
 
     def _compose(
         self, envelope: Envelope, data: bytes, mcmt_reception: McmtReception, batch_id: str, now: float
     ) -> Composed:
         parsed = open_message(data, mcmt_reception)
         context = context_variables(parsed.headers)
-        return compose(self._settings, self._channels, envelope, data, parsed, context, mcmt_reception, batch_id, now)
+        return compose(
+            self._settings,
+            self._channels,
+            envelope,
+            data,
+            parsed,
+            context,
+            mcmt_reception,
+            batch_id,
+            now,
+            suppression=self._suppression,
+        )
 
     def tell_not_kept(self, connection_id: str, peer: str, error: SpoolError) -> None:
         """Tell the operator, now and then, that the spool does not take what clients bring."""

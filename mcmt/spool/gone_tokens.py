@@ -78,6 +78,7 @@ class StoredGoneTokens:
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
+        self._file = connection.filename
         self._turn = threading.Lock()
 
     @classmethod
@@ -126,9 +127,7 @@ class StoredGoneTokens:
             with self._turn:
                 return work()
         except apsw.Error as error:
-            raise SpoolError(
-                f"cannot use {self._connection.filename}: {error}; check the disk and its free space"
-            ) from error
+            raise SpoolError(f"cannot use {self._file}: {error}; check the disk and its free space") from error
 
 
 class StoredTokenTable(StoredGoneTokens):

@@ -109,7 +109,7 @@ class SqliteSpool:
         failures: Sequence[Failure] = (),
     ) -> None:
         """Keep a message with all its deliveries."""
-        if not deliveries:
+        if not deliveries and not failures:
             await self.record(events)
             return
         self._require_space(message, deliveries)

@@ -112,6 +112,8 @@ class Transaction:
             *(key, message.batch_id, row, count, count, len(parts)),
             *(encode_sender(message), encode_envelope(message)),
         )
+        if not count:
+            self._messages.append(key)  # nothing of it is pending: its reports are due
         columns = self._rows["part"]
         for part_key, part in enumerate(parts, key):
             columns += (part_key, encode_head(part), part.content)

@@ -73,7 +73,8 @@ class TokenChannel:
         ends = header(part.headers, "ends")
         expires = None if ends is None else float(ends)
         targets = tuple(Target(one.strip(), expires) for token in tokens for one in token.split(","))
-        return Reading(part, targets or (Target(recipient.partition("@")[0], expires),))
+        registered = float(header(part.headers, "registered") or 0)
+        return Reading(part, targets or (Target(recipient.partition("@")[0], expires),), registered=registered)
 
 
 def make_settings(**changes: Any) -> Settings:

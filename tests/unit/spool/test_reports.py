@@ -119,6 +119,20 @@ async def test_recipients_without_a_part_are_owed_a_report_from_the_first(spool:
     assert left(tmp_path) == {}
 
 
+async def test_a_message_of_which_nothing_is_to_be_delivered_is_kept_for_its_report_which_is_due_at_once(
+    spool: SqliteSpool, tmp_path: Path
+) -> None:
+    await spool.accept(message(parts=0), [], [event(Kind.PERMANENT, "suppressed")], [failure(1), failure(2)])
+    assert await spool.domains() == []
+    assert not await pull(spool)
+    (owed,) = await spool.pull_reports(NOW, 10)
+    assert numbers(owed) == [1, 2]
+    assert owed.header_block == b"Subject: hello\r\n"
+    assert [one.id for one in await events(spool)] == ["suppressed"]
+    await spool.report(owed, None, (), [])
+    assert left(tmp_path) == {}
+
+
 async def test_what_fails_while_a_report_is_being_made_is_told_by_the_next(spool: SqliteSpool, tmp_path: Path) -> None:
     await accept(spool, 3)
     one, two, three = await pull(spool)

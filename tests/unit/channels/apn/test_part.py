@@ -270,3 +270,16 @@ def test_whatever_a_part_holds_it_is_read_or_refused(
         assert str(result).isprintable()
     else:
         assert result.targets
+
+
+def test_the_sender_may_say_when_its_devices_have_registered_last() -> None:
+    assert reading(TOKEN).registered == 0.0
+    assert reading(TOKEN, ("x-device-registered", "1795372856")).registered == 1795372856.0
+    assert stored(("x-device-registered", "1795372856")) == stored()
+
+
+@pytest.mark.parametrize("value", ["", "yesterday", "-1", "1.5", "17953728560000"])
+def test_what_is_no_time_of_registration_is_refused(value: str) -> None:
+    assert refusal(TOKEN, ("x-device-registered", value)) == (
+        f"554 5.6.0 X-Device-Registered: {value!r} is not a time in Unix seconds"
+    )
