@@ -28,7 +28,7 @@ from mcmt.wire.http2 import ClientConnection
 from tests.fuzz.__main__ import HERE, TARGETS
 
 ROOT = HERE.parents[1]
-SECONDS = 6
+SECONDS = 4
 SEEDS = [(target, seed) for target in TARGETS for seed in sorted((HERE / "corpus" / target).iterdir())]
 
 
