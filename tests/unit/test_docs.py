@@ -13,7 +13,7 @@ import pytest
 from mcmt.cli import main
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
 TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in DOCUMENTS}
 
 TEST_NAME = re.compile(r"`((?:unit|system|bench|faults|fuzz|hostile)/[\w/]+\.py)::(\w+)(?:::(\w+))?`")
@@ -60,17 +60,18 @@ def anchors(text: str) -> set[str]:
 def test_every_test_that_keeps_a_promise_exists() -> None:
     """A promise whose test was renamed or taken out is a promise that nobody keeps."""
     missing = []
-    for file, *parts in TEST_NAME.findall(TEXTS["docs/promises.md"]):
+    for file, *parts in TEST_NAME.findall(TEXTS["docs/promises.md"] + TEXTS["SECURITY.md"]):
         path = ROOT / "tests" / file
         if not path.exists() or tuple(filter(None, parts)) not in names_of(path):
             missing.append("::".join([file, *filter(None, parts)]))
     assert missing == []
 
 
-def test_every_promise_has_a_test() -> None:
-    rows = [line for line in TEXTS["docs/promises.md"].splitlines() if line.startswith("|")]
+@pytest.mark.parametrize(("document", "least"), [("docs/promises.md", 100), ("SECURITY.md", 15)])
+def test_every_promise_has_a_test(document: str, least: int) -> None:
+    rows = [line for line in TEXTS[document].splitlines() if line.startswith("|")]
     promises = [row for row in rows if row not in ("| promise | test |", "|---|---|")]
-    assert len(promises) > 100
+    assert len(promises) > least
     assert [row for row in promises if not TEST_NAME.search(row.rpartition(" | ")[2])] == []
 
 
