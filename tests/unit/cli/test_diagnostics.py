@@ -38,7 +38,7 @@ def test_a_message_is_one_line_with_time_and_level() -> None:
 
 def test_nothing_that_others_sent_is_obeyed_by_a_terminal() -> None:
     nasty = "\\x1b[31m\\x07\\x85\\u2028\\u202e"
-    say = SAY.replace("one\\\\ntwo", nasty).replace("1 / 0", f'raise ZeroDivisionError("{nasty}")')
+    say = SAY.replace("one\\ntwo", nasty).replace("1 / 0", f'raise ZeroDivisionError("{nasty}")')
     assert say != SAY
     done = subprocess.run([sys.executable, "-c", say, ""], capture_output=True, check=True)
     assert b"info: \\x1b[31m\\x07\\x85\\u2028\\u202e\n" in done.stderr
