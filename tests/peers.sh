@@ -26,7 +26,22 @@ if ! command -v exim4 >/dev/null 2>&1 && [ ! -x "$peers/exim4/usr/sbin/exim4" ];
     exim=exim4-daemon-light
 fi
 
-[ -z "$packages$exim" ] && exit 0
+# node-apn 1.x, which speaks the protocol that Apple has switched off, comes from npm.
+if [ ! -d "$peers/apn1/node_modules/apn" ]; then
+    command -v npm >/dev/null 2>&1 || packages="$packages npm"
+fi
+
+install_apn1() {
+    [ -d "$peers/apn1/node_modules/apn" ] && return
+    mkdir -p "$peers/apn1"
+    echo '*' >"$peers/.gitignore"
+    npm install --silent --no-audit --no-fund --prefix "$peers/apn1" apn@1.7.8
+}
+
+if [ -z "$packages$exim" ]; then
+    install_apn1
+    exit 0
+fi
 if [ "$(id -u)" -ne 0 ]; then
     echo "tests/peers.sh: missing:$packages $exim; install them, or run this as root" >&2
     exit 1
@@ -57,3 +72,4 @@ if [ -n "$exim" ]; then
     (cd "$peers" && apt-get download -qq "$exim" && dpkg -x "$exim"_*.deb exim4 && rm "$exim"_*.deb)
     id Debian-exim >/dev/null 2>&1 || useradd --system --no-create-home --shell /usr/sbin/nologin Debian-exim
 fi
+install_apn1

@@ -66,12 +66,19 @@ class EngineProcess:
         self.config.write_text(yaml.safe_dump(document, sort_keys=False))
         self.process: subprocess.Popen[str] | None = None
         self.smtp_port = 0
+        self.gateway = "apns_gateway" in stanzas
+        self.gateway_port = self.feedback_port = 0
         self.diagnostics = folder / "stderr"
 
     def start(self, **options: Any) -> None:
         """Start it and return when it says where it listens."""
         self.launch(**options)
         self.smtp_port = int(self._said(r"SMTP on \S*:(\d+)")[1])
+        if self.gateway:
+            # Said in one breath: the lines may be in Python's buffer already, where select does not see them.
+            assert self.process.stdout is not None
+            lines = [self.process.stdout.readline() for _ in range(2)]
+            self.gateway_port, self.feedback_port = [int(line.rpartition(":")[2]) for line in lines]
 
     def launch(self, **options: Any) -> None:
         """Start it."""

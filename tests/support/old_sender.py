@@ -6,9 +6,11 @@ Nothing of mcmt is in it.
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import ssl
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,6 +76,18 @@ class OldSender:
 
     def send(self, *frames: bytes) -> None:
         self.socket.sendall(b"".join(frames))
+
+    def push(self, frames: Sequence[bytes]) -> Answer | None:
+        """Send *frames* until all are sent or something is answered, then the end, and what was answered."""
+        with contextlib.suppress(OSError):
+            for at in range(0, len(frames), 200):
+                if select.select([self.socket], [], [], 0)[0]:
+                    break
+                self.send(*frames[at : at + 200])
+        with contextlib.suppress(OSError):
+            # Of the connection and not of TLS, which ssl's own shutdown would throw away.
+            socket.socket.shutdown(self.socket, socket.SHUT_WR)
+        return self.answer()
 
     def rest(self) -> bytes:
         """All that still comes until the other side closes."""
