@@ -76,6 +76,7 @@ class EngineProcess:
         self.smtp_port = int(self._said(r"SMTP on \S*:(\d+)")[1])
         if self.gateway:
             # Said in one breath: the lines may be in Python's buffer already, where select does not see them.
+            assert self.process is not None
             assert self.process.stdout is not None
             lines = [self.process.stdout.readline() for _ in range(2)]
             self.gateway_port, self.feedback_port = [int(line.rpartition(":")[2]) for line in lines]
