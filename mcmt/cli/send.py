@@ -139,9 +139,11 @@ def _default_sender(settings: Settings | None) -> str:
 
 
 def _default_recipient(settings: Settings | None) -> str:
+    from mcmt.config.patterns import is_pattern
+
     names = [name for name, domain in settings.domains.items() if domain.delivery_method == "apn"] if settings else []
     for name in names:
-        if name != "*":
+        if not is_pattern(name):
             return f"push@{name}"
     raise click.UsageError("the configuration names no domain with delivery_method: apn; say where with --to ADDRESS")
 

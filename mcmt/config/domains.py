@@ -1,27 +1,28 @@
-"""The domain stanzas, with the defaults at top level, read into DomainSettings.
+"""The domain stanzas, with what they inherit (scopes.py), read into DomainSettings.
 
 An option is legal in a stanza when the engine or the domain's channel has it. At top level any option of the engine
-or of any channel may stand, as the default of every domain whose channel has it; ``null`` in a stanza takes such a
-default back.
+or of any channel may stand, as the default of every domain whose channel has it. A group's options are those of its
+channel, where it has one.
 """
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+
+import msgspec
 
 from mcmt.config.channel_schema import Channels, ChannelSchema, needs_of
 from mcmt.config.document import Path
 from mcmt.config.faults import Checker, Locate
-from mcmt.config.schema import ELSEWHERE, DomainStanza, RootStanza
+from mcmt.config.patterns import OTHERS, compile_expression, expression_of
+from mcmt.config.schema import DOMAIN_NAME, ELSEWHERE, DomainStanza, RootStanza
+from mcmt.config.scopes import Group, Inherited, Scope, gather, read_groups
 from mcmt.config.settings import DomainSettings
 from mcmt.message.address import routing_name
 from mcmt.message.route import Route, parse_route
 from mcmt.options import OptionsModel
 
-_NAME = re.compile(r"[\w-]+(\.[\w-]+)*")
 _ENGINE = frozenset(DomainStanza.model_fields)
 
 
@@ -40,7 +41,9 @@ def read_domains(
     """
     reader = _Reader(checker, channels, open_files, root)
     stanzas = checker.mapping(("domain",), checker.data.get("domain"))
-    if not stanzas:
+    groups = read_groups(checker)
+    group_of = {member: group for group in groups for member in group.members}
+    if not stanzas and not groups:
         checker.fault(
             ("domain",), "there is no domain, so no mail would be accepted; add one, as in the sample", key=True
         )
@@ -48,16 +51,33 @@ def read_domains(
     seen: dict[str, str] = {}
     for written, stanza in stanzas.items():
         path: Path = ("domain", written)
-        name = routing_name(written)
-        if name != "*" and not _NAME.fullmatch(name):
-            checker.fault(path, 'expected a domain name, or "*" for every other domain', key=True)
+        name = _name(checker, path, written)
         if seen.setdefault(name, written) != written:
             checker.fault(path, f"is the same domain as {seen[name]}; keep one of the two", key=True)
-        domain = reader.read(path, name, checker.mapping(path, stanza))
-        if domain is not None:
+        own = Scope(path, checker.mapping(path, stanza))
+        if (domain := reader.read(name, own, group_of.get(name))) is not None:
             domains[name] = domain
+    for group in groups:
+        domains |= reader.read_group(group, [member for member in group.members if member not in seen])
     reader.check_defaults()
     return domains
+
+
+def _name(checker: Checker, path: Path, written: str) -> str:
+    if expression_of(written) is not None:
+        try:
+            compile_expression(written)
+        except ValueError as error:
+            checker.fault(path, str(error), key=True)
+        return written
+    name = routing_name(written)
+    if name != OTHERS and not DOMAIN_NAME.fullmatch(name):
+        checker.fault(path, 'expected a domain name, "/expression/", or "*" for every other domain', key=True)
+    return name
+
+
+def _nearness(origin: Path) -> int:
+    return ((), ("domain_group",), ("domain",)).index(origin[:1])
 
 
 def _options(channel: ChannelSchema) -> frozenset[str]:
@@ -74,17 +94,36 @@ class _Reader:
         self._defaults = {name: value for name, value in checker.data.items() if name in default_names(channels)}
         self._used: set[str] = set()
 
-    def read(self, path: Path, name: str, own: Mapping[str, Any]) -> DomainSettings | None:
-        """One stanza; None when it lacks what it needs."""
-        inherited = {option: value for option, value in self._defaults.items() if option not in own}
-        given = {option: value for option, value in inherited.items() if value is not None}
-        given |= {option: value for option, value in own.items() if value is not None or option not in self._defaults}
+    def read(self, name: str, own: Scope, group: Group | None) -> DomainSettings | None:
+        """One stanza, of a domain that may be a group's member; None when it lacks what it needs."""
+        scopes = [Scope((), self._defaults), own] if group is None else [Scope((), self._defaults), group.scope, own]
+        return self._read(name, own, gather(scopes))
+
+    def read_group(self, group: Group, names: Sequence[str]) -> dict[str, DomainSettings]:
+        """Those of a group's members that have no stanza of their own; one reading is good for all of them."""
+        inherited = gather([Scope((), self._defaults), group.scope])
+        if names:
+            domain = self._read(names[0], group.scope, inherited)
+            return {} if domain is None else {name: msgspec.structs.replace(domain, name=name) for name in names}
+        # Each member may have an option of its own in place of a wrong one here.
+        channel = (
+            self._channels.get(method) if isinstance(method := inherited.given.get("delivery_method"), str) else None
+        )
+        self._check_names(group.scope, method, channel)
+        for model in (DomainStanza, *((channel.Options,) if channel else ())):
+            mine = {name: value for name, value in group.scope.options.items() if name in model.model_fields}
+            schemes = channel.SCHEMES if channel else None
+            self._checker.validate(model, mine, lambda loc: group.scope.path + loc, required=False, schemes=schemes)
+        return {}
+
+    def _read(self, name: str, own: Scope, inherited: Inherited) -> DomainSettings | None:
+        path, given, origins = own.path, inherited.given, inherited.origins
 
         def locate(loc: Path) -> Path:
-            return loc if loc and loc[0] in inherited else path + loc
+            return (origins.get(str(loc[0]), path) if loc else path) + loc
 
         channel = self._channel(given.get("delivery_method"), locate)
-        self._check_names(path, own, given.get("delivery_method"), channel)
+        self._check_names(own, given.get("delivery_method"), channel)
         engine, _ = self._checker.validate(
             DomainStanza,
             {option: value for option, value in given.items() if option in _ENGINE},
@@ -109,7 +148,7 @@ class _Reader:
             return None
         values = {option: getattr(engine, option) for option in _ENGINE}
         values["routes"] = routes
-        values["max_retry_interval"] = self._max_retry_interval(engine, own, locate)
+        values["max_retry_interval"] = self._max_retry_interval(engine, origins, locate)
         if needs := needs_of(channel, options, routes):
             if "max_resident_active_queue" not in engine.model_fields_set:
                 values["max_resident_active_queue"] = max(engine.max_resident_active_queue, needs.unanswered)
@@ -125,7 +164,8 @@ class _Reader:
                     f"drain_timeout ({self._drain_timeout:g} s) is less than delivery_response_timeout "
                     f"({needs.longest_silence:g} s): what is on its way when mcmt stops is sent again after the start",
                 )
-        return DomainSettings(name=name, options=options, **values)
+        scopes = {option: tuple(map(str, origin)) for option, origin in origins.items()}
+        return DomainSettings(name=name, options=options, scopes=scopes, **values)
 
     def _check_files(
         self, channel: ChannelSchema, options: OptionsModel, routes: tuple[Route, ...], path: Path, locate: Locate
@@ -151,9 +191,10 @@ class _Reader:
             )
         return channel
 
-    def _check_names(self, path: Path, own: Mapping[str, Any], method: object, channel: ChannelSchema | None) -> None:
+    def _check_names(self, own: Scope, method: object, channel: ChannelSchema | None) -> None:
         not_available = DomainStanza.NOT_AVAILABLE
-        for option in own:
+        path = own.path
+        for option in own.options:
             having = [kind for kind, each in sorted(self._channels.items()) if option in _options(each)]
             if option in _ENGINE or (channel is None and having):
                 continue
@@ -184,13 +225,13 @@ class _Reader:
             routes[route] = None
         return tuple(routes)
 
-    def _max_retry_interval(self, engine: DomainStanza, own: Mapping[str, Any], locate: Locate) -> float:
+    def _max_retry_interval(self, engine: DomainStanza, origins: Mapping[str, Path], locate: Locate) -> float:
         if "max_retry_interval" not in engine.model_fields_set:
             return max(engine.max_retry_interval, engine.retry_interval)
         if engine.max_retry_interval < engine.retry_interval:
-            blamed = "retry_interval" if "max_retry_interval" not in own and "retry_interval" in own else ""
+            blamed = max(("max_retry_interval", "retry_interval"), key=lambda name: _nearness(origins.get(name, ())))
             self._checker.fault(
-                locate((blamed or "max_retry_interval",)),
+                locate((blamed,)),
                 f"max_retry_interval ({engine.max_retry_interval:g} s) is less than "
                 f"retry_interval ({engine.retry_interval:g} s)",
             )

@@ -11,6 +11,7 @@ from mcmt.config.channel_schema import Channels, FindingSchema
 from mcmt.config.document import Path
 from mcmt.config.faults import Checker
 from mcmt.config.listeners import overlap, parse_address
+from mcmt.config.patterns import patterns_among
 from mcmt.config.schema import GatewayStanza
 from mcmt.config.settings import GATEWAY_READ, INTAKE_COPIES, DomainSettings, GatewaySettings, ListenSettings
 from mcmt.message.address import routing_name
@@ -135,7 +136,8 @@ def _read_clients(
 def _check_domain(
     checker: Checker, channels: Channels, domains: Mapping[str, DomainSettings], place: Path, name: str
 ) -> None:
-    domain = domains.get(routing_name(name)) or domains.get("*")
+    routed = routing_name(name)
+    domain = domains.get(routed) or domains.get(patterns_among(domains).stanza_of(routed))
     if domain is None:
         checker.fault(place, f"there is no domain {name} to push to; give it a stanza below domain")
     elif MEDIA_TYPE not in channels[domain.delivery_method].MEDIA_TYPES:

@@ -22,7 +22,9 @@ from mcmt.config.gateways import STANZA as GATEWAY
 from mcmt.config.gateways import CheckGateway, read_gateways
 from mcmt.config.listeners import CheckListen, read_listeners
 from mcmt.config.loggers import MAIN, TOKENS, read_loggers, tidy
+from mcmt.config.patterns import patterns_among
 from mcmt.config.schema import ELSEWHERE, ControlStanza, DomainStanza, RootStanza, SpoolStanza
+from mcmt.config.scopes import GROUPS
 from mcmt.config.settings import Settings, SpoolSettings
 from mcmt.errors import ConfigError, Fault
 
@@ -31,7 +33,7 @@ __all__ = ["ChannelSchema", "Loaded", "find_config", "load"]
 PLACES = ("config/mcmt.yaml", "/etc/mcmt/mcmt.yaml")
 """Where the configuration is looked for when nothing names it."""
 
-_STANZAS = frozenset({"spool", "control", "esmtp_listener", GATEWAY, "domain", MAIN, TOKENS})
+_STANZAS = frozenset({GROUPS, "spool", "control", "esmtp_listener", GATEWAY, "domain", MAIN, TOKENS})
 _SOCKET_NAME = 64
 """Bytes of the control socket's own name. Its folder's path may be of any length (mcmt/control/unix_socket.py)."""
 
@@ -161,6 +163,7 @@ def _settings(
         intake=intake,
         gateways=gateways,
         domains=domains,
+        patterns=patterns_among(domains),
         channel_loggers=loggers.channel_loggers,
         mainlog=loggers.mainlog,
         rejectlog=loggers.rejectlog,

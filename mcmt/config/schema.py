@@ -114,6 +114,8 @@ def _route(value: object, info: ValidationInfo) -> object:
     return route
 
 
+DOMAIN_NAME = re.compile(r"[\w-]+(\.[\w-]+)*")
+"""A domain's routing name."""
 HostName = Annotated[str, AfterValidator(_host_name)]
 Count = Annotated[int, Field(ge=1)]
 Span = Annotated[Seconds, Field(gt=0)]
@@ -220,6 +222,12 @@ class DomainStanza(OptionsModel):
     generate_bounces: bool = _default(DomainSettings, "generate_bounces")
     suspend_delivery: bool = _default(DomainSettings, "suspend_delivery")
     suppress_gone_tokens: bool = _default(DomainSettings, "suppress_gone_tokens")
+
+
+class GroupStanza(OptionsModel):
+    """``domain_group``, one group, beside the options of a domain, which are its members' defaults."""
+
+    members: Annotated[list[str], Field(min_length=1)]
 
 
 class ChannelLoggerStanza(OptionsModel):

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from mcmt.config.patterns import Patterns
 from mcmt.message.route import Route
 
 
@@ -113,7 +114,7 @@ class DomainSettings(msgspec.Struct, frozen=True, kw_only=True):
     """One domain stanza, with the global defaults merged in."""
 
     name: str
-    """The domain, lower case; ``*`` for every other one."""
+    """The domain, lower case; ``/expression/`` as written, or ``*`` for every other one."""
     delivery_method: str
     routes: tuple[Route, ...]
     options: Any
@@ -133,6 +134,10 @@ class DomainSettings(msgspec.Struct, frozen=True, kw_only=True):
     suspend_delivery: bool = False
     suppress_gone_tokens: bool = False
     """Deliveries to tokens that are known to be gone end when they come in."""
+    scopes: Mapping[str, tuple[str, ...]] = {}
+    """The stanza that each option given in the file comes from: ``("domain", "a.example.com")`` for the domain's own or
+    its expression's, ``("domain_group", "apps")`` for its group's, ``()`` for the top level. Values are the domain's
+    own wherever they come from; what all who inherit it have to share is shared by this name."""
 
 
 class RotateSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -180,7 +185,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     spool: SpoolSettings
     listen: tuple[ListenSettings, ...]
     domains: Mapping[str, DomainSettings]
-    """By name; ``*`` stands for every other domain."""
+    """By name; ``*`` stands for every other domain, ``/expression/`` for those that it matches."""
+    patterns: Patterns = Patterns()
+    """Which stanza under an expression serves a domain that has none of its own."""
     channel_loggers: tuple[EventLogSettings, ...]
     mainlog: tuple[EventLogSettings, ...]
     """At least one."""
@@ -210,8 +217,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def domain(self, name: str) -> DomainSettings | None:
-        """The stanza that applies to a routing domain: its own, else ``*``."""
-        return self.domains.get(name) or self.domains.get("*")
+        """The stanza that applies to a routing domain: its own, else the first expression that matches, else ``*``."""
+        return self.domains.get(name) or self.domains.get(self.patterns.stanza_of(name))
 
     def connections_of(self, stanza: str) -> int:
         """``max_outbound_connections`` of the stanza of that name; 0 where there is none."""

@@ -15,6 +15,7 @@ from typing import Literal
 
 from mcmt.channel.port import Channel, State
 from mcmt.clock import Clock, Timer
+from mcmt.config.patterns import is_pattern
 from mcmt.config.settings import DomainSettings, Settings
 from mcmt.engine.bouncer import Bouncer
 from mcmt.engine.leases import Leases
@@ -157,8 +158,10 @@ class Engine:
             raise ControlError(f"{domain} is suspended by suspend_delivery in the configuration: change it there")
 
     def _known(self, domain: str) -> DomainSettings:
-        if domain == "*":
-            raise ControlError('"*" is a stanza and not a domain: name each of its domains (mcmt status lists them)')
+        if is_pattern(domain):
+            raise ControlError(
+                f'"{domain}" is a stanza and not a domain: name each of its domains (mcmt status lists them)'
+            )
         settings = self._settings.domain(domain)
         if settings is None:
             raise ControlError(f"there is no stanza for {domain} under domain: in {self._settings.file}")

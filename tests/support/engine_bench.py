@@ -10,6 +10,7 @@ from typing import Any
 
 from mcmt.channel.port import Channel
 from mcmt.clock import Clock, SystemClock
+from mcmt.config.patterns import patterns_among
 from mcmt.config.settings import DomainSettings, EventLogSettings, Settings, SpoolSettings
 from mcmt.engine.engine import Engine
 from mcmt.engine.news import Tell, tell_nobody
@@ -65,6 +66,7 @@ class Bench:
                 name: DomainSettings(name=name, **{**fields, **differences})
                 for name, differences in {"push.example.com": {}, **(others or {})}.items()
             },
+            patterns=patterns_among(others or {}),
             channel_loggers=(),
             mainlog=(EventLogSettings(name="ec_logger.main", channel=None, logfile=folder / "mainlog.ec"),),
             rejectlog=(),

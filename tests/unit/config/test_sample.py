@@ -18,6 +18,7 @@ from mcmt.config.schema import (
     ControlStanza,
     DomainStanza,
     GatewayStanza,
+    GroupStanza,
     ListenerStanza,
     ListenStanza,
     MainLoggerStanza,
@@ -46,6 +47,7 @@ STANZAS: list[tuple[type[OptionsModel], list[Place]]] = [
     (ListenStanza, [LISTEN]),
     (GatewayStanza, [("apns_gateway", "listen", place) for place in ("127.0.0.1:2195", "127.0.0.1:3195")]),
     (DomainStanza, [(), ("domain", "discard.example.com")]),
+    (GroupStanza, [("domain_group", "apps")]),
     (channels()["apn"].Options, [TOKEN, CERTIFICATE]),
     (channels()["smtp"].Options, [SMARTHOST]),
     (ChannelLoggerStanza, [("apn_logger", "apn_logger1")]),
@@ -155,12 +157,13 @@ def test_nothing_is_named_that_is_no_option() -> None:
         "esmtp_listener",
         "listen",
         "domain",
+        "domain_group",
         "apn_logger",
         "ec_logger",
         "token_logger",
     }
     instances = {"discard.example.com", "apn.example.com", "apn-certificate.example.com"}
-    instances |= {"apn_logger1", "ec_logger1", "token_logger1"}
+    instances |= {"apps", "apn_logger1", "ec_logger1", "token_logger1"}
     names = set(re.findall(r"^ *([\w.-]+):", uncommented(), flags=re.MULTILINE))
     assert names - known - stanzas - instances == set()
 

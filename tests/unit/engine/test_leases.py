@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from mcmt.message.event import Kind
 from tests.support.engine_bench import Bench
 
 from .scripted import ScriptedGateway
 
 
-async def test_all_domains_of_the_catch_all_stanza_share_its_connections(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stanza", ["*", r"/^domain\d/"])
+async def test_all_domains_of_a_stanza_that_stands_for_many_share_its_connections(tmp_path: Path, stanza: str) -> None:
     gateway = ScriptedGateway()
     gateway.delay = 0.05
-    async with Bench(tmp_path, gateway, others={"*": {"max_outbound_connections": 3}}) as bench:
+    async with Bench(tmp_path, gateway, others={stanza: {"max_outbound_connections": 3}}) as bench:
         for number in range(20):
             await bench.accept(5, domain=f"domain{number}.example.com")
         await bench.wait_for_events(100, Kind.DELIVERY, within=30)
