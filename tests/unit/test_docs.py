@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
 TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in DOCUMENTS}
 
-TEST_NAME = re.compile(r"`((?:unit|system|bench|faults|fuzz|hostile)/[\w/]+\.py)::(\w+)(?:::(\w+))?`")
+TEST_NAME = re.compile(r"`((?:unit|system|bench|crash|faults|fuzz|hostile)/[\w/]+\.py)::(\w+)(?:::(\w+))?`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 
