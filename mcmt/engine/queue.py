@@ -98,6 +98,8 @@ class DomainQueue:
             self._take_over(arrived)
         if arrived.rest:
             self._more_due = True
+        if arrived.next_due is not None:
+            self._wait_for(arrived.next_due)
         self.pump()
 
     def tick(self) -> None:

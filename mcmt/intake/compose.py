@@ -8,8 +8,9 @@ has deliveries, or a failure in the same transaction, or the whole message is re
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
@@ -46,6 +47,18 @@ def open_message(data: bytes, mcmt_reception: McmtReception) -> ParsedMessage:
     headers = read_fields(data[:end])
     media_type = (header(headers, "content-type") or "").partition(";")[0].partition("(")[0]
     return ParsedMessage(data[:end], headers, media_type.strip().lower() == MEDIA_TYPE, ())
+
+
+class Schedule(NamedTuple):
+    """When a message is to be sent, apart from what its parts say. Seconds since the epoch."""
+
+    due: float = 0.0
+    """Not before; 0: at once. A delivery's life begins here."""
+    expires: float = math.inf
+    """Not after."""
+
+
+NOW: Final = Schedule()
 
 
 class Composed(NamedTuple):
@@ -88,12 +101,14 @@ def compose(
     received: float,
     size: int | None = None,
     suppression: Suppression | None = None,
+    schedule: Schedule = NOW,
 ) -> Composed:
     """Make *data*, received for *envelope* at *received* (seconds since the epoch), into spool content.
 
     *size*: octets that came, where they were no message and *data* is empty. *suppression*: knows which tokens are
     gone; None: no stanza wants to know.
     """
+    begin = max(received, schedule.due)
     size = len(data) if size is None else size
     if parsed.is_mcmt and mcmt_reception == "reject":
         raise MessageError(550, "5.7.1", "MCMT messages are not taken here (mcmt_reception: reject)")
@@ -124,7 +139,7 @@ def compose(
             gone = suppression.among(domain, [token for targets in of_parts.values() for token in targets])
         registered = _registered(recipient, parts) if gone else {}
         for part, targets in of_parts.items():
-            ends, expires = None, received + lifetime
+            ends, expires = None, min(begin + lifetime, schedule.expires)
             for token, target in targets.items():
                 number += 1
                 if token in gone:
@@ -138,8 +153,8 @@ def compose(
                 # Of one part they all end at once, as a rule.
                 if target.expires != ends:
                     ends = target.expires
-                    expires = _expires(ends, received, lifetime)
-                deliveries.append(NewDelivery(number, domain, address, token, part, expires))
+                    expires = min(_expires(ends, begin, lifetime), schedule.expires)
+                deliveries.append(NewDelivery(number, domain, address, token, part, expires, schedule.due))
         failed = number == before
         number += failed
         first, count = f"{batch_id}-{before + 1}", number - before
@@ -252,9 +267,9 @@ def _too_many(count: int, limit: int) -> MessageError:
     return MessageError(554, "5.5.3", text)
 
 
-def _expires(given: float | None, received: float, lifetime: float) -> float:
-    end = received + lifetime
-    return end if given is None else min(end, given or received + NOW_OR_NEVER)
+def _expires(given: float | None, begin: float, lifetime: float) -> float:
+    end = begin + lifetime
+    return end if given is None else min(end, given or begin + NOW_OR_NEVER)
 
 
 def _reception(

@@ -80,6 +80,8 @@ class NewDelivery(msgspec.Struct, frozen=True, gc=False):
     """Index into the message's parts."""
     expires: float
     """Seconds since the epoch; after this it is never sent."""
+    due: float = 0.0
+    """Seconds since the epoch, before which it is not sent; 0: at once."""
 
 
 class Sender(msgspec.Struct, frozen=True):

@@ -124,6 +124,11 @@ class Ledger:
         if (queue := self._queues.get(domain)) is not None:
             queue.whole = False
 
+    def came(self, domain: str, due: int, row: int) -> None:
+        """A delivery has come into *domain* that is due at a time of its own: pulls may have come past it."""
+        if (queue := self._queues.get(domain)) is not None:
+            queue.come_back(due, row)
+
     def come_back(self, rows: Iterable[tuple[int, int]]) -> None:
         """Deliveries are not out any more: (row, due time), or GONE or AS_IT_WAS."""
         for row, due in rows:

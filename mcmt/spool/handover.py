@@ -20,6 +20,7 @@ from mcmt.spool.away import Away, DomainQueue, Ledger
 from mcmt.spool.jobs import Accept
 from mcmt.spool.port import Arrived
 from mcmt.spool.pulls import Pulls
+from mcmt.spool.rows import first_due
 
 Listener = Callable[[Mapping[str, Arrived]], None]
 
@@ -37,11 +38,11 @@ class Handover:
         arrived: dict[str, _Arrivals] = {}
         for job in accepted:
             for domain, places in job.places.items():
-                one = arrived.get(domain)
-                if one is None:
-                    queue = None if self._pulls.reads(domain) else self._ledger.whole_queue(domain)
-                    one = arrived[domain] = _Arrivals(domain, queue, self._ledger.out)
-                one.add(job, places)
+                self._arrivals(arrived, domain).add(job, places)
+            for place in job.later:
+                delivery = job.deliveries[place]
+                self._pulls.came(delivery.domain, first_due(delivery), job.row + place)
+                self._arrivals(arrived, delivery.domain).add_later(delivery.due)
         try:
             for listener in self.listeners:
                 listener(arrived)
@@ -50,11 +51,18 @@ class Handover:
                 if one.close():
                     self._pulls.left(domain)
 
+    def _arrivals(self, arrived: dict[str, _Arrivals], domain: str) -> _Arrivals:
+        one = arrived.get(domain)
+        if one is None:
+            queue = None if self._pulls.reads(domain) else self._ledger.whole_queue(domain)
+            one = arrived[domain] = _Arrivals(domain, queue, self._ledger.out)
+        return one
+
 
 class _Arrivals:
     """``mcmt.spool.port.Arrived``."""
 
-    __slots__ = ("_domain", "_jobs", "_out", "_place", "_queue", "rest")
+    __slots__ = ("_domain", "_jobs", "_out", "_place", "_queue", "next_due", "rest")
 
     def __init__(self, domain: str, queue: DomainQueue | None, out: dict[int, Away]) -> None:
         self._domain = domain
@@ -65,6 +73,11 @@ class _Arrivals:
         self._place = 0
         """Where the first of the jobs goes on."""
         self.rest = 0
+        self.next_due: float | None = None
+
+    def add_later(self, due: float) -> None:
+        """A delivery of the domain came that is due at *due*."""
+        self.next_due = due if self.next_due is None else min(self.next_due, due)
 
     def add(self, job: Accept, places: Sequence[int]) -> None:
         """These deliveries of a message are of the domain."""

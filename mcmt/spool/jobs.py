@@ -37,7 +37,7 @@ class SpoolJob:
 class Accept(SpoolJob):
     """A message with its deliveries."""
 
-    __slots__ = ("_failures", "deliveries", "key", "message", "places", "row")
+    __slots__ = ("_failures", "deliveries", "key", "later", "message", "places", "row")
 
     def __init__(
         self,
@@ -53,25 +53,31 @@ class Accept(SpoolJob):
         self._failures = failures
         # Known once it is done, as the two keys are: of the message, and of its first delivery.
         self.places: dict[str, Sequence[int]] = {}
-        """Where each domain's deliveries are, of *deliveries*."""
+        """Where each domain's deliveries are, of *deliveries*: those that are due at once."""
+        self.later: Sequence[int] = ()
+        """Where those are that are due later."""
         self.key = self.row = 0
 
     def stage(self, transaction: Transaction) -> None:
         """Keep all of it."""
-        self.places = _by_domain(self.deliveries)
+        self.later = [place for place, delivery in enumerate(self.deliveries) if delivery.due]
+        self.places = _by_domain(self.deliveries, self.later)
         self.key, self.row = transaction.insert_message(self.message, self.deliveries)
         for failure in self._failures:
             transaction.fail(self.key, 0, failure)
         transaction.record(self.events)
 
 
-def _by_domain(deliveries: Sequence[NewDelivery]) -> dict[str, Sequence[int]]:
+def _by_domain(deliveries: Sequence[NewDelivery], later: Sequence[int]) -> dict[str, Sequence[int]]:
+    if len(later) == len(deliveries):
+        return {}
     domains = {delivery.domain for delivery in deliveries}
-    if len(domains) == 1:
+    if len(domains) == 1 and not later:
         return {domains.pop(): range(len(deliveries))}
     places: dict[str, list[int]] = {}
     for place, delivery in enumerate(deliveries):
-        places.setdefault(delivery.domain, []).append(place)
+        if not delivery.due:
+            places.setdefault(delivery.domain, []).append(place)
     return dict(places)
 
 

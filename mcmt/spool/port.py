@@ -162,12 +162,14 @@ class TokenTable(GoneTokens, Protocol):
 
 
 class Arrived(Protocol):
-    """What a commit brought into one domain, due at once. It may be taken as it is while the listener is called.
+    """What a commit brought into one domain. What is due at once may be taken as it is while the listener is called.
 
     Whoever has a pull of the domain under way gets by it what came before: to keep the order, take nothing then."""
 
     rest: int
     """How many of them nobody has taken: these are due in the spool, for pulls."""
+    next_due: float | None
+    """When the first of those that came with them for a later time is due, seconds since the epoch."""
 
     def take(self, limit: int, max_bytes: int) -> Sequence[Delivery]:
         """Up to *limit* of them, by arrival, with bodies of at most *max_bytes* together (but at least one): out from
@@ -185,7 +187,7 @@ class Keeper(Protocol):
         events: Sequence[Event],
         failures: Sequence[Failure] = (),
     ) -> None:
-        """Keep a message with all its deliveries, due at once; then tell the listener of due domains. *failures* are
+        """Keep a message with all its deliveries; then tell the listener of their domains. *failures* are
         those of recipients for whom there is nothing to deliver.
 
         Raises SpoolFull when the disk has less than ``min_free`` left."""

@@ -25,6 +25,7 @@ class Pulls:
         self._thread = thread
         self._waiting: list[tuple[Request, asyncio.Future[None]]] = []
         self._leaving: list[tuple[int, int]] = []
+        self._coming: list[tuple[str, int, int]] = []
         self._reading: set[str | None] = set()
         self._left: set[str] = set()
         self._task: asyncio.Task[None] | None = None
@@ -49,6 +50,13 @@ class Pulls:
             self._ledger.come_back(rows)
         else:
             self._leaving += rows
+
+    def came(self, domain: str, due: int, row: int) -> None:
+        """A delivery has come into *domain* that is due later, in microseconds."""
+        if self._task is None:
+            self._ledger.came(domain, due, row)
+        else:
+            self._coming.append((domain, due, row))
 
     def reads(self, domain: str) -> bool:
         """A pull is under way that may see what comes into *domain* now."""
@@ -76,6 +84,9 @@ class Pulls:
                 self._reading.clear()
                 leaving, self._leaving = self._leaving, []
                 self._ledger.come_back(leaving)
+                coming, self._coming = self._coming, []
+                for one in coming:
+                    self._ledger.came(*one)
                 for request, future in batch:
                     if (
                         request.domain is not None

@@ -174,8 +174,13 @@ def microseconds(time: float) -> int:
 
 
 def due_at(time: float) -> int:
-    """A due time in microseconds; never 0, which means never tried."""
+    """A due time in microseconds; never 0, which means at once."""
     return max(1, microseconds(time))
+
+
+def first_due(delivery: NewDelivery) -> int:
+    """When a delivery that nobody has tried is due, in microseconds; 0: at once."""
+    return due_at(delivery.due) if delivery.due else 0
 
 
 def seconds(time: int) -> float:

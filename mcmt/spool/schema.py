@@ -49,7 +49,7 @@ CREATE TABLE delivery (
     row INTEGER PRIMARY KEY,
     message INTEGER NOT NULL,
     domain TEXT NOT NULL,
-    due INTEGER NOT NULL,           -- microseconds since the epoch; 0: never tried
+    due INTEGER NOT NULL,           -- microseconds since the epoch; 0: never tried, at once
     expires INTEGER NOT NULL,       -- microseconds since the epoch
     attempts INTEGER NOT NULL,
     data TEXT NOT NULL,             -- JSON: number, part, recipient, token, size, expires

@@ -20,7 +20,15 @@ from mcmt.message.event import Event
 from mcmt.message.failure import Failure
 from mcmt.message.model import Message, NewDelivery
 from mcmt.spool.owed import Owed, finish_messages
-from mcmt.spool.rows import encode_data, encode_envelope, encode_events, encode_head, encode_sender, microseconds
+from mcmt.spool.rows import (
+    encode_data,
+    encode_envelope,
+    encode_events,
+    encode_head,
+    encode_sender,
+    first_due,
+    microseconds,
+)
 from mcmt.spool.schema import COLUMNS, ids
 from mcmt.spool.statements import execute_rows
 
@@ -30,9 +38,10 @@ _INSERT = {
     table: (f"INSERT INTO {table} VALUES {{rows}}", len(COLUMNS[table]))  # noqa: S608 - our own words
     for table in ("message", "part", "delivery")
 }
-# A message's deliveries of one domain and one end of life, a page at a time: 10,000 of them took 18 ms of CPU when each
-# was encoded and bound by itself, and take 13, of which 2 hold the interpreter lock and none is longer than 0.2.
-_DELIVERIES = "INSERT INTO delivery SELECT ?1 + key, ?2, ?3, 0, ?4, 0, value, '' FROM json_each(?5)"
+# A message's deliveries of one domain, one due time and one end of life, a page at a time: 10,000 of them took 18 ms of
+# CPU when each was encoded and bound by itself, and take 13, of which 2 hold the interpreter lock and none is longer
+# than 0.2.
+_DELIVERIES = "INSERT INTO delivery SELECT ?1 + key, ?2, ?3, ?4, ?5, 0, value, '' FROM json_each(?6)"
 _MANY = 256
 # SQLite walks the VALUES and looks each row up by its key.
 _RESCHEDULE = (
@@ -199,9 +208,10 @@ def _insert_many(
 ) -> None:
     for start in range(0, len(deliveries), _MANY):
         page = deliveries[start : start + _MANY]
-        if len({(one.domain, one.expires) for one in page}) == 1:
-            expires = microseconds(page[0].expires)
-            connection.execute(_DELIVERIES, (row + start, message, page[0].domain, expires, encode_data(page, sizes)))
+        if len({(one.domain, one.due, one.expires) for one in page}) == 1:
+            first = page[0]
+            times = first_due(first), microseconds(first.expires)
+            connection.execute(_DELIVERIES, (row + start, message, first.domain, *times, encode_data(page, sizes)))
         else:
             execute_rows(connection, _INSERT["delivery"], _columns(row + start, message, page, sizes))
 
@@ -210,7 +220,7 @@ def _columns(row: int, message: int, deliveries: Sequence[NewDelivery], sizes: S
     columns: list[Any] = []
     for key, one in enumerate(deliveries, row):
         data = encode_data((one,), sizes)[1:-1]
-        columns += (key, message, one.domain, 0, microseconds(one.expires), 0, data, "")
+        columns += (key, message, one.domain, first_due(one), microseconds(one.expires), 0, data, "")
     return columns
 
 

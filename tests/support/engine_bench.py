@@ -100,6 +100,7 @@ class Bench:
         sender: str = "app@example.com",
         header_block: bytes = b"",
         media_type: str = "message/vnd.test",
+        delay: float = 0.0,
     ) -> str:
         """One message with *count* deliveries; its batch id."""
         now = self.clock.time()
@@ -121,6 +122,7 @@ class Bench:
                 token=token(number),
                 part=0,
                 expires=now + life,
+                due=now + delay if delay else 0.0,
             )
             for number in range(1, count + 1)
         ]

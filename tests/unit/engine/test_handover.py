@@ -175,3 +175,15 @@ async def test_ten_thousand_tokens_of_a_message_are_never_all_in_memory(
         await bench.accept(10_000, token=lambda number: MANY)
         await bench.wait_for_events(10_001, Kind.DELIVERY, within=20)
         assert 500 <= alive <= 3000
+
+
+async def test_what_is_scheduled_is_sent_when_it_is_due_and_holds_nobody_up(
+    tmp_path: Path, gateway: ScriptedGateway
+) -> None:
+    async with Bench(tmp_path, gateway) as bench:
+        later = await bench.accept(delay=0.5)
+        now = await bench.accept()
+        first, second = await bench.wait_for_events(2, Kind.DELIVERY)
+        assert (first.id, second.id) == (f"{now}-1", f"{later}-1")
+        assert second.queued >= 0.5
+        assert second.attempt == 0

@@ -10,7 +10,8 @@ import pytest
 from channels import discard
 from mcmt.config.settings import DomainSettings, Settings
 from mcmt.errors import MessageError
-from mcmt.intake.compose import Composed, McmtReception, compose, open_message
+from mcmt.intake.compose import NOW as AT_ONCE
+from mcmt.intake.compose import Composed, McmtReception, Schedule, compose, open_message
 from mcmt.message.event import Event, Kind
 from mcmt.message.mime import context_variables
 from mcmt.message.model import Envelope
@@ -38,6 +39,7 @@ def make(
     reception: McmtReception = "allow",
     settings: Settings | None = None,
     sender: str = "app@example.com",
+    schedule: Schedule = AT_ONCE,
 ) -> Composed:
     parsed = open_message(data, reception)
     envelope = Envelope(sender, recipients, "192.0.2.7", "c0ffee")
@@ -51,6 +53,7 @@ def make(
         reception,
         BATCH,
         NOW,
+        schedule=schedule,
     )
 
 
@@ -68,7 +71,7 @@ def test_one_token_is_one_delivery_and_one_reception() -> None:
     data = mcmt(apn("aa"), head=b"X-MCMT-Context: DLV_Source_Addr=shop\r\n")
     message, deliveries, events, _ = make(data, "User@APN.example.com")
     assert [msgspec.structs.astuple(delivery) for delivery in deliveries] == [
-        (1, "apn.example.com", "User@APN.example.com", "aa", 0, NOW + 86400.0)
+        (1, "apn.example.com", "User@APN.example.com", "aa", 0, NOW + 86400.0, 0.0)
     ]
     assert message.header_block == data.partition(b"\r\n\r\n")[0] + b"\r\n"
     assert message.context == {"DLV_Source_Addr": "shop"}
@@ -240,3 +243,15 @@ def test_a_recipient_without_a_stanza_is_refused_and_the_star_takes_every_other_
     assert [delivery.domain for delivery in make(PLAIN, "u@nowhere.example", settings=settings).deliveries] == [
         "nowhere.example"
     ]
+
+
+def test_the_life_of_a_scheduled_delivery_begins_when_it_is_due() -> None:
+    given = mcmt(apn("aa"), apn("bb", ends="0"))
+    (first, now_or_never) = make(given, "a@apn.example.com", schedule=Schedule(NOW + 100)).deliveries
+    assert (first.due, first.expires) == (NOW + 100, NOW + 100 + 86400)
+    assert (now_or_never.due, now_or_never.expires) == (NOW + 100, NOW + 160)
+
+
+def test_a_message_that_says_when_it_ends_lives_no_longer() -> None:
+    (one,) = make(mcmt(apn("aa")), "a@apn.example.com", schedule=Schedule(expires=NOW + 5)).deliveries
+    assert one.expires == NOW + 5
