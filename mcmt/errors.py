@@ -12,6 +12,7 @@
     │   └── SpoolUnusable          wrong schema version, unwritable folder, damaged file
     ├── BusError               another process of the engine refused or failed
     │   └── BusLost                it ended before it answered: what was asked may have been done
+    ├── RunAsError             the engine cannot become the user that run_as names
     ├── ListenError            an address of a listener cannot be bound; names it and the reason
     ├── EventLogError          a log file cannot be had; names the file and what to do
     ├── ProtocolError          the peer broke the protocol, or we were about to
@@ -107,6 +108,10 @@ class BusLost(BusError):  # noqa: N818 - a state of the connection
 
 class ListenError(McmtError):
     """A listener cannot be had on an address; the text names it, the reason, and what to do."""
+
+
+class RunAsError(McmtError):
+    """The engine cannot become the user that ``run_as`` names; the text says what to do."""
 
 
 class EventLogError(McmtError):

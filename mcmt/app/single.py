@@ -27,6 +27,7 @@ from mcmt.engine.lender import Lender
 from mcmt.eventlog.loggers import build_loggers
 from mcmt.eventlog.writer import EventLogWriter
 from mcmt.intake.doors import Doors
+from mcmt.intake.sockets import Bind, bind_all
 from mcmt.spool.folder import FolderLock, prepare_folder
 from mcmt.spool.gone_tokens import StoredTokenTable
 from mcmt.spool.log_memory import StoredLogMemory
@@ -50,11 +51,14 @@ class App:
         channels: Mapping[str, Channel],
         clock: Clock | None = None,
         draw: Callable[[], float] = random.random,
+        bind: Bind = bind_all,
     ) -> None:
+        """*bind*: gives the sockets that are listened on."""
         self.settings = settings
         self._channels = channels
         self._clock = clock or SystemClock()
         self._draw = draw
+        self._bind = bind
         self._closing = Closing()
 
     async def start(self) -> None:
@@ -90,7 +94,15 @@ class App:
         self._closing.add(self.shards.drain)
         if (gone_tokens := open_gone_tokens(settings)) is not None:
             self._closing.add(lambda: asyncio.to_thread(gone_tokens.close))
-        self.doors = Doors(settings, self._channels, own.spool, clock, secrets.randbits, gone_tokens=gone_tokens)
+        self.doors = Doors(
+            settings,
+            self._channels,
+            own.spool,
+            clock,
+            secrets.randbits,
+            gone_tokens=gone_tokens,
+            bind=self._bind,
+        )
         await self.doors.start()
         self._closing.add(lambda: self.doors.drain(settings.drain_timeout))
         control = ControlServer(self.settings, self, self.eventlog, clock)

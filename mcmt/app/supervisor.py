@@ -24,6 +24,7 @@ from mcmt.errors import OutboxAway
 from mcmt.eventlog.loggers import build_loggers
 from mcmt.eventlog.writer import EventLogWriter
 from mcmt.intake.door import SessionLimits
+from mcmt.intake.sockets import Bind, bind_all
 from mcmt.spool.folder import FolderLock, prepare_folder
 from mcmt.spool.gone_tokens import StoredTokenTable
 from mcmt.spool.log_memory import StoredLogMemory
@@ -54,10 +55,11 @@ class Supervisor:
     eventlog: EventLogWriter
     acceptor: Acceptor
 
-    def __init__(self, settings: Settings, content: bytes, clock: Clock | None = None) -> None:
-        """*content*: of the configuration file, for the workers to read as it was read here."""
+    def __init__(self, settings: Settings, content: bytes, clock: Clock | None = None, bind: Bind = bind_all) -> None:
+        """*content*: of the configuration file, for the workers to read as it was read here. *bind*: gives sockets."""
         self.settings = settings
         self._content = content
+        self._bind = bind
         self._clock = clock or SystemClock()
         self._closing = Closing()
         self._workers: list[Worker] = []
@@ -82,7 +84,7 @@ class Supervisor:
         self._closing.add(lambda: asyncio.to_thread(state.close))
         self.tokens = StoredTokenTable.create(folder, clock)
         self._closing.add(lambda: asyncio.to_thread(self.tokens.close))
-        self.acceptor = Acceptor(settings.addresses, SessionLimits(settings.intake, clock), clock)
+        self.acceptor = Acceptor(settings.addresses, SessionLimits(settings.intake, clock), clock, self._bind)
         self.acceptor.open()
         self._closing.add(self._close_acceptor)
         found = shards_in(folder)

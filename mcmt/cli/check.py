@@ -26,14 +26,22 @@ def check(context: click.Context, file: Path | None, config: Path | None) -> Non
 
     All faults are shown in one run, each with file, line and column. Certificates and keys are loaded, and it is said
     what they are good for. Nothing is created or changed, and an engine may be running. Exits with 2 when the engine
-    could not run with it.
+    could not run with it. Root checks as the user that run_as names.
     """
     if file is not None and config is not None:
         raise click.UsageError("FILE and --config name the same thing: give one of them")
     found = find_file(file or config)
-    from mcmt.app import load_channels, load_settings
+    from mcmt import app
+    from mcmt.config.load import read_file
 
-    loaded = load_settings(found, load_channels())
+    channels, content = app.load_channels(), read_file(found)
+    loaded = app.load_settings(found, channels, content)
+    if (run_as := app.wanted(loaded.settings)) is not None:
+        if os.geteuid() == 0:
+            app.become(run_as)
+            loaded = app.load_settings(found, channels, content)
+        else:
+            click.echo(f"warning: run_as: what {run_as.user} may read and write only root or {run_as.user} can check")
     settings = loaded.settings
     for finding in loaded.findings:
         click.echo(finding)

@@ -14,6 +14,7 @@ from mcmt.cli.diagnostics import set_up_diagnostics
 
 if TYPE_CHECKING:
     from mcmt.app.serve import Runnable
+    from mcmt.intake.sockets import Bind
 
 
 @click.command()
@@ -23,7 +24,8 @@ def serve(config: Path | None) -> None:
 
     It stays in the foreground and tells systemd when it is ready. When asked to stop, it takes no more mail and waits
     up to drain_timeout for the answers to what is on the wire; asked a second time, it ends at once. Nothing is lost
-    either way. SIGHUP opens the log files anew. Diagnostics go to standard error.
+    either way. SIGHUP opens the log files anew. Diagnostics go to standard error. Started as root with run_as set, it
+    binds its addresses and is that user from then on.
     """
     set_up_diagnostics(os.environ)
     import uvloop
@@ -35,9 +37,15 @@ def serve(config: Path | None) -> None:
     file = find_file(config)
     content = read_file(file)
     loaded = app.load_settings(file, channels, content)
+    bind: Bind = app.bind_all
+    if (run_as := app.wanted(loaded.settings)) is not None:
+        bind = app.bind_as_root(loaded.settings)
+        app.become(run_as)
+        # Root can read everything: now it is said what that user cannot.
+        loaded = app.load_settings(file, channels, content)
     for warning in loaded.warnings:
         logging.getLogger(__name__).warning("%s", warning)
-    uvloop.run(app.serve(app.compose(loaded.settings, channels, content), _announce))
+    uvloop.run(app.serve(app.compose(loaded.settings, channels, content, bind), _announce))
 
 
 def _announce(app: Runnable) -> None:

@@ -169,6 +169,7 @@ def _settings(
         rejectlog=loggers.rejectlog,
         token_loggers=loggers.token_loggers,
         control_socket=control_socket,
+        run_as=root.run_as,
         max_deliveries_per_message=root.max_deliveries_per_message,
         max_resident_messages=root.max_resident_messages,
         drain_timeout=root.drain_timeout,

@@ -6,6 +6,8 @@ own Options together; mcmt/config/domains.py puts them together. Nothing here lo
 
 from __future__ import annotations
 
+import grp
+import pwd
 import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Any, Literal
@@ -20,6 +22,7 @@ from mcmt.config.settings import (
     IntakeSettings,
     ListenSettings,
     RotateSettings,
+    RunAs,
     Settings,
     SpoolSettings,
 )
@@ -41,6 +44,20 @@ def _host_name(value: str) -> str:
     if len(value) > 253 or not re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9_-]*)(\.[A-Za-z0-9_]([A-Za-z0-9_-]*))*", value):
         raise ValueError("expected a host name such as mx.example.com")
     return value
+
+
+def _run_as(value: object) -> RunAs:
+    if not isinstance(value, str) or not (match := re.fullmatch(r"([^\s:]+)(?::([^\s:]+))?", value)):
+        raise ValueError("expected a user of this machine, or user:group")
+    user, group = match.groups()
+    try:
+        entry = pwd.getpwnam(user)
+        gid = grp.getgrnam(group).gr_gid if group else entry.pw_gid
+    except (KeyError, ValueError):
+        raise ValueError(f"this machine has no such user or group: {value[:40]!a}") from None
+    if entry.pw_uid == 0:
+        raise ValueError("that user is root: name one that may do less, or remove the line")
+    return RunAs(user, entry.pw_uid, gid)
 
 
 MAX_WORKERS = 256
@@ -130,6 +147,8 @@ class RootStanza(OptionsModel):
     hostname: HostName | None = None
     """None: the machine's full name."""
     workers: Annotated[Annotated[int, Field(ge=1, le=MAX_WORKERS)] | None, BeforeValidator(_workers)] = 1
+    run_as: Annotated[Any, BeforeValidator(_run_as)] = None
+    """A RunAs; None: the engine stays who started it."""
     max_deliveries_per_message: Count = _default(Settings, "max_deliveries_per_message")
     max_resident_messages: Count = _default(Settings, "max_resident_messages")
     drain_timeout: Seconds = _default(Settings, "drain_timeout")

@@ -176,6 +176,14 @@ class EventLogSettings(msgspec.Struct, frozen=True, kw_only=True):
     """None: the file grows until someone else rotates it."""
 
 
+class RunAs(msgspec.Struct, frozen=True):
+    """Whom the engine becomes once its addresses are bound."""
+
+    user: str
+    uid: int
+    gid: int
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The whole configuration."""
 
@@ -194,6 +202,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     rejectlog: tuple[EventLogSettings, ...]
     token_loggers: tuple[EventLogSettings, ...] = ()
     control_socket: Path
+    run_as: RunAs | None = None
+    """None: the engine stays who started it."""
     intake: IntakeSettings = IntakeSettings()
     gateways: tuple[GatewaySettings, ...] = ()
     max_deliveries_per_message: int = 10_000

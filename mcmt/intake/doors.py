@@ -17,6 +17,7 @@ from mcmt.intake.apns_gateway import ApnsGateways
 from mcmt.intake.door import Admission
 from mcmt.intake.failures import Login
 from mcmt.intake.listener import SmtpListener
+from mcmt.intake.sockets import Bind, bind_all
 from mcmt.spool.port import GoneTokens, Keeper
 
 
@@ -33,14 +34,15 @@ class Doors:
         admission: Admission | None = None,
         tell: Callable[[Login], None] | None = None,
         gone_tokens: GoneTokens | None = None,
+        bind: Bind = bind_all,
     ) -> None:
-        """*admission* and *tell* as of SmtpListener; *gone_tokens*: what the feedback services tell, and
+        """*admission*, *tell* and *bind* as of SmtpListener; *gone_tokens*: what the feedback services tell, and
         what nothing is sent to."""
         self._settings = settings
         self._listens = admission is None
-        self.smtp = SmtpListener(settings, channels, spool, clock, random_bits, admission, tell, gone_tokens)
+        self.smtp = SmtpListener(settings, channels, spool, clock, random_bits, admission, tell, gone_tokens, bind)
         self.gateways = ApnsGateways(
-            settings, self.smtp.reception, self.smtp.memory, self.smtp.admission, clock, random_bits, gone_tokens
+            settings, self.smtp.reception, self.smtp.memory, self.smtp.admission, clock, random_bits, gone_tokens, bind
         )
 
     @property

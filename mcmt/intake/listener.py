@@ -26,7 +26,7 @@ from mcmt.intake.memory import IntakeMemory
 from mcmt.intake.reception import Reception
 from mcmt.intake.security import AUTH
 from mcmt.intake.smtp import SmtpSession, tell_extensions
-from mcmt.intake.sockets import bind_all
+from mcmt.intake.sockets import Bind, bind_all
 from mcmt.intake.tls import CertificateFiles, reason_of
 from mcmt.intake.users import UsersFile
 from mcmt.spool.port import GoneTokens, Keeper
@@ -45,12 +45,15 @@ class SmtpListener:
         admission: Admission | None = None,
         tell: Callable[[Login], None] | None = None,
         gone_tokens: GoneTokens | None = None,
+        bind: Bind = bind_all,
     ) -> None:
         """*admission*: who may have a session, where another process listens and hands connections in (``take``).
 
-        *tell*: the other processes with sessions of the same listener. *gone_tokens*: see Reception.
+        *tell*: the other processes with sessions of the same listener. *gone_tokens*: see Reception. *bind* gives
+        the sockets of addresses.
         """
         self._tell = tell
+        self._bind = bind
         self._failures: FailureBudget | None = None
         self._hostname = settings.hostname
         self._listen = settings.listen
@@ -87,7 +90,7 @@ class SmtpListener:
         logins = self._read_users()
         loop = asyncio.get_running_loop()
         template = make_template(self._hostname, loop)
-        bound = bind_all(self._addresses) if self._listens else []
+        bound = self._bind(self._addresses) if self._listens else []
         for listen, certificate in zip(self._listen, certificates, strict=True):
             size = listen.max_message_size
             door = Door(

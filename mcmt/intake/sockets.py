@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 from mcmt.config.settings import AddressSettings
@@ -25,6 +25,10 @@ _ADVICE: Mapping[int, str] = MappingProxyType(
     }
 )
 _PORT_TRIES = 8
+
+
+Bind = Callable[[Sequence[AddressSettings]], list[list[socket.socket]]]
+"""``bind_all``, or what has bound them before."""
 
 
 def bind_all(listen: Sequence[AddressSettings]) -> list[list[socket.socket]]:

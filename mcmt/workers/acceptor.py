@@ -19,7 +19,7 @@ from mcmt.clock import Clock
 from mcmt.config.settings import AddressSettings
 from mcmt.intake.door import SessionLimits, client_of
 from mcmt.intake.reminder import Reminder
-from mcmt.intake.sockets import bind_all
+from mcmt.intake.sockets import Bind, bind_all
 from mcmt.workers.passing import pass_on
 
 log = logging.getLogger(__name__)
@@ -42,8 +42,11 @@ class Sink:
 class Acceptor:
     """Every address of ``Settings.addresses``."""
 
-    def __init__(self, listen: Sequence[AddressSettings], limits: SessionLimits, clock: Clock) -> None:
+    def __init__(
+        self, listen: Sequence[AddressSettings], limits: SessionLimits, clock: Clock, bind: Bind = bind_all
+    ) -> None:
         self._listen = listen
+        self._bind = bind
         self._limits = limits
         self._clock = clock
         self._loop = asyncio.get_running_loop()
@@ -62,7 +65,7 @@ class Acceptor:
 
     def open(self) -> None:
         """Listen; connections wait until there is a worker. Raises ListenError."""
-        for number, sockets in enumerate(bind_all(self._listen)):
+        for number, sockets in enumerate(self._bind(self._listen)):
             self._sockets += [(number, one) for one in sockets]
         self.listening = tuple((self._listen[number].word, *one.getsockname()[:2]) for number, one in self._sockets)
 

@@ -65,6 +65,7 @@ class EngineProcess:
         }
         self.config.write_text(yaml.safe_dump(document, sort_keys=False))
         self.process: subprocess.Popen[str] | None = None
+        self.python = sys.executable
         self.smtp_port = 0
         self.gateway = "apns_gateway" in stanzas
         self.gateway_port = self.feedback_port = 0
@@ -83,7 +84,7 @@ class EngineProcess:
 
     def launch(self, **options: Any) -> None:
         """Start it."""
-        command = [sys.executable, "-m", "mcmt", "serve", "--config", str(self.config)]
+        command = [self.python, "-m", "mcmt", "serve", "--config", str(self.config)]
         with self.diagnostics.open("a") as stderr:
             self.process = subprocess.Popen(
                 command, stdout=subprocess.PIPE, stderr=stderr, text=True, preexec_fn=end_with_the_tests, **options

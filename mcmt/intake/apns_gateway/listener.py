@@ -22,7 +22,7 @@ from mcmt.intake.apns_gateway.session import GatewaySession
 from mcmt.intake.door import Admission, Sessions
 from mcmt.intake.memory import IntakeMemory
 from mcmt.intake.reception import Reception
-from mcmt.intake.sockets import bind_all
+from mcmt.intake.sockets import Bind, bind_all
 from mcmt.intake.tls import CertificateFiles, reason_of
 from mcmt.spool.port import GoneTokens
 
@@ -39,6 +39,7 @@ class ApnsGateways:
         clock: Clock,
         random_bits: Callable[[int], int],
         gone_tokens: GoneTokens | None,
+        bind: Bind = bind_all,
     ) -> None:
         self._settings = settings
         self._reception = reception
@@ -46,6 +47,7 @@ class ApnsGateways:
         self._clock = clock
         self._random_bits = random_bits
         self._gone_tokens = gone_tokens
+        self._bind = bind
         self._sessions = Sessions(admission)
         self._servers: list[asyncio.Server] = []
         self._protocols: list[Callable[[], asyncio.Protocol]] = []
@@ -87,7 +89,7 @@ class ApnsGateways:
             return
         places = self._settings.addresses[len(self._settings.listen) :]
         listening: list[tuple[str, str, int]] = []
-        for place, protocol, sockets in zip(places, self._protocols, bind_all(places), strict=True):
+        for place, protocol, sockets in zip(places, self._protocols, self._bind(places), strict=True):
             for one_socket in sockets:
                 listening.append((place.word, *one_socket.getsockname()[:2]))
                 self._servers.append(await loop.create_server(protocol, sock=one_socket, backlog=limits.BACKLOG))
