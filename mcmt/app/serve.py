@@ -13,6 +13,7 @@ from typing import Protocol
 
 from mcmt import systemd
 from mcmt.config.settings import Settings
+from mcmt.monitor.server import MonitorServer
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ class Runnable(Protocol):
     """An engine, in one process or several."""
 
     settings: Settings
+    monitor: MonitorServer
 
     @property
     def addresses(self) -> Sequence[tuple[str, int]]:

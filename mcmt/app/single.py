@@ -25,9 +25,11 @@ from mcmt.control.server import ControlServer
 from mcmt.control.station import Station
 from mcmt.engine.lender import Lender
 from mcmt.eventlog.loggers import build_loggers
+from mcmt.eventlog.tally import Tally
 from mcmt.eventlog.writer import EventLogWriter
 from mcmt.intake.doors import Doors
 from mcmt.intake.sockets import Bind, bind_all
+from mcmt.monitor.server import MonitorServer
 from mcmt.spool.folder import FolderLock, prepare_folder
 from mcmt.spool.gone_tokens import StoredTokenTable
 from mcmt.spool.log_memory import StoredLogMemory
@@ -41,6 +43,8 @@ class App:
     """One engine with everything around it, on one spool."""
 
     tokens: StoredTokenTable
+    tally: Tally
+    monitor: MonitorServer
     shards: Shards
     eventlog: EventLogWriter
     doors: Doors
@@ -78,13 +82,14 @@ class App:
         self._closing.add(lambda: asyncio.to_thread(state.close))
         self.tokens = StoredTokenTable.create(folder, clock)
         self._closing.add(lambda: asyncio.to_thread(self.tokens.close))
+        self.tally = Tally(self.tokens, settings.exact_domains, settings.monitor.max_metric_domains)
         lender = Lender(settings.connections_of, clock)
         self.shards = Shards(settings, self._channels, state, lambda _: lender, clock, self._draw)
         self._closing.add(self.shards.close)
         for number in (0, *adopted(shards_in(folder), 0, 1)):
             await self.shards.open(number)
         own = self.shards.own
-        self.eventlog = EventLogWriter(StoredLogMemory(state), build_loggers(settings), clock, log.error, self.tokens)
+        self.eventlog = EventLogWriter(StoredLogMemory(state), build_loggers(settings), clock, log.error, self.tally)
         for shard in self.shards.all:
             self.eventlog.add(str(shard.number), shard.spool)
             shard.spool.on_events(partial(self.eventlog.wake, str(shard.number)))
@@ -108,6 +113,9 @@ class App:
         control = ControlServer(self.settings, self, self.eventlog, clock)
         await control.start()
         self._closing.add(control.close)
+        self.monitor = MonitorServer(settings, self, self.eventlog, clock)
+        await self.monitor.start()
+        self._closing.add(self.monitor.close)
 
     async def _retired(self, number: int) -> None:
         await self.eventlog.remove(str(number))
@@ -151,3 +159,8 @@ class App:
     def missing(self) -> Sequence[str]:
         """None: there is one process."""
         return ()
+
+    @property
+    def restarts(self) -> int:
+        """None: there is one process."""
+        return 0

@@ -22,9 +22,11 @@ from mcmt.control.station import Station
 from mcmt.engine.lender import Lender
 from mcmt.errors import OutboxAway
 from mcmt.eventlog.loggers import build_loggers
+from mcmt.eventlog.tally import Tally
 from mcmt.eventlog.writer import EventLogWriter
 from mcmt.intake.door import SessionLimits
 from mcmt.intake.sockets import Bind, bind_all
+from mcmt.monitor.server import MonitorServer
 from mcmt.spool.folder import FolderLock, prepare_folder
 from mcmt.spool.gone_tokens import StoredTokenTable
 from mcmt.spool.log_memory import StoredLogMemory
@@ -52,6 +54,8 @@ class Supervisor:
     """One engine of several workers, on one spool."""
 
     tokens: StoredTokenTable
+    tally: Tally
+    monitor: MonitorServer
     eventlog: EventLogWriter
     acceptor: Acceptor
 
@@ -85,13 +89,14 @@ class Supervisor:
         self.tokens = StoredTokenTable.create(folder, clock)
         self._closing.add(lambda: asyncio.to_thread(self.tokens.close))
         self.acceptor = Acceptor(settings.addresses, SessionLimits(settings.intake, clock), clock, self._bind)
+        self.tally = Tally(self.tokens, settings.exact_domains, settings.monitor.max_metric_domains)
         self.acceptor.open()
         self._closing.add(self._close_acceptor)
         found = shards_in(folder)
         for number in range(settings.workers):
             begin = Begin(number, str(settings.file), self._content, tuple(adopted(found, number, settings.workers)))
             self._workers.append(Worker(begin, lock.handle, self, clock))
-        self.eventlog = EventLogWriter(StoredLogMemory(state), build_loggers(settings), clock, log.error, self.tokens)
+        self.eventlog = EventLogWriter(StoredLogMemory(state), build_loggers(settings), clock, log.error, self.tally)
         for worker in self._workers:
             for shard in worker.shards:
                 self.eventlog.add(str(shard), RemoteOutbox(shard, lambda worker=worker: worker.reach))  # type: ignore[misc]
@@ -104,6 +109,9 @@ class Supervisor:
         control = ControlServer(settings, self, self.eventlog, clock)
         await control.start()
         self._closing.add(control.close)
+        self.monitor = MonitorServer(settings, self, self.eventlog, clock)
+        await self.monitor.start()
+        self._closing.add(self.monitor.close)
 
     async def stop(self) -> None:
         """Stop taking, drain within ``drain_timeout``, write the rest, end the workers, let go of the spool."""
@@ -159,6 +167,11 @@ class Supervisor:
     def missing(self) -> Sequence[str]:
         """Workers that do not work at the moment, and why."""
         return [worker.missing for worker in self._workers if worker.missing]
+
+    @property
+    def restarts(self) -> int:
+        """How often a worker was started again."""
+        return sum(worker.restarts for worker in self._workers)
 
     # -- mcmt.workers.process.Supervising --------------------------------------------------------------------------
 

@@ -53,5 +53,7 @@ def _announce(app: Runnable) -> None:
     for word, host, port in app.listening:
         click.echo(f"{word} on {address(host, port)}")
     click.echo(f"spool {settings.spool.path}, control socket {settings.control_socket}")
+    for host, port in app.monitor.addresses:
+        click.echo(f"metrics on http://{address(host, port)}/metrics")
     for logger in (*settings.channel_loggers, *settings.mainlog, *settings.rejectlog):
         click.echo(f"log {logger.logfile}")

@@ -22,6 +22,7 @@ from mcmt.config.gateways import STANZA as GATEWAY
 from mcmt.config.gateways import CheckGateway, read_gateways
 from mcmt.config.listeners import CheckListen, read_listeners
 from mcmt.config.loggers import MAIN, TOKENS, read_loggers, tidy
+from mcmt.config.monitor import MONITOR, read_monitor
 from mcmt.config.patterns import patterns_among
 from mcmt.config.schema import ELSEWHERE, ControlStanza, DomainStanza, RootStanza, SpoolStanza
 from mcmt.config.scopes import GROUPS
@@ -33,7 +34,7 @@ __all__ = ["ChannelSchema", "Loaded", "find_config", "load"]
 PLACES = ("config/mcmt.yaml", "/etc/mcmt/mcmt.yaml")
 """Where the configuration is looked for when nothing names it."""
 
-_STANZAS = frozenset({GROUPS, "spool", "control", "esmtp_listener", GATEWAY, "domain", MAIN, TOKENS})
+_STANZAS = frozenset({GROUPS, MONITOR, "spool", "control", "esmtp_listener", GATEWAY, "domain", MAIN, TOKENS})
 _SOCKET_NAME = 64
 """Bytes of the control socket's own name. Its folder's path may be of any length (mcmt/control/unix_socket.py)."""
 
@@ -147,6 +148,7 @@ def _settings(
     check_bounce_routes(checker, channels, domains)
     listen, intake = read_listeners(checker, channels, domains, check_listen, workers)
     gateways = read_gateways(checker, channels, domains, listen, intake.max_intake_bytes // workers, check_gateway)
+    monitor = read_monitor(checker)
     spool_path = tidy(spool.path if spool else checker.base)
     loggers = read_loggers(checker, channels, domains, spool_path, check_format)
     control_socket = tidy((control and control.socket) or spool_path / "control.sock")
@@ -161,6 +163,7 @@ def _settings(
         spool=SpoolSettings(path=spool_path, min_free=spool.min_free),
         listen=listen,
         intake=intake,
+        monitor=monitor,
         gateways=gateways,
         domains=domains,
         patterns=patterns_among(domains),

@@ -21,6 +21,7 @@ from mcmt.config.settings import (
     GatewaySettings,
     IntakeSettings,
     ListenSettings,
+    MonitorSettings,
     RotateSettings,
     RunAs,
     Settings,
@@ -167,6 +168,14 @@ class ControlStanza(OptionsModel):
 
     socket: FilePath | None = None
     """None: ``control.sock`` in the spool's folder."""
+
+
+class MonitorStanza(OptionsModel):
+    """``monitor``"""
+
+    listen: str | None = None
+    """None: nobody listens."""
+    max_metric_domains: Count = _default(MonitorSettings, "max_metric_domains")
 
 
 class ListenerStanza(OptionsModel):

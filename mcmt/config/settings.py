@@ -184,6 +184,15 @@ class RunAs(msgspec.Struct, frozen=True):
     gid: int
 
 
+class MonitorSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What others may see of the engine."""
+
+    listen: tuple[str | None, int] | None = None
+    """Host (None: every address) and port, for ``/metrics``, ``/healthz`` and ``/readyz``; None: nobody listens."""
+    max_metric_domains: int = 100
+    """Domains that are counted by name."""
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The whole configuration."""
 
@@ -205,6 +214,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     run_as: RunAs | None = None
     """None: the engine stays who started it."""
     intake: IntakeSettings = IntakeSettings()
+    monitor: MonitorSettings = MonitorSettings()
     gateways: tuple[GatewaySettings, ...] = ()
     max_deliveries_per_message: int = 10_000
     max_resident_messages: int = 32_768
@@ -229,6 +239,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def domain(self, name: str) -> DomainSettings | None:
         """The stanza that applies to a routing domain: its own, else the first expression that matches, else ``*``."""
         return self.domains.get(name) or self.domains.get(self.patterns.stanza_of(name))
+
+    @property
+    def exact_domains(self) -> tuple[str, ...]:
+        """The routing domains that have a stanza of their own."""
+        return tuple(name for name in self.domains if name != "*" and not name.startswith("/"))
 
     def connections_of(self, stanza: str) -> int:
         """``max_outbound_connections`` of the stanza of that name; 0 where there is none."""

@@ -24,7 +24,9 @@ from mcmt.control.protocol import (
     IdLists,
     Ids,
     LearnTokens,
+    Question,
     Queue,
+    Rates,
     Resume,
     Retry,
     Show,
@@ -35,6 +37,7 @@ from mcmt.control.protocol import (
 )
 from mcmt.control.station import Station
 from mcmt.errors import ControlError
+from mcmt.eventlog.tally import Tally, Totals
 from mcmt.spool.port import Entry, GoneToken, TokenTable
 
 PAGE = 500
@@ -68,6 +71,10 @@ class Front(Protocol):
         """The gone tokens."""
 
     @property
+    def tally(self) -> Tally:
+        """What has happened since the start, counted."""
+
+    @property
     def workers(self) -> Sequence[int]:
         """Pids of the processes that deliver."""
 
@@ -90,11 +97,13 @@ class Answers:
         """The processes that deliver, and what is missing: the same before and after, nobody came or went."""
         return tuple(self._front.workers), tuple(self._front.missing)
 
-    def items(self, request: Status | Queue | Show | Ids | Action | TokenRequest) -> AsyncIterator[msgspec.Struct]:
+    def items(self, request: Question | Action | TokenRequest) -> AsyncIterator[msgspec.Struct]:
         """The items that answer *request*. Iterating raises SpoolError, and ControlError for an action refused."""
         match request:
             case Status():
                 return self._status()
+            case Rates():
+                return self._rates()
             case Queue():
                 return self._queue(request)
             case Show():
@@ -134,9 +143,14 @@ class Answers:
             outbox_lag=max(0.0, now - oldest),
             workers=tuple(self._front.workers),
             missing=missing,
+            stuck=any(one.stuck for one in seen),
         )
         for domain in merged:
             yield domain
+
+    async def _rates(self) -> AsyncIterator[Totals]:
+        for totals in self._front.tally.totals():
+            yield totals
 
     async def _act(self, request: Action) -> AsyncIterator[DomainStatus]:
         stations = self._all_stations()

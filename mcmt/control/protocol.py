@@ -35,6 +35,11 @@ class Status(msgspec.Struct, frozen=True, tag_field="do", tag="status"):
     """Answered by one EngineStatus, then a DomainStatus for every domain that has something to do."""
 
 
+class Rates(msgspec.Struct, frozen=True, tag_field="do", tag="rates"):
+    """Answered by Totals (mcmt/eventlog/tally.py) of every domain that is counted by name, and of all others: who asks
+    twice knows the rates."""
+
+
 class Queue(msgspec.Struct, frozen=True, tag_field="do", tag="queue"):
     """Answered by an Entry (mcmt/spool/port.py) for every delivery in the spool, oldest first."""
 
@@ -130,7 +135,8 @@ class Follow(msgspec.Struct, frozen=True, tag_field="do", tag="follow"):
     """Only events of this message; empty: of any."""
 
 
-Request = Status | Queue | Show | Ids | Action | TokenRequest | Rotate | Follow
+Question = Status | Rates | Queue | Show | Ids
+Request = Question | Action | TokenRequest | Rotate | Follow
 
 
 # -- answers ----------------------------------------------------------------------------------------------------------
@@ -197,6 +203,8 @@ class EngineStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Pids of the processes that deliver."""
     missing: tuple[str, ...] = ()
     """Workers that are not there at the moment, and why; what they hold is not counted."""
+    stuck: bool = False
+    """A shard refuses what became of deliveries, and nothing is sent from it until it takes it."""
 
 
 class DomainStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -26,11 +26,10 @@ from mcmt.control.protocol import (
     Ids,
     Item,
     LogLine,
-    Queue,
+    Question,
     Request,
     Rotate,
     Show,
-    Status,
     TokenRequest,
 )
 from mcmt.errors import ControlError, EventLogError, SpoolError
@@ -122,7 +121,7 @@ class Session:
             # A cancellation ends here: asyncio's streams would report a cancelled task as a bug.
             self._writer.transport.abort()
 
-    async def _answer(self, request: Status | Queue | Show | Ids | Action | TokenRequest) -> End | Failed:
+    async def _answer(self, request: Question | Action | TokenRequest) -> End | Failed:
         crew = self._answers.crew
         if isinstance(request, ForgetTokens) and isinstance(failed := await self._flush(crew), Failed):
             # What has no line yet is not in the table yet, and would come back.

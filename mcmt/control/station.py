@@ -30,6 +30,8 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """When the oldest event that waits for its line happened, seconds since the epoch."""
     domains: tuple[DomainStatus, ...]
     """Those that have deliveries, connections, or are suspended, by name."""
+    stuck: bool = False
+    """The shard refuses what became of deliveries, and nothing is sent until it takes it."""
 
 
 class Station(Protocol):
@@ -60,6 +62,10 @@ class Engine(Protocol):
     @property
     def resident(self) -> int:
         """Deliveries in memory."""
+
+    @property
+    def stuck(self) -> bool:
+        """The spool refuses what became of deliveries."""
 
     def suspend(self, domain: str, reason: str, *, tell: bool = True) -> None:
         """Send nothing to *domain*. Raises ControlError."""
@@ -95,6 +101,7 @@ class LocalStation:
             quarantined=quarantined,
             outbox_oldest=waiting[0].events[0].time if waiting and waiting[0].events else None,
             domains=tuple(self._domain(name, active.get(name), backlogs.get(name)) for name in names),
+            stuck=self._engine.stuck,
         )
 
     async def act(self, action: Action, *, tell: bool) -> DomainStatus:

@@ -178,6 +178,11 @@ class Engine:
         """Deliveries in memory, over all domains."""
         return self._shared.residency.count
 
+    @property
+    def stuck(self) -> bool:
+        """The spool refuses what became of deliveries: nothing is sent until it takes it."""
+        return self._shared.settler.stuck
+
     def _due(self, arrived: Mapping[str, Arrived]) -> None:
         if self._draining:
             return

@@ -176,6 +176,11 @@ class EventLogWriter:
         """
         return self._followers.add(listener)
 
+    @property
+    def failing(self) -> Sequence[str]:
+        """Log files that the system refuses to write; what is theirs is kept, and tried again."""
+        return [str(progress.file.path) for progress in self._all if progress.failing]
+
     async def flushed(self) -> None:
         """Return when everything that was in the outboxes at the call, but for those that are away, is on disk in the
         files and remembered.

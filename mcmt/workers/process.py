@@ -70,6 +70,8 @@ class Worker:
         """Takes connections (passing.py), while it works."""
         self.missing = ""
         """Why it does not work."""
+        self.restarts = 0
+        """How often it was started again."""
 
     @property
     def number(self) -> int:
@@ -189,6 +191,7 @@ class Worker:
                 self.missing = self._says(f"cannot begin: {error}")
                 log.error("%s; it is tried again", self.missing)
             else:
+                self.restarts += 1
                 log.warning("worker %d works again, pid %d", self.number, self.pid)
 
     def _over(self, code: int) -> None:

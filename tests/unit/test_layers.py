@@ -17,7 +17,7 @@ LAYERS: list[set[str]] = [
     {"config", "spool", "eventlog", "channel", "simulator"},
     {"intake", "engine"},
     {"control"},
-    {"workers"},
+    {"workers", "monitor"},
     {"app"},
     {"cli"},
 ]

@@ -16,6 +16,7 @@ from mcmt.control.server import ControlServer
 from mcmt.control.station import LocalStation, Station
 from mcmt.errors import ControlError, EventLogError
 from mcmt.eventlog.rotation import Rotation
+from mcmt.eventlog.tally import Tally
 from mcmt.message.event import Event
 from mcmt.message.model import Envelope, Message, NewDelivery, Part
 from mcmt.message.route import Route
@@ -32,6 +33,7 @@ class StandInEngine:
     def __init__(self) -> None:
         self.domains: list[dict[str, object]] = []
         self.resident = 0
+        self.stuck = False
         self.by_hand: dict[str, str] = {}
         self.retried: list[str] = []
 
@@ -61,6 +63,7 @@ class StandInFront:
 
     def __init__(self, tokens: StoredTokenTable, *stations: Station) -> None:
         self.tokens = tokens
+        self.tally = Tally(tokens, [DOMAIN], 10)
         self.stations = stations
 
 

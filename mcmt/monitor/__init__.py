@@ -1,0 +1,1 @@
+"""What other machines may see of the engine: counts, health, alerts."""

@@ -1,0 +1,218 @@
+"""Health and readiness, as each of what they tell of goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from mcmt.config.settings import MonitorSettings, Settings, SpoolSettings
+from mcmt.control.protocol import DomainStatus
+from mcmt.control.station import Seen, Station
+from mcmt.errors import SpoolError
+from mcmt.eventlog.tally import Tally
+from mcmt.message.event import OutboxRow
+from mcmt.monitor import server as server_module
+from mcmt.monitor.server import MonitorServer
+from tests.support.manual_clock import ManualClock
+
+
+class Shard:
+    """A station that says what it is told to say."""
+
+    def __init__(self) -> None:
+        self.seen = Seen(resident=2, quarantined=0, outbox_oldest=None, domains=())
+        self.fault: Exception | None = None
+        self.looks = 0
+        self.hangs = False
+
+    async def look(self) -> Seen:
+        self.looks += 1
+        if self.hangs:
+            await asyncio.Event().wait()
+        if self.fault:
+            raise self.fault
+        return self.seen
+
+
+class Nothing:
+    def take(self, shard: str, rows: Sequence[OutboxRow]) -> None: ...
+
+    def save(self) -> None: ...
+
+
+class Front:
+    """An engine with one shard."""
+
+    def __init__(self) -> None:
+        self.addresses: Sequence[tuple[str, int]] = [("127.0.0.1", 2525)]
+        self.sessions = 4
+        self.shard = Shard()
+        self.tokens: object = None
+        self.tally = Tally(Nothing(), ["a.example"], 2)
+        self.workers = (4711, 4712)
+        self.missing: Sequence[str] = ()
+        self.restarts = 3
+
+    @property
+    def stations(self) -> Sequence[Station]:
+        return [self.shard]  # type: ignore[list-item] # no more is asked of it here
+
+
+class Log:
+    failing: Sequence[str] = ()
+
+
+class Watched:
+    def __init__(self, folder: Path, min_free: int = 0) -> None:
+        self.front, self.log, self.clock = Front(), Log(), ManualClock()
+        settings = Settings(
+            file=folder / "mcmt.yaml",
+            hostname="mx.example.com",
+            workers=2,
+            spool=SpoolSettings(path=folder, min_free=min_free),
+            listen=(),
+            domains={},
+            channel_loggers=(),
+            mainlog=(),
+            rejectlog=(),
+            control_socket=folder / "control.sock",
+            monitor=MonitorSettings(listen=("127.0.0.1", 0)),
+        )
+        self.server = MonitorServer(settings, self.front, self.log, self.clock)  # type: ignore[arg-type] # no tokens
+
+    async def get(self, path: str) -> tuple[int, str]:
+        """Status and body; every look is a new one."""
+        self.clock.advance(server_module.FRESH)
+        return await self.get_again(path)
+
+    async def get_again(self, path: str) -> tuple[int, str]:
+        reader, writer = await asyncio.open_connection(*self.server.addresses[0])
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        head, _, body = (await reader.read()).decode().partition("\r\n\r\n")
+        writer.close()
+        await writer.wait_closed()
+        return int(head.split()[1]), body
+
+
+@pytest.fixture
+async def watched(tmp_path: Path) -> AsyncIterator[Watched]:
+    running = Watched(tmp_path)
+    await running.server.start()
+    yield running
+    await running.server.close()
+
+
+async def test_all_is_well(watched: Watched) -> None:
+    assert await watched.get("/healthz") == (200, "healthy\n")
+    assert await watched.get("/readyz") == (200, "ready\n")
+
+
+async def test_a_log_that_cannot_be_written_is_not_healthy(watched: Watched) -> None:
+    watched.log.failing = ["/logs/apnlog.ec"]
+    status, body = await watched.get("/healthz")
+    assert (status, "/logs/apnlog.ec cannot be written" in body) == (503, True)
+
+
+async def test_a_spool_that_refuses_is_not_healthy(watched: Watched) -> None:
+    watched.front.shard.fault = SpoolError("the disk is damaged")
+    assert await watched.get("/healthz") == (503, "the engine does not answer: the disk is damaged\n")
+    watched.front.shard.fault = None
+    watched.front.shard.seen = Seen(resident=2, quarantined=0, outbox_oldest=None, domains=(), stuck=True)
+    status, body = await watched.get("/healthz")
+    assert (status, "nothing is sent" in body) == (503, True)
+
+
+async def test_an_engine_that_does_not_answer_is_not_healthy(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "PATIENCE", 0.02)
+    watched.front.shard.hangs = True
+    assert (await watched.get("/healthz"))[0] == 503
+    status, body = await watched.get("/metrics")
+    assert status == 200, "what was counted is told all the same"
+    assert "mcmt_status_complete 0" in body
+    assert 'mcmt_delivered_total{domain="a.example"} 0' in body
+    assert "mcmt_resident_deliveries" not in body
+
+
+async def test_without_a_listener_or_with_a_worker_missing_it_is_not_ready(watched: Watched) -> None:
+    watched.front.missing = ["worker 1 is being started"]
+    assert await watched.get("/readyz") == (503, "worker 1 is being started\n")
+    assert "mcmt_workers_up 1\n" in (await watched.get("/metrics"))[1]
+    watched.front.missing, watched.front.addresses = (), ()
+    assert (await watched.get("/readyz"))[0] == 503
+
+
+async def test_a_spool_that_takes_no_messages_is_healthy_and_not_ready(tmp_path: Path) -> None:
+    full = Watched(tmp_path, min_free=1 << 62)
+    await full.server.start()
+    assert (await full.get("/healthz"))[0] == 200
+    status, body = await full.get("/readyz")
+    assert (status, "takes no messages" in body) == (503, True)
+    await full.server.close()
+
+
+async def test_a_spool_folder_that_is_gone_is_neither(watched: Watched, tmp_path: Path) -> None:
+    elsewhere = tmp_path.with_name("elsewhere")
+    await asyncio.to_thread(tmp_path.rename, elsewhere)
+    try:
+        assert (await watched.get("/healthz"))[0] == 503
+        assert (await watched.get("/readyz"))[0] == 503
+        assert "mcmt_spool_free_bytes" not in (await watched.get("/metrics"))[1]
+    finally:
+        await asyncio.to_thread(elsewhere.rename, tmp_path)
+
+
+async def test_many_who_ask_cost_the_engine_one_look(watched: Watched) -> None:
+    await watched.get("/metrics")
+    before = watched.front.shard.looks
+    await asyncio.gather(*(watched.get_again("/metrics") for _ in range(5)), watched.get_again("/healthz"))
+    assert watched.front.shard.looks == before
+
+
+async def test_domains_past_the_limit_are_one_also_where_they_are_gauges(watched: Watched) -> None:
+    def domain(name: str, **values: object) -> DomainStatus:
+        return DomainStatus(domain=name, **values)  # type: ignore[arg-type] # as given
+
+    watched.front.shard.seen = Seen(
+        resident=2,
+        quarantined=0,
+        outbox_oldest=None,
+        domains=(
+            domain("a.example", queued=1, state="down", oldest=5.0),
+            domain("b.example", queued=2, state="up", oldest=None),
+            domain("c.example", queued=4, state="suspended by hand", oldest=7.0),
+            domain("d.example", queued=8, state="no stanza", oldest=70.0),
+        ),
+    )
+    body = (await watched.get("/metrics"))[1].splitlines()
+    assert [line for line in body if line.startswith("mcmt_queued_deliveries{")] == [
+        'mcmt_queued_deliveries{domain="a.example"} 1',
+        'mcmt_queued_deliveries{domain="b.example"} 2',
+        'mcmt_queued_deliveries{domain="other"} 12',
+    ]
+    assert 'mcmt_oldest_message_age_seconds{domain="other"} 70.0' in body
+    assert 'mcmt_route_state{domain="a.example",state="down"} 1' in body
+    assert 'mcmt_route_state{domain="other",state="suspended"} 1' in body
+    assert 'mcmt_route_state{domain="other",state="other"} 1' in body
+
+
+async def test_without_an_address_nobody_listens(tmp_path: Path) -> None:
+    quiet = Watched(tmp_path)
+    settings = Settings(
+        file=tmp_path / "mcmt.yaml",
+        hostname="mx.example.com",
+        workers=1,
+        spool=SpoolSettings(path=tmp_path),
+        listen=(),
+        domains={},
+        channel_loggers=(),
+        mainlog=(),
+        rejectlog=(),
+        control_socket=tmp_path / "control.sock",
+    )
+    server = MonitorServer(settings, quiet.front, quiet.log, quiet.clock)  # type: ignore[arg-type] # no tokens
+    await server.start()
+    assert server.addresses == ()
+    await server.close()
