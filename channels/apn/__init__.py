@@ -15,6 +15,7 @@ from mcmt.message.route import Route
 
 from . import binary
 from .binary.connection import BinaryConnection
+from .binary.feedback import feedback
 from .connection import ApnsConnection
 from .logger import LOGGER
 from .options import Options, check, is_binary, needs
@@ -23,7 +24,18 @@ from .provider_token import ProviderToken
 from .request import RequestBuilder
 from .transport import open_transport
 
-__all__ = ["LOGGER", "MEDIA_TYPES", "REPORT_TERMS", "SCHEMES", "Options", "check", "connect", "needs", "read"]
+__all__ = [
+    "LOGGER",
+    "MEDIA_TYPES",
+    "REPORT_TERMS",
+    "SCHEMES",
+    "Options",
+    "check",
+    "connect",
+    "feedback",
+    "needs",
+    "read",
+]
 
 MEDIA_TYPES = frozenset({MEDIA_TYPE})
 SCHEMES = frozenset({"apn"})

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from mcmt.channel.port import Finding, Needs, exposure
 from mcmt.clock import Clock, SystemClock
-from mcmt.message.route import Route
+from mcmt.message.route import Route, parse_route
 from mcmt.options import WORD, FilePath, Milliseconds, OptionsModel, Seconds
 
 from .credentials import Credential, CredentialError, check_signing_key, read_authorities, read_certificate
@@ -26,10 +26,29 @@ _MAX_STORED = 30 * 86400.0
 _SHORT_ANSWER = 1.0
 _RESPONSE_TIMEOUT = 30.0
 _BINARY_RESPONSE_TIMEOUT = 5.0
+FEEDBACK_SCHEME = "apn-feedback"
+_RETIRED_FEEDBACK = frozenset({"feedback.push.apple.com", "feedback.sandbox.push.apple.com"})
+_SHORT_INTERVAL = 60.0
 _ID = re.compile(r"[A-Z0-9]{10}")
 _LONGEST_SHOWN = 40
 _KEY_FILE = re.compile(r"AuthKey_([A-Z0-9]{10})\.p8")
 """As Apple names the file when it is downloaded."""
+
+
+def _feedback_route(value: object) -> object:
+    if not isinstance(value, str):
+        raise ValueError("expected a route such as apn-feedback://gateway.example.com")
+    route = parse_route(value)
+    if route.scheme != FEEDBACK_SCHEME:
+        raise ValueError(f"expected {FEEDBACK_SCHEME}://host[:port]")
+    return route
+
+
+class FeedbackOptions(OptionsModel):
+    """``feedback``: the service of a gateway of the binary protocol that tells which tokens are gone."""
+
+    route: Annotated[Any, BeforeValidator(_feedback_route)]
+    interval: Annotated[Seconds, Field(gt=0)] = 86400.0
 
 
 class Options(OptionsModel):
@@ -63,6 +82,8 @@ class Options(OptionsModel):
     ``response_timeout`` says."""
     apn_window: Annotated[int, Field(ge=1)] = 20_000
     """Frames that may be sent and not confirmed on one connection of the binary protocol."""
+    feedback: FeedbackOptions | None = None
+    """None: no such service is asked."""
 
     def response_timeout(self, *, binary: bool) -> float:
         """Seconds, for routes of that protocol."""
@@ -74,7 +95,13 @@ class Options(OptionsModel):
 def check(options: Options, routes: Sequence[Route], clock: Clock | None = None) -> Sequence[Finding]:
     """What was found about a domain's options and in the files that they name; see mcmt.channel.port.Channel."""
     now = (clock or SystemClock()).time()
-    return (*_credentials(options, routes, now), *_verification(options), *_times(options, routes), *_routes(routes))
+    return (
+        *_credentials(options, routes, now),
+        *_verification(options),
+        *_times(options, routes),
+        *_routes(routes),
+        *_feedback(options),
+    )
 
 
 def is_binary(route: Route) -> bool:
@@ -84,10 +111,11 @@ def is_binary(route: Route) -> bool:
 
 def needs(options: Options, routes: Sequence[Route]) -> Needs:
     """See mcmt.channel.port.Needs."""
+    own_domain = "" if options.feedback is None else "feedback"
     if not any(map(is_binary, routes)):
-        return Needs()
+        return Needs(own_domain=own_domain)
     # Momentum's rule: a connection must not be given up while silence on it still means something.
-    return Needs(longest_silence=options.response_timeout(binary=True), unanswered=options.apn_window)
+    return Needs(options.response_timeout(binary=True), options.apn_window, own_domain)
 
 
 def _warning(option: str, text: str) -> Finding:
@@ -229,3 +257,17 @@ def _routes(routes: Sequence[Route]) -> Iterator[Finding]:
                 yield _fault("routes", f"{route}: there is no protocol {value!r}; expected http2 or binary")
             elif route.host in Options.RETIRED_HOSTS:
                 yield _fault("routes", f"{route.host} has been switched off; use {Options.RETIRED_HOSTS[route.host]}")
+
+
+def _feedback(options: Options) -> Iterator[Finding]:
+    if options.feedback is None:
+        return
+    route = options.feedback.route
+    for name, _ in route.parameters:
+        yield _fault("feedback", f"{route.scheme}://{route.host} has an unknown option {name}; there is: port")
+    if route.host in _RETIRED_FEEDBACK:
+        yield _fault("feedback", f"{route.host} has been switched off by Apple; a push to a gone token tells the same")
+    if options.tls_certificate is None:
+        yield _warning("feedback", "is asked without a client certificate, by which such services know the app")
+    if options.feedback.interval < _SHORT_INTERVAL:
+        yield _warning("feedback", "is asked more than once a minute")

@@ -9,10 +9,8 @@ from mcmt.channel.plugins import available, load
 from mcmt.channel.port import Channel
 from mcmt.config.load import Loaded
 from mcmt.config.load import load as load_config
-from mcmt.config.settings import Settings
 from mcmt.eventlog.format import check_format
 from mcmt.intake.check import check_gateway, check_listen
-from mcmt.spool.gone_tokens import StoredGoneTokens
 
 
 def load_channels(folders: Sequence[Path] = ()) -> Mapping[str, Channel]:
@@ -30,13 +28,3 @@ def load_settings(file: Path, channels: Mapping[str, Channel], content: bytes | 
         check_gateway=check_gateway,
         content=content,
     )
-
-
-def open_gone_tokens(settings: Settings) -> StoredGoneTokens | None:
-    """The gone tokens, for the doors of this process; None: no door wants them. Raises SpoolUnusable.
-
-    On a connection of its own: the one that writes them is held while the disk is waited for.
-    """
-    if settings.gateways or any(domain.suppress_gone_tokens for domain in settings.domains.values()):
-        return StoredGoneTokens.open(settings.spool.path)
-    return None

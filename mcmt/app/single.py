@@ -16,13 +16,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from mcmt.app.closing import Closing
-from mcmt.app.parts import open_gone_tokens
 from mcmt.app.shards import Shards, adopted
 from mcmt.channel.port import Channel
 from mcmt.clock import Clock, SystemClock
 from mcmt.config.settings import Settings
 from mcmt.control.server import ControlServer
 from mcmt.control.station import Station
+from mcmt.engine.feedback import Readers
 from mcmt.engine.lender import Lender
 from mcmt.eventlog.loggers import build_loggers
 from mcmt.eventlog.tally import Tally
@@ -31,7 +31,7 @@ from mcmt.intake.doors import Doors
 from mcmt.intake.sockets import Bind, bind_all
 from mcmt.monitor.server import MonitorServer
 from mcmt.spool.folder import FolderLock, prepare_folder
-from mcmt.spool.gone_tokens import StoredTokenTable
+from mcmt.spool.gone_tokens import StoredGoneTokens, StoredTokenTable
 from mcmt.spool.log_memory import StoredLogMemory
 from mcmt.spool.sqlite import shards_in
 from mcmt.spool.state import StateStore
@@ -97,8 +97,12 @@ class App:
         self._closing.add(self.eventlog.stop)
         await self.shards.run(self._retired)
         self._closing.add(self.shards.drain)
-        if (gone_tokens := open_gone_tokens(settings)) is not None:
-            self._closing.add(lambda: asyncio.to_thread(gone_tokens.close))
+        # On a connection of its own: the one that writes them is held while the disk is waited for.
+        gone_tokens = await asyncio.to_thread(StoredGoneTokens.open, folder)
+        self._closing.add(lambda: asyncio.to_thread(gone_tokens.close))
+        readers = Readers(settings, self._channels, own.spool, gone_tokens, state.scope("feedback"), clock, self._draw)
+        readers.start()
+        self._closing.add(readers.stop)
         self.doors = Doors(
             settings,
             self._channels,

@@ -19,14 +19,16 @@ from pathlib import Path
 
 import msgspec
 
-from mcmt.app.parts import load_channels, load_settings, open_gone_tokens
+from mcmt.app.parts import load_channels, load_settings
 from mcmt.app.serve import prepare_process
 from mcmt.app.shards import Shard, Shards
 from mcmt.clock import SystemClock
+from mcmt.engine.feedback import Readers
 from mcmt.engine.news import News
 from mcmt.errors import BusLost, McmtError, MessageError
 from mcmt.intake.doors import Doors
 from mcmt.intake.failures import Login
+from mcmt.spool.gone_tokens import StoredGoneTokens
 from mcmt.spool.state import StateStore
 from mcmt.workers.bus import Bus
 from mcmt.workers.owners import HandingOver, Owners
@@ -102,6 +104,7 @@ class WorkerApp:
         self._clock = SystemClock()
         self._bus = Bus(ToWorker, self._answer, self._noticed, self._ended)
         self._lending: dict[int, RemoteLending] = {}
+        self._readers: Readers | None = None
         self._taking: set[asyncio.Task[None]] = set()
         self._told: set[int] = set()
         """Shards whose outboxes the supervisor knows to have rows, and has not read since."""
@@ -180,6 +183,12 @@ class WorkerApp:
         own, owners = self.shards.own.spool, Owners(settings)
         keeper = HandingOver(own, begin.number, owners, self._bus) if owners else own
         self._drain_timeout = settings.drain_timeout
+        gone_tokens = StoredGoneTokens.open(settings.spool.path)
+        if begin.number == 0:  # one reader in the machine
+            self._readers = Readers(
+                settings, channels, own, gone_tokens, state.scope("feedback"), self._clock, random.random
+            )
+            self._readers.start()
         self.doors = Doors(
             settings,
             channels,
@@ -188,13 +197,15 @@ class WorkerApp:
             secrets.randbits,
             Elsewhere(self._bus),
             self._gossip,
-            open_gone_tokens(settings),
+            gone_tokens,
         )
         await self.doors.start()
         self._receiver = Receiver(self._connections, self._take)
 
     async def _drain(self) -> None:
         self._receiver.close()
+        if self._readers is not None:
+            await self._readers.stop()
         await self.doors.drain(self._drain_timeout)
         await self.shards.drain()
 

@@ -11,7 +11,7 @@ The channel promises: every delivery that ``send`` took gets exactly one outcome
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -80,6 +80,27 @@ class Needs(msgspec.Struct, frozen=True):
     unanswered: int = 0
     """Deliveries that one connection may hold without an answer: ``max_resident_active_queue`` is no less, unless it is
     given."""
+    own_domain: str = ""
+    """An option of the channel's that is set and speaks of one domain: the stanza is not ``*``."""
+
+
+Told = Callable[[Sequence[tuple[str, float]]], Awaitable[None]]
+"""Takes tokens, in lower case, each with the time since when it is gone, seconds since the epoch; returns when they are
+on disk. May raise, and then so does who called it."""
+
+
+class Feedback(msgspec.Struct, frozen=True):
+    """A service that tells which of a domain's tokens are gone. A channel that knows of such a thing exports a function
+    ``feedback(options)`` that returns it, or None where the options name none."""
+
+    place: str
+    """For people: the service's route."""
+    interval: float
+    """Seconds between two readings."""
+    read: Callable[[Told], Awaitable[None]]
+    """Read the service to its end: every token is told, and told before the service can know that it was read.
+
+    Raises ConnectError, RouteFaultError: the service keeps what it told, as far as that is in our hand."""
 
 
 def exposure(option: str, file: Path) -> Sequence[Finding]:
@@ -169,6 +190,13 @@ class Channel(Protocol):
 
     async def connect(self, route: Route, options: Any, report: Report, clock: Clock, state: State) -> Connection:
         """Open a connection. Raises ConnectError or RouteFaultError; cancelled at connect_timeout."""
+
+
+def feedback_of(channel: Channel, options: Any) -> Feedback | None:
+    """The service that *options* name; None of a channel that does not export ``feedback``."""
+    feedback = getattr(channel, "feedback", None)
+    found: Feedback | None = None if feedback is None else feedback(options)
+    return found
 
 
 def report_terms(name: str, channel: Channel) -> ReportTerms:

@@ -64,6 +64,10 @@ class NeedsSchema(Protocol):
     def unanswered(self) -> int:
         """Deliveries that one connection may hold."""
 
+    @property
+    def own_domain(self) -> str:
+        """An option that speaks of one domain."""
+
 
 class ChannelSchema(Protocol):
     """A channel's module, as far as its options go."""

@@ -158,6 +158,12 @@ class _Reader:
                     f"idle_timeout ({engine.idle_timeout:g} s) has to be longer than delivery_response_timeout "
                     f"({needs.longest_silence:g} s)",
                 )
+            if needs.own_domain and not (
+                origins.get(needs.own_domain, path)[:1] == ("domain",) and DOMAIN_NAME.fullmatch(name)
+            ):
+                self._checker.fault(
+                    locate((needs.own_domain,)), "speaks of one domain's tokens: give it in that domain's own stanza"
+                )
             if self._drain_timeout < needs.longest_silence:
                 self._checker.warn(
                     path,

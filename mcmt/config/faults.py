@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path as FilesystemPath
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -37,6 +37,7 @@ _TEXTS: Mapping[str, str] = {
     "list_type": "expected a list such as [a, b]",
     "literal_error": "expected {expected}",
     "missing": "is missing",
+    "model_type": "expected options below it, as name: value lines",
     "string_type": "expected text; put it in quotes",
     "too_short": "needs at least {min_length} of them",
     "value_error": "{error}",
@@ -129,7 +130,8 @@ class Checker:
         path = locate(detail["loc"])
         kind = detail["type"]
         if kind == "extra_forbidden":
-            self.unknown(path, model.NOT_AVAILABLE, model.model_fields)
+            inner = _model_at(model, detail["loc"][:-1])
+            self.unknown(path, inner.NOT_AVAILABLE, inner.model_fields)
         elif kind == "missing":
             self.fault(path[:-1], "is missing", key=True, option=path)
         else:
@@ -152,6 +154,15 @@ class Checker:
         else:
             text = f"unknown option; there are: {', '.join(sorted(known))}" if known else "takes no options"
         self.fault(path, text, key=True)
+
+
+def _model_at(model: type[OptionsModel], path: Path) -> type[OptionsModel]:
+    """The stanza in which an option at *path* below *model* stands."""
+    for step in path:
+        field = model.model_fields.get(str(step))
+        kinds = () if field is None else (field.annotation, *get_args(field.annotation))
+        model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, OptionsModel)), model)
+    return model
 
 
 def _shown(value: object) -> str:

@@ -14,9 +14,11 @@ from typing import Any
 
 import pytest
 
-from tests.support.engine_process import EngineProcess, engine, mcmt_message
+from tests.support.engine_process import EngineProcess, apn_domain, engine, mcmt_message
+from tests.support.feedback_service import Visit, feedback_service, tuples
 from tests.support.mail_peers import smtp_sink
 from tests.support.simulator_process import simulator
+from tests.support.tls import Certificates
 
 DOMAIN = "apn.example.com"
 PAYLOAD = b'{"aps":{"alert":"You have mail"}}'
@@ -173,3 +175,51 @@ def test_what_is_exported_can_be_imported_and_a_large_listing_is_streamed(tmp_pa
         shown = tokens(process, "list", DOMAIN, "--limit", "1").splitlines()
         assert shown[0].split()[:3] == ["DOMAIN", "TOKEN", "STATE"]
         assert shown[1].split()[:4] == [DOMAIN, f"{0:064x}", "gone", "2020-09-13T12:26:40Z"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_feedback_service_is_read_by_one_and_killed_in_the_middle_is_read_again(
+    tmp_path: Path, certificates: Certificates, workers: int
+) -> None:
+    told = [(1_600_000_000 + number, f"{number:064x}") for number in range(3000)]
+    whole = tuples(*told)
+
+    def visit(number: int) -> Visit:
+        if number == 1:  # dies in a tuple
+            return Visit((whole[:50], whole[50:20_010]), "reset")
+        if number == 2:  # and this time the reader does
+            return Visit((whole[:60_000],), "silence")
+        return Visit(tuple(whole[start : start + 777] for start in range(0, len(whole), 777)))
+
+    with feedback_service(certificates, visit) as service:
+        # The private gateway itself is not there, and nothing is sent to it.
+        stanza = apn_domain(9, certificates, feedback={"route": service.route, "interval": "1s"})
+        domains = {DOMAIN: stanza, "*": {"delivery_method": "discard", "routes": ["discard://sink"]}}
+        process = EngineProcess(tmp_path / "engine", domains, workers=workers, token_logger=TOKEN_LOGGER)
+        process.start()
+        try:
+            service.wait(lambda: service.sent == 2)
+            process.wait(lambda: len(token_log(process)) >= 60_000 // 38)
+            if workers == 1:
+                process.kill()
+                process.start()
+            else:
+                os.kill(workers_of(process, workers)[0], signal.SIGKILL)
+            service.wait(lambda: "closed" in service.visits)
+            process.wait(lambda: len(token_log(process)) >= len(told))
+            workers_of(process, workers)
+            assert [(row["since"], row["token"], row["source"]) for row in listed(process)] == [
+                (float(since), token, "feedback") for since, token in told
+            ]
+            # Asked again, it tells what is known.
+            service.wait(lambda: service.visits.count("closed") >= 2)
+            process.wait(
+                lambda: "told 3000 device tokens, 0 of them" in (process.folder / "logs" / "mainlog.ec").read_text()
+            )
+            assert process.stop() == 0
+        finally:
+            if process.process is not None:
+                process.kill()
+        assert service.visits[:2] == ["was reset", "reset"]
+        assert "it is tried again" in process.diagnostics.read_text()
+        assert Counter(line["token"] for line in token_log(process)) == Counter(token for _, token in told)

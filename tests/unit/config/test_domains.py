@@ -287,3 +287,32 @@ def test_a_channels_own_name_is_the_files_hostname_unless_it_has_one(configurati
     domains = configuration.load(text).settings.domains
     names = {name: getattr(domain.options, "helo_name", None) for name, domain in domains.items()}
     assert names == {"*": "mx.example.com", "a.example": "out.example.com"}
+
+
+def test_a_feedback_service_belongs_to_one_domain_and_its_options_are_named_as_its_own(
+    configuration: Configuration,
+) -> None:
+    text = f"""\
+{HEAD}
+delivery_method: apn
+routes: ["apn://localhost"]
+domain_group:
+  all: {{members: [c.example.com], feedback: {{route: "apn-feedback://localhost"}}}}
+domain:
+  "*":
+    feedback: {{route: "apn-feedback://localhost"}}
+  a.example.com:
+    feedback: {{rout: 1, route: "apn-feedback://localhost", interval: 0}}
+  b.example.com:
+    feedback: often
+  D.example.com:
+    feedback: {{route: "apn-feedback://localhost"}}
+"""
+    faults = [fault.partition(": domain")[2] for fault in configuration.faults(text) if ".feedback" in fault]
+    assert sorted(faults) == [
+        ".*.feedback: speaks of one domain's tokens: give it in that domain's own stanza",
+        ".a.example.com.feedback.interval: must be more than 0, got 0",
+        ".a.example.com.feedback.rout: unknown option; did you mean route?",
+        ".b.example.com.feedback: expected options below it, as name: value lines, got 'often'",
+        "_group.all.feedback: speaks of one domain's tokens: give it in that domain's own stanza",
+    ]

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from pydantic.fields import FieldInfo
 
+from channels.apn.options import FeedbackOptions
 from mcmt.config.document import Path as Place
 from mcmt.config.document import Reading, read
 from mcmt.config.load import load
@@ -51,6 +52,7 @@ STANZAS: list[tuple[type[OptionsModel], list[Place]]] = [
     (DomainStanza, [(), ("domain", "discard.example.com")]),
     (GroupStanza, [("domain_group", "apps")]),
     (channels()["apn"].Options, [TOKEN, CERTIFICATE]),
+    (FeedbackOptions, [(*CERTIFICATE, "feedback")]),
     (channels()["smtp"].Options, [SMARTHOST]),
     (ChannelLoggerStanza, [("apn_logger", "apn_logger1")]),
     (MainLoggerStanza, [("ec_logger", "ec_logger1")]),
@@ -142,6 +144,8 @@ def value(model: type[OptionsModel], name: str, field: FieldInfo, text: str) -> 
         needed = {"delivery_method": "x", "routes": ["x://y"]}
     elif model is SpoolStanza:
         needed = {"path": "spool"}
+    elif model is FeedbackOptions:
+        needed = {"route": "apn-feedback://gateway.example.com"}
     elif model is TokenLoggerStanza:
         needed = {"logfile": "tokens.jsonl"}
     elif model is GatewayStanza:

@@ -387,3 +387,30 @@ class TestBinary:
         binary, modern = parse_route("apn://a?protocol=binary"), parse_route("apn://a")
         assert needs(options(apn_window=7), [modern, binary]) == Needs(longest_silence=5.0, unanswered=7)
         assert needs(options(), [modern]) == Needs()
+
+
+@pytest.mark.parametrize(
+    ("route", "text"),
+    [
+        ("apn-feedback://gateway.example.com?x=1", "has an unknown option x; there is: port"),
+        ("apn-feedback://feedback.push.apple.com", "has been switched off by Apple"),
+    ],
+)
+def test_a_feedback_route_that_cannot_work_is_a_fault(route: str, text: str) -> None:
+    found = check(Options.model_validate({"feedback": {"route": route}}), ())
+    assert any(text in finding.text for finding in found if finding.fault and finding.option == "feedback")
+
+
+def test_a_feedback_service_is_asked_seldom_and_with_a_certificate() -> None:
+    options = Options.model_validate({"feedback": {"route": "apn-feedback://[::1]:2196", "interval": "5s"}})
+    texts = [finding.text for finding in check(options, ()) if finding.warning and finding.option == "feedback"]
+    assert texts == [
+        "is asked without a client certificate, by which such services know the app",
+        "is asked more than once a minute",
+    ]
+
+
+@pytest.mark.parametrize("value", [7, "apn://gateway.example.com", "gateway.example.com"])
+def test_what_is_no_feedback_route_is_refused(value: object) -> None:
+    with pytest.raises(ValidationError):
+        Options.model_validate({"feedback": {"route": value}})
