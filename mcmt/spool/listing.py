@@ -82,6 +82,11 @@ class Listing:
         count: int = self._connection.execute("SELECT count(*) FROM quarantine").get
         return count
 
+    def reusable(self) -> int:
+        """Bytes of the file that hold nothing: what comes is written there before the file grows."""
+        pages, size = self._connection.pragma("freelist_count"), self._connection.pragma("page_size")
+        return int(pages) * int(size)
+
     def is_empty(self) -> bool:
         """No message, no event, no report and nothing in quarantine."""
         return not any(self._connection.execute(f"SELECT EXISTS (SELECT 1 FROM {table})").get for table in _KEPT)  # noqa: S608 - our own words

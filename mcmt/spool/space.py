@@ -29,10 +29,11 @@ class Space:
         self._until = 0.0
         self._credit = 0
 
-    def require(self, now: float, size: int, deliveries: int) -> None:
+    def require(self, now: float, size: int, deliveries: int, reusable: int = 0) -> None:
         """Raise SpoolFull when less than ``min_free`` bytes are free to us.
 
         *now*: seconds of a clock that never jumps. *size*: bytes of the bodies of the message that is to be kept.
+        *reusable*: bytes that are free to us beside those of the disk.
         """
         if not self._min_free:
             return
@@ -45,11 +46,12 @@ class Space:
             found = os.statvfs(self._path)
         except OSError as error:
             raise SpoolError(f"{self._path} cannot be looked at: {error}") from error
-        free = found.f_bavail * found.f_frsize
+        free = found.f_bavail * found.f_frsize + reusable
         if free < self._min_free:
+            inside = f" ({reusable} of them inside the spool's own file)" if reusable else ""
             raise SpoolFull(
-                f"{free} bytes are free at {self._path}, and min_free keeps {self._min_free} for what was accepted: "
-                "make room, or lower min_free"
+                f"{free} bytes are free at {self._path}{inside}, and min_free keeps {self._min_free} for what was "
+                "accepted: make room, or lower min_free"
             )
         self._until = now + LOOK_SECONDS
         self._credit = (free - self._min_free) // _SHARE

@@ -22,7 +22,7 @@ import apsw
 import msgspec
 
 from mcmt.clock import Clock, SystemClock
-from mcmt.errors import NotOut, SpoolError
+from mcmt.errors import NotOut, SpoolError, SpoolFull
 from mcmt.message.event import Event, Kind, OutboxRow
 from mcmt.message.failure import Failure
 from mcmt.message.model import Delivery, Message, NewDelivery
@@ -112,7 +112,7 @@ class SqliteSpool:
         if not deliveries and not failures:
             await self.record(events)
             return
-        self._require_space(message, deliveries)
+        await self._require_space(message, deliveries)
         await self._has_room()
         await self._commits.put(Accept(self._loop.create_future(), message, deliveries, events, failures))
 
@@ -135,7 +135,7 @@ class SqliteSpool:
     ) -> None:
         """Accept the message that makes a report, and let go of the failures that it tells."""
         if bounce is not None:
-            self._require_space(bounce, deliveries)
+            await self._require_space(bounce, deliveries)
         await self._has_room()
         future = self._loop.create_future()
         job = Bounce(future, owed, bounce, deliveries, events) if bounce else Undeliverable(future, owed, events)
@@ -264,9 +264,14 @@ class SqliteSpool:
 
     # ---- small things
 
-    def _require_space(self, message: Message, deliveries: Sequence[NewDelivery]) -> None:
+    async def _require_space(self, message: Message, deliveries: Sequence[NewDelivery]) -> None:
         size = len(message.header_block) + sum([len(part.content) for part in message.parts])
-        self._space.require(self._loop.time(), size, len(deliveries))
+        try:
+            self._space.require(self._loop.time(), size, len(deliveries))
+        except SpoolFull:
+            # The room of what was delivered is in our own file, which does not shrink: statvfs(3) knows nothing of it.
+            reusable = await self._ask(self._listing_thread, self._listing.reusable)
+            self._space.require(self._loop.time(), size, len(deliveries), reusable)
 
     async def _has_room(self) -> None:
         await self._commits.room()

@@ -184,6 +184,10 @@ class EngineProcess:
             items = list(client.ask_raw(Status()))
         return [msgspec.json.decode(item, type=DomainStatus) for item in items[1:]]
 
+    def operate(self, *arguments: str) -> None:
+        """Have a command carried out: ``domain suspend`` and its like."""
+        self._command(*arguments)
+
     def listing(self, *arguments: str) -> list[dict[str, Any]]:
         """What ``mcmt queue list`` and its like say: an object a line."""
         return [json.loads(line) for line in self._command(*arguments).splitlines()]

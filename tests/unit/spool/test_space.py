@@ -80,6 +80,15 @@ def test_when_there_is_room_again_the_next_message_is_taken(disk: Disk) -> None:
     assert disk.looks == 4
 
 
+def test_room_inside_the_spools_own_file_counts(disk: Disk) -> None:
+    """The file does not shrink: on a disk that it has filled by itself, min_free would never be there again."""
+    space = Space(Path("/spool"), MIN_FREE)
+    disk.free = MIN_FREE - 1000
+    with pytest.raises(SpoolFull, match=r"999900 bytes are free at /spool \(900 of them inside the spool's own file\)"):
+        space.require(0.0, 100, 1, 900)
+    space.require(0.0, 100, 1, 1000)
+
+
 def test_without_min_free_nothing_is_looked_at(disk: Disk) -> None:
     Space(Path("/spool"), 0).require(0.0, 100, 1)
     assert disk.looks == 0
