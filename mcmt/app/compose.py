@@ -9,11 +9,12 @@ from mcmt.app.single import App
 from mcmt.app.supervisor import Supervisor
 from mcmt.channel.port import Channel
 from mcmt.config.settings import Settings
+from mcmt.config.sources import Content
 from mcmt.intake.sockets import Bind, bind_all
 
 
-def compose(settings: Settings, channels: Mapping[str, Channel], content: bytes, bind: Bind = bind_all) -> Runnable:
-    """*content*: of the configuration file, as it was read for *settings*. *bind*: gives the sockets listened on."""
+def compose(settings: Settings, channels: Mapping[str, Channel], content: Content, bind: Bind = bind_all) -> Runnable:
+    """*content*: what was read for *settings*. *bind*: gives the sockets listened on."""
     if settings.workers == 1:
         return App(settings, channels, bind=bind)
     return Supervisor(settings, content, bind=bind)

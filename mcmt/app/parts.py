@@ -9,6 +9,7 @@ from mcmt.channel.plugins import available, load
 from mcmt.channel.port import Channel
 from mcmt.config.load import Loaded
 from mcmt.config.load import load as load_config
+from mcmt.config.sources import Content
 from mcmt.eventlog.format import check_format
 from mcmt.intake.check import check_gateway, check_listen
 
@@ -18,8 +19,8 @@ def load_channels(folders: Sequence[Path] = ()) -> Mapping[str, Channel]:
     return {name: load(name, folders) for name in available(folders)}
 
 
-def load_settings(file: Path, channels: Mapping[str, Channel], content: bytes | None = None) -> Loaded:
-    """The settings in *file*, or in its *content* as it was read before. Raises ConfigError with every fault."""
+def load_settings(file: Path, channels: Mapping[str, Channel], content: Content | None = None) -> Loaded:
+    """The settings in *file*, or in the *content* that was read before. Raises ConfigError with every fault."""
     return load_config(
         file,
         channels,

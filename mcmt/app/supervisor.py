@@ -17,6 +17,7 @@ from mcmt.app.closing import Closing
 from mcmt.app.shards import adopted
 from mcmt.clock import Clock, SystemClock
 from mcmt.config.settings import Settings
+from mcmt.config.sources import Content
 from mcmt.control.server import ControlServer
 from mcmt.control.station import Station
 from mcmt.engine.lender import Lender
@@ -59,8 +60,8 @@ class Supervisor:
     eventlog: EventLogWriter
     acceptor: Acceptor
 
-    def __init__(self, settings: Settings, content: bytes, clock: Clock | None = None, bind: Bind = bind_all) -> None:
-        """*content*: of the configuration file, for the workers to read as it was read here. *bind*: gives sockets."""
+    def __init__(self, settings: Settings, content: Content, clock: Clock | None = None, bind: Bind = bind_all) -> None:
+        """*content*: of the configuration, for the workers to read as it was read here. *bind*: gives sockets."""
         self.settings = settings
         self._content = content
         self._bind = bind

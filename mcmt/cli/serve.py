@@ -31,21 +31,19 @@ def serve(config: Path | None) -> None:
     import uvloop
 
     from mcmt import app
-    from mcmt.config.load import read_file
 
     channels = app.load_channels()
     file = find_file(config)
-    content = read_file(file)
-    loaded = app.load_settings(file, channels, content)
+    loaded = app.load_settings(file, channels)
     bind: Bind = app.bind_all
     if (run_as := app.wanted(loaded.settings)) is not None:
         bind = app.bind_as_root(loaded.settings)
         app.become(run_as)
         # Root can read everything: now it is said what that user cannot.
-        loaded = app.load_settings(file, channels, content)
+        loaded = app.load_settings(file, channels, loaded.content)
     for warning in loaded.warnings:
         logging.getLogger(__name__).warning("%s", warning)
-    uvloop.run(app.serve(app.compose(loaded.settings, channels, content, bind), _announce))
+    uvloop.run(app.serve(app.compose(loaded.settings, channels, loaded.content, bind), _announce))
 
 
 def _announce(app: Runnable) -> None:

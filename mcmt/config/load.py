@@ -15,7 +15,7 @@ import msgspec
 
 from mcmt.config.bounce_routes import check_bounce_routes
 from mcmt.config.channel_schema import Channels, ChannelSchema
-from mcmt.config.document import Mark, read
+from mcmt.config.document import Mark, Reading, read
 from mcmt.config.domains import default_names, read_domains
 from mcmt.config.faults import Checker
 from mcmt.config.gateways import STANZA as GATEWAY
@@ -27,6 +27,7 @@ from mcmt.config.patterns import patterns_among
 from mcmt.config.schema import ELSEWHERE, ControlStanza, DomainStanza, RootStanza, SpoolStanza
 from mcmt.config.scopes import GROUPS
 from mcmt.config.settings import Settings, SpoolSettings
+from mcmt.config.sources import Content, Sources
 from mcmt.errors import ConfigError, Fault
 
 __all__ = ["ChannelSchema", "Loaded", "find_config", "load"]
@@ -51,6 +52,10 @@ class Loaded(msgspec.Struct, frozen=True):
     """What works and is probably not meant."""
     findings: tuple[Fault, ...] = ()
     """What the channels found out about their options: certificates with subject, topics, days left."""
+    content: Content = Content({})
+    """All that was read, for another process to read the same."""
+    reading: Reading = Reading({}, {}, {}, {})
+    """The file as data, with the place of each key and value."""
 
 
 def find_config(explicit: Path | None, environ: Mapping[str, str]) -> Path:
@@ -70,14 +75,6 @@ def find_config(explicit: Path | None, environ: Mapping[str, str]) -> Path:
     raise ConfigError((Fault(looked, "", "there is no such file; name one with --config FILE or $MCMT_CONFIG"),))
 
 
-def read_file(file: Path) -> bytes:
-    """What stands in *file*. Raises ConfigError."""
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise ConfigError((Fault(str(file), "", f"cannot be read: {error.strerror}"),)) from error
-
-
 def load(
     file: Path,
     channels: Mapping[str, ChannelSchema],
@@ -88,19 +85,23 @@ def load(
     open_files: bool = True,
     full_hostname: Callable[[], str] = socket.getfqdn,
     processors: Callable[[], int] = _processors,
-    content: bytes | None = None,
+    content: Content | None = None,
 ) -> Loaded:
     """Read *file*. Raises ConfigError with all its faults, in the order of their places.
 
     *check_format* raises ValueError for a log format that cannot be used. *full_hostname* is asked when the file has no
     ``hostname``. *check_listen* and *check_gateway* say what they found in the files that an address names. Without
     *open_files* nobody looks into certificates, keys and users: for commands that only want to know where things are.
-    *content*: of the file as somebody has read it before. *processors*: how many there are, for ``workers: auto``.
+    *content*: as somebody has read it before. *processors*: how many there are, for ``workers: auto``.
     """
-    content = read_file(file) if content is None else content
+    sources = Sources(content)
+    try:
+        main = sources.main(file)
+    except OSError as error:
+        raise ConfigError((Fault(str(file), "", f"cannot be read: {error.strerror}"),)) from error
     if faults := _collisions(channels):
         raise ConfigError(faults)
-    document = read(content, str(file))
+    document = read(main, str(file), sources, resolve=open_files)
     faults_found: dict[Fault, Mark] = {fault: mark for mark, fault in document.faults}
     base = file.absolute().parent.resolve()
     loaded: Loaded | None = None
@@ -118,7 +119,8 @@ def load(
             processors,
         )
         if settings is not None:
-            loaded = Loaded(settings, _in_order(checker.warnings), _in_order(checker.findings))
+            warnings, findings = _in_order(checker.warnings), _in_order(checker.findings)
+            loaded = Loaded(settings, warnings, findings, sources.content, reading)
         faults_found |= checker.faults
     if loaded is None or faults_found:
         raise ConfigError(_in_order(faults_found))
@@ -204,4 +206,4 @@ def _collisions(channels: Channels) -> tuple[Fault, ...]:
 
 
 def _in_order(notes: Mapping[Fault, Mark]) -> tuple[Fault, ...]:
-    return tuple(sorted(notes, key=lambda fault: (notes[fault], fault)))
+    return tuple(sorted(notes, key=lambda fault: (notes[fault].file, notes[fault], fault)))

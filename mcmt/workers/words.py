@@ -9,6 +9,7 @@ from typing import Literal
 
 import msgspec
 
+from mcmt.config.sources import Content
 from mcmt.control.protocol import Resume, Retry, Suspend
 from mcmt.message.event import Event, OutboxRow
 from mcmt.message.failure import Failure
@@ -24,8 +25,8 @@ class Begin(msgspec.Struct, frozen=True, tag="begin"):
     number: int
     config: str
     """The configuration's path, for the paths that are relative to it."""
-    content: bytes
-    """What stood in it when the supervisor read it."""
+    content: Content
+    """What was read when the supervisor read it: the file, those that it includes, and the secrets."""
     adopted: tuple[int, ...]
     """Shards beside its own."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import smtplib
@@ -212,6 +213,22 @@ def test_kill_9_of_a_worker_under_load_loses_nothing_and_the_rest_go_on(tmp_path
             process.wait(lambda: {f"{one}-1" for one in accepted} <= {line[2] for line in process.logged("D")}, 60)
             assert process.stop() == 0
         assert_each_once(process, gateway, accepted)
+
+
+def test_a_worker_that_is_started_again_reads_what_the_supervisor_has_read(tmp_path: Path) -> None:
+    sink = {"delivery_method": "discard", "routes": ["discard://sink"]}
+    included = tmp_path / "engine" / "conf.d" / "domain.yaml"
+    included.parent.mkdir(parents=True)
+    included.write_text(json.dumps({"domain": {DOMAIN: sink}}))
+    with engine(tmp_path / "engine", {}, workers=2, include="conf.d/*.yaml") as process:
+        pids = workers(process)
+        included.write_text(json.dumps({"domain": {"other.example.com": sink}}))
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        wait(lambda: not set(pids) & set(process.status()["workers"]))
+        workers(process)
+        submit(process, 1)
+        assert process.stop() == 0
 
 
 def test_kill_9_of_the_supervisor_leaves_no_process_and_loses_nothing(tmp_path: Path) -> None:

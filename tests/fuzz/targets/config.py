@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mcmt.channel import plugins
 from mcmt.config.load import load
+from mcmt.config.sources import Content
 from mcmt.errors import ConfigError, Fault
 from mcmt.eventlog.format import check_format
 
@@ -31,7 +32,7 @@ def _load(data: bytes) -> tuple[Fault, ...]:
             open_files=False,
             full_hostname=lambda: "host.example.com",
             processors=lambda: 2,
-            content=data,
+            content=Content({"mcmt.yaml": data}),
         )
     except ConfigError as error:
         assert error.faults

@@ -12,6 +12,7 @@ from mcmt.channel import plugins
 from mcmt.channel.port import Channel
 from mcmt.config.listeners import CheckListen
 from mcmt.config.load import Loaded, load
+from mcmt.config.sources import Content
 from mcmt.errors import ConfigError
 
 SPOOL = "spool: {path: spool}\n"
@@ -38,6 +39,7 @@ class Configuration:
         check_format: Callable[[str], None] | None = None,
         open_files: bool = True,
         check_listen: CheckListen | None = None,
+        content: Content | None = None,
     ) -> Loaded:
         self.file.write_text(text)
         return load(
@@ -47,6 +49,7 @@ class Configuration:
             check_listen=check_listen,
             open_files=open_files,
             full_hostname=lambda: "host.example.com",
+            content=content,
         )
 
     def faults(

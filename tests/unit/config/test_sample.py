@@ -165,6 +165,7 @@ def test_nothing_is_named_that_is_no_option() -> None:
         "listen",
         "domain",
         "domain_group",
+        "include",
         "apn_logger",
         "ec_logger",
         "token_logger",
