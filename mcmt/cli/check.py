@@ -32,14 +32,13 @@ def check(context: click.Context, file: Path | None, config: Path | None) -> Non
         raise click.UsageError("FILE and --config name the same thing: give one of them")
     found = find_file(file or config)
     from mcmt import app
-    from mcmt.config.load import read_file
 
-    channels, content = app.load_channels(), read_file(found)
-    loaded = app.load_settings(found, channels, content)
+    channels = app.load_channels()
+    loaded = app.load_settings(found, channels)
     if (run_as := app.wanted(loaded.settings)) is not None:
         if os.geteuid() == 0:
             app.become(run_as)
-            loaded = app.load_settings(found, channels, content)
+            loaded = app.load_settings(found, channels, loaded.content)
         else:
             click.echo(f"warning: run_as: what {run_as.user} may read and write only root or {run_as.user} can check")
     settings = loaded.settings
@@ -47,7 +46,7 @@ def check(context: click.Context, file: Path | None, config: Path | None) -> Non
         click.echo(finding)
     for name, domain in settings.domains.items():
         routes = ", ".join(map(str, domain.routes))
-        click.echo(f"domain {name}: {domain.delivery_method} to {routes}")
+        click.echo(loaded.reading.shown(f"domain {name}: {domain.delivery_method} to {routes}"))
     for listen in settings.listen:
         click.echo(f"SMTP on {address(listen.host or '*', listen.port)}: mcmt_reception {listen.mcmt_reception}")
     for gateway in settings.gateways:

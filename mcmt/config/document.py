@@ -19,7 +19,7 @@ from mcmt.config.nodes import MAX_DEPTH, MERGE, Mark, Path, dotted, mark_of, nam
 from mcmt.config.sources import Content, Sources, beside
 from mcmt.errors import Fault
 
-__all__ = ["UNRESOLVED", "Document", "Mark", "Path", "Reading", "Referred", "dotted", "place", "read"]
+__all__ = ["NOT_SHOWN", "UNRESOLVED", "Document", "Mark", "Path", "Reading", "Referred", "dotted", "place", "read"]
 
 _Occurrences = list[tuple[yaml.Node, yaml.Node]]
 _Entries = dict[str, _Occurrences]
@@ -35,6 +35,9 @@ class Referred(str):
     __slots__ = ()
 
 
+NOT_SHOWN = "(what !env or !file leads to)"
+_TELLING = 6
+"""Characters of a value by which it can be told from other text."""
 UNRESOLVED = Referred()
 """In place of what a reference leads to, where that was not looked for."""
 
@@ -55,6 +58,14 @@ class Reading(msgspec.Struct, frozen=True):
             if mark := places.get(path[:end]) or self.values.get(path[:end]):
                 return mark
         return Mark()
+
+    def shown(self, text: str, path: Path = ()) -> str:
+        """*text*, about the option at *path*, without what references lead to."""
+        for referring, (_, value) in self.references.items():
+            # A short one stands in any text: it is looked for where it is the matter.
+            if value and value in text and (len(value) >= _TELLING or referring == path[: len(referring)]):
+                text = text.replace(value, NOT_SHOWN)
+        return text
 
 
 class Document(msgspec.Struct, frozen=True):

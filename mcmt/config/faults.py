@@ -14,7 +14,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from mcmt.config.document import UNRESOLVED, Mark, Path, Reading, Referred, dotted, place
+from mcmt.config.document import NOT_SHOWN, UNRESOLVED, Mark, Path, Reading, Referred, dotted, place
 from mcmt.errors import Fault
 from mcmt.options import OptionsModel, holds_secret
 
@@ -45,9 +45,6 @@ _TEXTS: Mapping[str, str] = {
 """pydantic's error types in an operator's words. Others keep pydantic's."""
 
 _MAX_SHOWN = 60
-_NOT_SHOWN = "(what !env or !file leads to)"
-_TELLING = 6
-"""Characters of a value by which it can be told from other text."""
 
 
 class Checker:
@@ -78,16 +75,9 @@ class Checker:
     def _note(self, kind: dict[Fault, Mark], path: Path, text: str, key: bool, option: Path | None) -> None:
         if holds_secret(text):
             text = "cannot be used; it is not repeated here, because it looks like a key or a password"
-        text = self._without_what_is_referred_to(path, text)
+        text = self._reading.shown(text, path)
         mark = self._reading.mark(path, key=key)
         kind[Fault(place(self._file, mark), dotted(option or path), text)] = mark
-
-    def _without_what_is_referred_to(self, path: Path, text: str) -> str:
-        for referring, (_, value) in self._reading.references.items():
-            # A short one stands in any text: it is looked for where it is the matter.
-            if value in text and value and (len(value) >= _TELLING or referring == path[: len(referring)]):
-                text = text.replace(value, _NOT_SHOWN)
-        return text
 
     def mapping(self, path: Path, value: object) -> dict[str, Any]:
         """*value* as a stanza; one that is empty, or faulty, has no options."""
@@ -180,7 +170,7 @@ def _model_at(model: type[OptionsModel], path: Path) -> type[OptionsModel]:
 
 def _shown(value: object) -> str:
     if isinstance(value, Referred):
-        return _NOT_SHOWN
+        return NOT_SHOWN
     if isinstance(value, bool):
         return "true or yes" if value else "false or no"
     text = repr(value)
