@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install run test faults crash fuzz lint bench clean
+.PHONY: install run test faults crash fuzz lint bench lock audit sbom clean
 install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -49,5 +49,26 @@ bench: install
 	tests/peers.sh
 	$(BIN)/python -m tests.bench $(if $(SHORT),--short) $(if $(ONLY),--only $(ONLY))
 
+# What an installation has, to the version and the hash: requirements.lock. Make it anew to take newer versions in.
+TOOLS := .tools
+$(TOOLS)/.installed:
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check uv pip-audit cyclonedx-bom
+	touch $@
+
+lock: $(TOOLS)/.installed
+	$(TOOLS)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
+	  --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
+
+# Known vulnerabilities of what is in the lock, by PyPI's own account of them (SERVICE=osv: by OSV's). One that cannot be
+# asked about is a failure.
+SERVICE ?= pypi
+audit: $(TOOLS)/.installed
+	$(TOOLS)/bin/pip-audit --strict --disable-pip --require-hashes --vulnerability-service $(SERVICE) -r requirements.lock
+
+# The software bill of materials of what is in the lock, CycloneDX.
+sbom: $(TOOLS)/.installed
+	$(TOOLS)/bin/cyclonedx-py requirements requirements.lock --output-reproducible --output-file sbom.json
+
 clean:
-	rm -rf $(VENV) .demo build *.egg-info
+	rm -rf $(VENV) $(TOOLS) sbom.json .demo build *.egg-info

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import mcmt
 
@@ -53,6 +55,19 @@ def test_the_installed_version_is_the_packages_own() -> None:
 def test_nothing_called_channels_is_installed_at_the_top(wheel: zipfile.ZipFile) -> None:
     """It would overwrite Django Channels in a shared environment."""
     assert not [name for name in wheel.namelist() if name.startswith("channels")]
+
+
+def test_the_lock_has_every_dependency_with_a_version_that_will_do_and_its_hashes() -> None:
+    """What pyproject.toml asks for after the lock was made: make lock."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lock = (ROOT / "requirements.lock").read_text()
+    pinned = dict(re.findall(r"^([\w.-]+)==([^\s;]+)", lock, re.MULTILINE))
+    for dependency in map(Requirement, project["dependencies"]):
+        assert dependency.specifier.contains(pinned[dependency.name.lower()]), dependency
+    entries = re.split(r"^(?=[\w.-]+==)", lock, flags=re.MULTILINE)[1:]
+    assert len(entries) == len(pinned)
+    assert [entry for entry in entries if "--hash=sha256:" not in entry] == []
+    assert "://" not in lock, "the lock names an index of this machine"
 
 
 def test_no_file_is_too_long_to_read() -> None:
