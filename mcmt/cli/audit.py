@@ -64,7 +64,7 @@ def audit(context: click.Context, everything: bool, as_json: bool, config: Path 
     from mcmt.eventlog.reconciliation import Reconciliation
 
     log = settings.mainlog[0]
-    others = (*settings.channel_loggers, *settings.mainlog, *settings.rejectlog)
+    others = settings.loggers
     reader = LogReader(log.logfile, [other.logfile for other in others if other is not log])
     sums = Reconciliation()
     for lines in reader.blocks():

@@ -83,7 +83,7 @@ def places(settings: Settings) -> Iterator[tuple[str, str]]:
 
     spool = settings.spool.path
     yield f"spool {spool}", _folder_fault(spool, made=True) or folder_of_others(spool)
-    for logger in (*settings.channel_loggers, *settings.mainlog, *settings.rejectlog):
+    for logger in settings.loggers:
         path = logger.logfile
         mode = _mode(path)
         if S_ISDIR(mode):

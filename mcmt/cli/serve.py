@@ -53,5 +53,5 @@ def _announce(app: Runnable) -> None:
     click.echo(f"spool {settings.spool.path}, control socket {settings.control_socket}")
     for host, port in app.monitor.addresses:
         click.echo(f"metrics on http://{address(host, port)}/metrics")
-    for logger in (*settings.channel_loggers, *settings.mainlog, *settings.rejectlog):
+    for logger in settings.loggers:
         click.echo(f"log {logger.logfile}")

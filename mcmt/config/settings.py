@@ -245,6 +245,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """The routing domains that have a stanza of their own."""
         return tuple(name for name in self.domains if name != "*" and not name.startswith("/"))
 
+    @property
+    def loggers(self) -> tuple[EventLogSettings, ...]:
+        """Every log file."""
+        return (*self.channel_loggers, *self.mainlog, *self.rejectlog, *self.token_loggers)
+
     def connections_of(self, stanza: str) -> int:
         """``max_outbound_connections`` of the stanza of that name; 0 where there is none."""
         domain = self.domains.get(stanza)

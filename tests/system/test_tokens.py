@@ -19,6 +19,7 @@ from tests.support.feedback_service import Visit, feedback_service, tuples
 from tests.support.mail_peers import smtp_sink
 from tests.support.simulator_process import simulator
 from tests.support.tls import Certificates
+from tests.system.test_gateway import gateway
 
 DOMAIN = "apn.example.com"
 PAYLOAD = b'{"aps":{"alert":"You have mail"}}'
@@ -223,3 +224,27 @@ def test_a_feedback_service_is_read_by_one_and_killed_in_the_middle_is_read_agai
         assert service.visits[:2] == ["was reset", "reset"]
         assert "it is tried again" in process.diagnostics.read_text()
         assert Counter(line["token"] for line in token_log(process)) == Counter(token for _, token in told)
+
+
+def test_what_one_engines_door_has_to_tell_anothers_reader_takes_and_then_the_door_has_told_it(
+    tmp_path: Path, certificates: Certificates
+) -> None:
+    sink = {"delivery_method": "discard", "routes": ["discard://sink"]}
+    apn = apn_domain(9, certificates)
+    door = {"apns_gateway": gateway(certificates)}
+    known = "".join(
+        json.dumps({"domain": DOMAIN, "token": f"{number:064x}", "since": 1_600_000_000 + number}) + "\n"
+        for number in range(3000)
+    )
+    with engine(tmp_path / "door", {DOMAIN: apn, "*": sink}, **door) as telling:
+        tokens(telling, "import", "-", given=known)
+        stanza = {**apn, "feedback": {"route": f"apn-feedback://localhost:{telling.feedback_port}", "interval": "1s"}}
+        with engine(tmp_path / "reader", {DOMAIN: stanza, "*": sink}, token_logger=TOKEN_LOGGER) as reading:
+            reading.wait(lambda: len(token_log(reading)) >= 3000)
+            mainlog = reading.folder / "logs" / "mainlog.ec"
+            reading.wait(lambda: "told 0 device tokens" in mainlog.read_text())
+            assert "told 3000 device tokens, 3000 of them not known to be gone" in mainlog.read_text()
+            rows = listed(reading)
+    assert [(row["token"], row["since"]) for row in rows] == [
+        (f"{number:064x}", 1_600_000_000.0 + number) for number in range(3000)
+    ]
