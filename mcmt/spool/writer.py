@@ -31,6 +31,13 @@ from mcmt.spool.transaction import Keys, Transaction
 
 MAX_JOBS = 1000
 """Jobs in one transaction."""
+# What comes after a transaction costs by the batch, all the way to the gateway and the log: the wake-ups, the settling,
+# the reading. So while many come, a transaction waits a moment for as many as the last one had. Messages by
+# smtp-source, runs in turn on a machine that others used too: with two workers and 100 sessions 199 us of CPU each
+# without it, 176 with 2 ms, 161 with 4, 150 with 8, and 5,400, 6,100, 7,100, 8,600 a second; with 10 sessions 424, 426,
+# 396, 370 us. Who comes alone waits for nobody.
+COMPANY_SECONDS = 0.005
+_MANY = 6
 _IDLE = 0.05
 _IDLE_PAGES = 256
 # Measured with 700-byte bodies: a checkpoint of 1,000 pages takes 6 ms, of 4,000 pages 20 ms, of 12,000 pages 55 ms,
@@ -68,6 +75,8 @@ class Writer:
         self._done = done
         self._keys = Keys(connection)
         self._jobs: queue.SimpleQueue[tuple[Sequence[SpoolJob], float] | None] = queue.SimpleQueue()
+        self._last = 0
+        """Jobs in the last transaction."""
         self._wal_pages = 0
         self._copied_pages = 0
         self._checkpoint_at = _LOAD_PAGES
@@ -119,8 +128,13 @@ class Writer:
                 now = time.monotonic()
                 until = min(until, now + patience)
                 wait = max(0.0, until - now)
+            elif self._last >= _MANY and len(jobs) < self._last:
+                now = time.monotonic()
+                until = min(until, now + COMPANY_SECONDS)
+                wait = max(0.0, until - now)
             else:
                 until = wait = 0.0
+        self._last = len(jobs)
         return jobs, True
 
     def _commit(self, jobs: list[SpoolJob]) -> Sequence[SpoolError | None]:
