@@ -7,6 +7,7 @@
     │   ├── SpoolLocked            another engine holds it; names its pid
     │   ├── SpoolFull              less than min_free is left on its disk
     │   ├── OutboxAway             the process that has the outbox is being started again
+    │   ├── SpoolDamaged           a page of its file is damaged; opening it again salvages it
     │   ├── NotKept                this one thing cannot be kept, whatever the disk does
     │   ├── NotOut                 a delivery was settled that nobody had pulled: a bug of the caller's
     │   └── SpoolUnusable          wrong schema version, unwritable folder, damaged file
@@ -80,6 +81,10 @@ class SpoolFull(SpoolError):  # noqa: N818 - a state, named as the operator meet
 
 class OutboxAway(SpoolError):  # noqa: N818 - a state, and it passes
     """The process that keeps the outbox is not there for the moment: its rows are safe and are read when it is back."""
+
+
+class SpoolDamaged(SpoolError):  # noqa: N818 - a state, named as the operator meets it
+    """A page of the spool's file is damaged: nothing is sure until it was opened again, which salvages it."""
 
 
 class NotKept(SpoolError):  # noqa: N818 - a state of a change

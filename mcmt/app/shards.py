@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from mcmt.app.closing import Closing
@@ -53,8 +54,12 @@ class Shards:
         clock: Clock,
         draw: Callable[[], float],
         tell: Tell = tell_nobody,
+        begin_again: Callable[[], None] = lambda: None,
     ) -> None:
-        """*lending*: who lends connections to the engine of a shard. *tell*: the engines of other processes."""
+        """*lending*: who lends connections to the engine of a shard. *tell*: the engines of other processes.
+        *begin_again*: ends this process at once and starts it again, which loses no more than any kill does: the way to
+        open a shard anew that has damaged pages."""
+        self._begin_again = begin_again
         self._tell = tell
         self._settings = settings
         self._channels = channels
@@ -75,6 +80,7 @@ class Shards:
         """Open a shard and an engine on it, which does not run yet. Raises SpoolError."""
         settings, clock = self._settings, self._clock
         spool = await SqliteSpool.open(settings.spool.path, clock, settings.spool.min_free, number, locked=True)
+        spool.on_damage(partial(self._damaged, number))
         self._closing[number] = Closing()
         self._closing[number].add(spool.close)
         engine = Engine(
@@ -90,6 +96,10 @@ class Shards:
         shard = Shard(number, spool, engine, LocalStation(settings, spool, engine, clock))
         self.all.append(shard)
         return shard
+
+    def _damaged(self, number: int) -> None:
+        log.error("shard %d has damaged pages: this process begins again, and salvages it", number)
+        self._begin_again()
 
     async def run(self, retire: Retire) -> None:
         """Have every engine begin, and retire adopted shards when they are empty."""

@@ -56,8 +56,10 @@ class App:
         clock: Clock | None = None,
         draw: Callable[[], float] = random.random,
         bind: Bind = bind_all,
+        begin_again: Callable[[], None] = lambda: None,
     ) -> None:
-        """*bind*: gives the sockets that are listened on."""
+        """*bind*: gives the sockets that are listened on. *begin_again*: see Shards."""
+        self._begin_again = begin_again
         self.settings = settings
         self._channels = channels
         self._clock = clock or SystemClock()
@@ -84,7 +86,15 @@ class App:
         self._closing.add(lambda: asyncio.to_thread(self.tokens.close))
         self.tally = Tally(self.tokens, settings.exact_domains, settings.monitor.max_metric_domains)
         lender = Lender(settings.connections_of, clock)
-        self.shards = Shards(settings, self._channels, state, lambda _: lender, clock, self._draw)
+        self.shards = Shards(
+            settings,
+            self._channels,
+            state,
+            lambda _: lender,
+            clock,
+            self._draw,
+            begin_again=self._begin_again,
+        )
         self._closing.add(self.shards.close)
         for number in (0, *adopted(shards_in(folder), 0, 1)):
             await self.shards.open(number)

@@ -175,7 +175,7 @@ class WorkerApp:
         settings = load_settings(Path(begin.config), channels, begin.content).settings
         prepare_process(settings)
         state = StateStore.open(settings.spool.path)
-        self.shards = Shards(settings, channels, state, self._lend, self._clock, random.random, self._gossip)
+        self.shards = Shards(settings, channels, state, self._lend, self._clock, random.random, self._gossip, _end)
         for number in (begin.number, *begin.adopted):
             shard = await self.shards.open(number)
             shard.spool.on_events(partial(self._tell_events, number))
@@ -247,6 +247,12 @@ class WorkerApp:
         except OSError as error:
             log.warning("a connection was passed on and lost: %s", error)
             connected.close()
+
+
+def _end() -> None:
+    """At once, as if killed: the supervisor starts another."""
+    logging.shutdown()
+    os._exit(1)
 
 
 async def work(bus: socket.socket, connections: socket.socket) -> None:

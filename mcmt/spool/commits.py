@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import apsw
 
-from mcmt.errors import SpoolError
+from mcmt.errors import SpoolDamaged, SpoolError
 from mcmt.spool.jobs import Accept, Settle, SpoolJob
 from mcmt.spool.writer import Writer
 
@@ -37,7 +37,10 @@ class Commits:
         connection: apsw.Connection,
         accepted: Callable[[Sequence[Accept]], None],
         settled: Callable[[Sequence[tuple[int, int]]], None],
+        damaged: Callable[[], None],
     ) -> None:
+        """*damaged*: told when a page of the file turned out to be damaged."""
+        self._damaged = damaged
         self._loop = asyncio.get_running_loop()
         self._accepted = accepted
         self._settled = settled
@@ -92,6 +95,8 @@ class Commits:
     def _done(self, jobs: Sequence[SpoolJob], errors: Sequence[SpoolError | None]) -> None:
         accepted: list[Accept] = []
         events = False
+        if isinstance(errors[0], SpoolDamaged):
+            self._damaged()
         for job, error in zip(jobs, errors, strict=True):
             self.queued -= 1
             self._bytes -= job.weight

@@ -14,6 +14,7 @@ import asyncio
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -22,24 +23,24 @@ import apsw
 import msgspec
 
 from mcmt.clock import Clock, SystemClock
-from mcmt.errors import NotOut, SpoolError, SpoolFull
+from mcmt.errors import NotOut, SpoolError, SpoolFull, SpoolUnusable
 from mcmt.message.event import Event, Kind, OutboxRow
 from mcmt.message.failure import Failure
 from mcmt.message.model import Delivery, Message, NewDelivery
 from mcmt.spool.away import AS_IT_WAS, GONE, Ledger
 from mcmt.spool.commits import LAZY_SECONDS, SETTLE_SECONDS, Commits
-from mcmt.spool.folder import FolderLock, prepare_folder, sync_folder
+from mcmt.spool.folder import FolderLock, sync_folder
 from mcmt.spool.handover import Handover
 from mcmt.spool.jobs import Accept, Acknowledge, Bounce, Quarantine, Settle, SpoolJob, Undeliverable
 from mcmt.spool.listing import Listing
+from mcmt.spool.opening import open_files
 from mcmt.spool.port import Arrived, Backlog, Entry, IdPage, OwedReport, Pulled, Settlement
 from mcmt.spool.pulls import Pulls
 from mcmt.spool.reader import MAX_EXPIRED_BYTES, Reader, Request
 from mcmt.spool.reports import Reports
-from mcmt.spool.schema import open_reader, open_writer
+from mcmt.spool.salvage import mark
 from mcmt.spool.space import Space
 from mcmt.spool.transaction import Damaged
-from mcmt.spool.upgrade import upgrade
 
 SHARD = "shard-0.sqlite"
 """The first shard: the only one of an engine without workers."""
@@ -70,7 +71,7 @@ class SqliteSpool:
         *min_free*: bytes of its disk that no new message may take. *locked*: the caller holds the folder's lock.
         """
         clock = clock or SystemClock()
-        lock, writer, readers = await asyncio.to_thread(_open_files, path, shard_file(shard), locked, clock.time())
+        lock, writer, readers = await asyncio.to_thread(open_files, path, shard_file(shard), locked, clock.time())
         return cls(lock, writer, readers, clock, Space(path, min_free))
 
     def __init__(
@@ -86,6 +87,7 @@ class SqliteSpool:
         self._clock = clock
         self._space = space
         self._closed = False
+        self._damaged = False
         self._through = 0
         self._ledger = Ledger()
         pulls, log, listing = readers
@@ -97,7 +99,9 @@ class SqliteSpool:
         self._reports = Reports(listing)
         self._pulls = Pulls(self._reader, self._ledger, self._pull_thread)
         self._handover = Handover(self._ledger, self._pulls)
-        self._commits = Commits(writer, self._handover.tell, self._pulls.leave)
+        self._damage_listeners: list[Callable[[], None]] = []
+        self._file = Path(writer.filename)
+        self._commits = Commits(writer, self._handover.tell, self._pulls.leave, self._note_damage)
 
     # ---- what changes the spool
 
@@ -235,6 +239,11 @@ class SqliteSpool:
 
     # ---- the rest
 
+    def on_damage(self, listener: Callable[[], None]) -> None:
+        """Call *listener* when pages of the file turn out to be damaged: what is read and kept from now on is no more
+        than luck, and opening the spool again salvages it (salvage.py)."""
+        self._damage_listeners.append(listener)
+
     def on_due(self, listener: Callable[[Mapping[str, Arrived]], None]) -> None:
         """Call *listener* with what a commit brought, by domain."""
         self._handover.listeners.append(listener)
@@ -287,6 +296,8 @@ class SqliteSpool:
             self.release([delivery.row for delivery in request.deliveries])
             raise
         if request.error is not None:
+            if isinstance(request.error, apsw.CorruptError):
+                self._note_damage()
             raise _cannot_read(request.error) from request.error
         return request
 
@@ -316,7 +327,18 @@ class SqliteSpool:
         try:
             return await self._loop.run_in_executor(thread, partial(question, *args))
         except apsw.Error as error:
+            if isinstance(error, apsw.CorruptError):
+                self._note_damage()
             raise _cannot_read(error) from error
+
+    def _note_damage(self) -> None:
+        if self._damaged:
+            return
+        self._damaged = True
+        with suppress(SpoolUnusable):  # then the next that opens it meets the damage again
+            mark(self._file)
+        for listener in self._damage_listeners:
+            listener()
 
     def _mark(self, row: int, entry: Entry) -> Entry:
         return msgspec.structs.replace(entry, active=True) if row in self._ledger.out else entry
@@ -349,23 +371,3 @@ def remove_shard(folder: Path, number: int) -> None:
     for suffix in ("-wal", "-shm", ""):
         (folder / f"{shard_file(number)}{suffix}").unlink(missing_ok=True)
     sync_folder(folder)
-
-
-def _open_files(
-    path: Path, name: str, locked: bool, created: float
-) -> tuple[FolderLock | None, apsw.Connection, tuple[apsw.Connection, ...]]:
-    prepare_folder(path)
-    lock = None if locked else FolderLock.acquire(path)
-    connections: list[apsw.Connection] = []
-    try:
-        upgrade(path / name)
-        connections.append(open_writer(path / name, created))
-        connections += [open_reader(path / name) for _ in range(3)]
-        sync_folder(path)
-    except BaseException:
-        for connection in connections:
-            connection.close()
-        if lock is not None:
-            lock.release()
-        raise
-    return lock, connections[0], tuple(connections[1:])

@@ -55,7 +55,8 @@ _COUNT_DOWN = (
     2,
 )
 _FINISHED = "SELECT id, parts FROM message WHERE id IN carray(?1) AND pending = 0"
-_TEXT = frozenset({"batch_id", "sender", "head", "domain", "data", "last", "return_path"})
+TEXT = frozenset({"batch_id", "sender", "head", "domain", "data", "last", "return_path", "source", "reason"})
+"""Columns that are text."""
 
 
 _KEYS = """
@@ -238,7 +239,7 @@ def _move(connection: apsw.Connection, time: float, damaged: Damaged) -> None:
     # Values are never read as what they should be: text may not be UTF-8, so it goes through as bytes.
     table, columns = damaged.source, COLUMNS[damaged.source]
     values = " || ',' || ".join(
-        f"'CAST(' || quote(CAST({name} AS BLOB)) || ' AS TEXT)'" if name in _TEXT else f"quote({name})"
+        f"'CAST(' || quote(CAST({name} AS BLOB)) || ' AS TEXT)'" if name in TEXT else f"quote({name})"
         for name in columns
     )
     connection.execute(

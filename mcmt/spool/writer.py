@@ -24,7 +24,7 @@ from pathlib import Path
 
 import apsw
 
-from mcmt.errors import NotKept, SpoolError
+from mcmt.errors import NotKept, SpoolDamaged, SpoolError
 from mcmt.spool.jobs import SpoolJob
 from mcmt.spool.schema import BUSY_WAIT, reopen_writer
 from mcmt.spool.transaction import Keys, Transaction
@@ -54,6 +54,7 @@ _MEDIUM = (
     apsw.NoMemError,
     apsw.BusyError,
     apsw.NotADBError,
+    apsw.CorruptError,
     MemoryError,
 )
 
@@ -203,6 +204,8 @@ class Writer:
                 self._connection.execute("ROLLBACK")
 
     def _failed(self, error: Exception) -> SpoolError:
+        if isinstance(error, apsw.CorruptError):
+            return SpoolDamaged(f"{self._path} has damaged pages: {error}; nothing was kept. Check the disk")
         text = "nothing was kept. Check the disk and its room"
         return SpoolError(f"cannot write the spool {self._path}: {error}; {text}")
 
