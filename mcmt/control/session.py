@@ -33,6 +33,7 @@ from mcmt.control.protocol import (
     TokenRequest,
 )
 from mcmt.errors import ControlError, EventLogError, SpoolError
+from mcmt.eventlog.escape import escape_json
 from mcmt.message.event import Event
 
 REQUEST_TIMEOUT = 60.0
@@ -51,7 +52,7 @@ With a write and a wait for each, 1,000 answers of a listing took 7 ms of CPU; t
 LINGER = 1.0
 """Seconds for the last words to a client that is let go."""
 
-_encode = msgspec.json.Encoder().encode
+_to_json = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Request).decode
 
 
@@ -240,6 +241,12 @@ class Session:
     async def _drain(self) -> None:
         async with asyncio.timeout(WRITE_TIMEOUT):
             await self._writer.drain()
+
+
+def _encode(value: msgspec.Struct) -> bytes:
+    # What others sent may be in it, and is shown in terminals: JSON leaves DEL, C1 and U+2028 as they are.
+    data = _to_json(value)
+    return data if data.isascii() and b"\x7f" not in data else escape_json(data.decode()).encode()
 
 
 def _line(item: msgspec.Struct) -> bytes:

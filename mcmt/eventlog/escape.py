@@ -18,6 +18,8 @@ _SPECIAL_BUT_AT = re.compile(f'[{_CONTROLS}"\\\\]')
 _UNDECODABLE = re.compile("[\ud800-\udfff]")
 _SPECIAL_IN_LIST = re.compile(f'[{_CONTROLS}"\\\\,=\\[\\] ]')
 
+_UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u2028\u2029]")
+
 has_special = _SPECIAL_BUT_AT.search
 """A match where a text holds something to escape other than ``@``, else None."""
 
@@ -55,3 +57,12 @@ def escape_in_list(text: str) -> str:
 def escape_undecodable(text: str) -> str:
     """*text* with only the bytes that were not UTF-8 escaped, for a format that has its own escapes."""
     return _UNDECODABLE.sub(_hexadecimal, text)
+
+
+def escape_json(text: str) -> str:
+    """*text*, which is JSON, with the control characters and line ends in it that JSON leaves as they are escaped."""
+    return text if text.isascii() and "\x7f" not in text else _UNSAFE_IN_JSON.sub(_json_escape, text)
+
+
+def _json_escape(match: re.Match[str]) -> str:
+    return f"\\u{ord(match[0]):04x}"

@@ -37,15 +37,12 @@ a struct straight to bytes: no dict.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 import msgspec
 
-from mcmt.eventlog.escape import escape_undecodable
+from mcmt.eventlog.escape import escape_json, escape_undecodable
 from mcmt.message.event import Event, Kind
-
-_UNSAFE = re.compile("[\x7f-\x9f\u2028\u2029]")
 
 
 class _Attempt(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -191,8 +188,7 @@ def _compile(struct_of: Callable[[Event], msgspec.Struct]) -> Callable[[Event], 
     encode = msgspec.json.Encoder().encode
 
     def line(event: Event) -> str:
-        text = encode(struct_of(event)).decode()
-        return text if text.isascii() and "\x7f" not in text else _UNSAFE.sub(_json_escape, text)
+        return escape_json(encode(struct_of(event)).decode())
 
     def render(event: Event) -> str:
         try:
@@ -201,10 +197,6 @@ def _compile(struct_of: Callable[[Event], msgspec.Struct]) -> Callable[[Event], 
             return line(_decodable(event))
 
     return render
-
-
-def _json_escape(match: re.Match[str]) -> str:
-    return f"\\u{ord(match[0]):04x}"
 
 
 def _decodable(event: Event) -> Event:

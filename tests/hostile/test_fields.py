@@ -30,6 +30,8 @@ NASTY = 'a\tb\x01c\x0bd\x1b[31me\x7ff\u0085g\u2028h\u2029i"j\\k%t@l{0}m\r\n250 2
 ON_A_LINE = NASTY.replace("\r\n", " ")
 """For fields that come as they are."""
 TOKEN = "bad5".ljust(64, "0")
+LATER = "1a7e".ljust(64, "0")
+"""Refused for now, so that it stays in the queue with what the gateway said."""
 
 
 def part(headers: str, payload: bytes = b'{"aps":{"alert":"x"}}') -> bytes:
@@ -80,6 +82,7 @@ def attack(port: int) -> None:
     whole = (b"EHLO x\r\n", quoted, RECIPIENT, b"DATA\r\n")
     headers = f"Subject: {ON_A_LINE}\r\nX-MCMT-Context: key={ON_A_LINE}\r\n\x1b[31mX: y\r\nX\x01: z\r\n"
     assert talk(port, *whole, message(headers, f"X-Device-Token: {TOKEN}\r\n") + b".\r\n")[-1].startswith(b"250 ")
+    assert talk(port, *whole, message("", f"X-Device-Token: {LATER}\r\n") + b".\r\n")[-1].startswith(b"250 ")
     returned = "Return-Path: <r@example.com>\rRCPT TO:<evil@example.com>\x0b\r\n"
     assert talk(port, *whole, message("", f"X-Device-Token: {TOKEN}\r\n{returned}") + b".\r\n")[-1][:3] in (
         b"250",
@@ -99,7 +102,10 @@ def attack(port: int) -> None:
 def commands(process: EngineProcess) -> str:
     """What the commands say of it."""
     said = ""
-    for command in (["status"], ["queue", "list"], ["queue", "list", "--json"], ["audit", "--all"]):
+    (waiting,) = process.listing("queue", "list")
+    assert "available" in waiting["last"]
+    shown = (["queue", "list"], ["queue", "list", "--json"], ["queue", "show", waiting["id"]], ["audit", "--all"])
+    for command in (["status"], ["status", "--json"], *shown):
         done = subprocess.run(
             [sys.executable, "-m", "mcmt", *command, "--config", str(process.config)],
             capture_output=True,
@@ -107,6 +113,7 @@ def commands(process: EngineProcess) -> str:
             timeout=60,
             check=False,
         )
+        assert done.returncode == 0, done.stderr
         said += done.stdout + done.stderr
     return said
 
@@ -117,7 +124,10 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("fields")
     rules = folder / "rules.yaml"
     reason = "".join(f"\\x{ord(each):02x}" for each in '\x1b[31m\x00"a@b\\x0A\x7f')
-    rules.write_text(f'rules: [{{token: "bad5*", answer: "410 Un{reason}registered"}}]\n')
+    rules.write_text(
+        f'rules: [{{token: "bad5*", answer: "410 Un{reason}registered"}}, '
+        f'{{token: "1a7e*", answer: "503 Un{reason}available"}}]\n'
+    )
     loggers: dict[str, Any] = {
         "ec_logger": {
             "text": {"mainlog": "logs/mainlog.ec", "rejectlog": "logs/rejectlog.ec"},
@@ -136,6 +146,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         with engine(folder / "engine", domains, **loggers) as process:
             attack(process.smtp_port)
             process.wait_for("P")
+            process.wait_for("T")
             said = commands(process)
             mails = sink.messages_now
             process.wait(lambda: bool(mails()) and mails()[0].read_bytes().rstrip().endswith(b"--"))

@@ -9,7 +9,7 @@ import msgspec
 
 from mcmt.eventlog.escape import escape, escape_address, escape_in_list, escape_quoted, escape_undecodable
 from mcmt.eventlog.format import compile_format
-from mcmt.eventlog.jsonline import compile_json
+from mcmt.eventlog.jsonline import compile_json, compile_token_json
 from mcmt.eventlog.mainlog import MAINLOG, REJECTLOG
 from mcmt.message.event import Event, Kind
 from tests.fuzz.octets import Octets
@@ -19,6 +19,7 @@ LONGEST = 1024
 COLUMNS = {"R": 15, "D": 12, "T": 14, "P": 14, "J": 13, "N": 8, "Q": 8, "M": 5}
 """Of each type, as the head of mcmt/eventlog/mainlog.py has them."""
 _json = compile_json()
+_token_json = compile_token_json()
 _text = compile_format('%t@D@%i@"%sa"@"%da"@%d@%g@%b@%H@%B@%ti@%S@%e@%vctx_mess{key}')
 _MACHINE_ESCAPE = re.compile(rb"\\x([0-9A-F]{2})")
 
@@ -48,15 +49,16 @@ def run(data: bytes) -> None:
     assert not set(escape_in_list(decoded(raw))) & set(" ,=[]")
     escape_undecodable(decoded(raw)).encode()
 
-    line = MAINLOG[kind](event)
-    _is_a_line(line)
-    columns = line.split("@")
-    assert len(columns) == COLUMNS[kind.value], line
-    assert columns[4] == kind.value
-    if kind is not Kind.HEARTBEAT:
-        assert [undone(column) for column in columns[1:4]] == [
-            values[name].encode("utf-8", "surrogateescape") for name in ("id", "batch_id", "connection_id")
-        ]
+    if kind in MAINLOG:
+        line = MAINLOG[kind](event)
+        _is_a_line(line)
+        columns = line.split("@")
+        assert len(columns) == COLUMNS[kind.value], line
+        assert columns[4] == kind.value
+        if kind is not Kind.HEARTBEAT:
+            assert [undone(column) for column in columns[1:4]] == [
+                values[name].encode("utf-8", "surrogateescape") for name in ("id", "batch_id", "connection_id")
+            ]
     if kind in REJECTLOG:
         rejected = REJECTLOG[kind](event)
         _is_a_line(rejected, quotes=rejected.count('"'))
@@ -73,6 +75,10 @@ def run(data: bytes) -> None:
     read = json.loads(as_json)
     assert read["type"] == kind.value
     assert read.get("text", "") == escape_undecodable(values["text"])
+    if kind is Kind.TOKEN:
+        token_line = _token_json(event)
+        _is_a_line(token_line, quotes=token_line.count('"'))
+        json.loads(token_line)
 
 
 def _is_a_line(text: str, quotes: int = 0) -> None:
