@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo, WithJsonSchema
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"": 1, "B": 1, "KB": 1024, "MB": 1024**2, "GB": 1024**3}
@@ -96,11 +96,20 @@ def _as_word(value: object) -> object:
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
 
 
-Seconds = Annotated[float, BeforeValidator(lambda value: parse_duration(value, "s"))]
+def also_text(schema: dict[str, Any], pattern: str) -> WithJsonSchema:
+    """For editors: what *schema* says, or text that *pattern* matches."""
+    return WithJsonSchema({"anyOf": [schema, {"type": "string", "pattern": f"^(?:{pattern})$"}]})
+
+
+_DURATION_TEXT = also_text({"type": "number", "minimum": 0}, _DURATION.pattern)
+
+Seconds = Annotated[float, BeforeValidator(lambda value: parse_duration(value, "s")), _DURATION_TEXT]
 """A duration held in seconds; a bare number in the file counts seconds."""
-Milliseconds = Annotated[float, BeforeValidator(lambda value: parse_duration(value, "ms"))]
+Milliseconds = Annotated[float, BeforeValidator(lambda value: parse_duration(value, "ms")), _DURATION_TEXT]
 """A duration held in seconds; a bare number in the file counts milliseconds."""
-Size = Annotated[int, BeforeValidator(parse_size)]
+Size = Annotated[
+    int, BeforeValidator(parse_size), also_text({"type": "integer", "minimum": 0}, r"\d+\s*([Bb]|[KkMmGg][Bb])?")
+]
 """Bytes."""
 FilePath = Annotated[Path, BeforeValidator(_resolve)]
 """A path, made absolute against the configuration file's folder."""

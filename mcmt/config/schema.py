@@ -13,7 +13,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Any, Literal
 
 import msgspec
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema
 
 from mcmt.config.settings import (
     DomainSettings,
@@ -28,7 +28,7 @@ from mcmt.config.settings import (
     SpoolSettings,
 )
 from mcmt.message.route import parse_route
-from mcmt.options import FilePath, OptionsModel, Seconds, Size, parse_duration, parse_size
+from mcmt.options import FilePath, OptionsModel, Seconds, Size, also_text, parse_duration, parse_size
 
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 """Who may submit mail when ``relay_hosts`` is not given."""
@@ -137,9 +137,9 @@ DOMAIN_NAME = re.compile(r"[\w-]+(\.[\w-]+)*")
 HostName = Annotated[str, AfterValidator(_host_name)]
 Count = Annotated[int, Field(ge=1)]
 Span = Annotated[Seconds, Field(gt=0)]
-Mode = Annotated[int, BeforeValidator(_octal)]
-Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
-RouteText = Annotated[Any, BeforeValidator(_route)]
+Mode = Annotated[int, BeforeValidator(_octal), also_text({"type": "integer"}, "(0o?)?[0-7]{3}")]
+Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network), WithJsonSchema({"type": "string"})]
+RouteText = Annotated[Any, BeforeValidator(_route), WithJsonSchema({"type": "string", "pattern": "^[a-z]+://"})]
 
 
 class RootStanza(OptionsModel):
@@ -147,7 +147,11 @@ class RootStanza(OptionsModel):
 
     hostname: HostName | None = None
     """None: the machine's full name."""
-    workers: Annotated[Annotated[int, Field(ge=1, le=MAX_WORKERS)] | None, BeforeValidator(_workers)] = 1
+    workers: Annotated[
+        Annotated[int, Field(ge=1, le=MAX_WORKERS)] | None,
+        BeforeValidator(_workers),
+        also_text({"type": "integer"}, "auto"),
+    ] = 1
     run_as: Annotated[Any, BeforeValidator(_run_as)] = None
     """A RunAs; None: the engine stays who started it."""
     max_deliveries_per_message: Count = _default(Settings, "max_deliveries_per_message")
@@ -243,7 +247,9 @@ class DomainStanza(OptionsModel):
     idle_timeout: Span = _default(DomainSettings, "idle_timeout")
     retry_interval: Span = _default(DomainSettings, "retry_interval")
     max_retry_interval: Span = _default(DomainSettings, "max_retry_interval")
-    max_retries: Annotated[int | None, BeforeValidator(_retries)] = _default(DomainSettings, "max_retries")
+    max_retries: Annotated[
+        int | None, BeforeValidator(_retries), also_text({"type": "integer", "minimum": 0}, "auto|none")
+    ] = _default(DomainSettings, "max_retries")
     message_expiration: Span = _default(DomainSettings, "message_expiration")
     max_resident_active_queue: Count = _default(DomainSettings, "max_resident_active_queue")
     ambiguous: Literal["retry", "fail"] = _default(DomainSettings, "ambiguous")
@@ -304,7 +310,13 @@ class TokenLoggerStanza(OptionsModel):
 class RotateStanza(OptionsModel):
     """``rotate`` of a logger"""
 
-    size: Annotated[int | None, BeforeValidator(_rotate_size)] = _default(RotateSettings, "size")
-    every: Annotated[float | None, BeforeValidator(_rotate_every)] = _default(RotateSettings, "every")
-    keep: Annotated[int | None, BeforeValidator(_keep)] = _default(RotateSettings, "keep")
+    size: Annotated[
+        int | None, BeforeValidator(_rotate_size), also_text({"type": "integer"}, r"none|\d+\s*([Bb]|[KkMmGg][Bb])")
+    ] = _default(RotateSettings, "size")
+    every: Annotated[
+        float | None, BeforeValidator(_rotate_every), also_text({"type": "number"}, r"none|\d+(\.\d+)?\s*(ms|s|m|h|d)")
+    ] = _default(RotateSettings, "every")
+    keep: Annotated[int | None, BeforeValidator(_keep), also_text({"type": "integer", "minimum": 1}, "all")] = _default(
+        RotateSettings, "keep"
+    )
     compress: Literal["gzip", "none"] = _default(RotateSettings, "compress")
