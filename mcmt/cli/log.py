@@ -1,4 +1,4 @@
-"""``mcmt log``: the log files of the running engine."""
+"""``mcmt log``: the log files: what is in them, and where they end."""
 
 from __future__ import annotations
 
@@ -6,12 +6,18 @@ from pathlib import Path
 
 import click
 
+from mcmt.cli import log_grep, log_summary, log_tail
 from mcmt.cli.common import config_option, connect, json_option, load_places
 
 
 @click.group()
 def log() -> None:
-    """Look after the log files."""
+    """Read the log files, and look after them."""
+
+
+log.add_command(log_grep.grep)
+log.add_command(log_summary.summary)
+log.add_command(log_tail.tail)
 
 
 @log.command()

@@ -133,6 +133,10 @@ class Follow(msgspec.Struct, frozen=True, tag_field="do", tag="follow"):
     """Only events of this routing domain, lower case; empty: of any."""
     batch_id: str = ""
     """Only events of this message; empty: of any."""
+    token: str = ""
+    """Only events of this device token; empty: of any."""
+    kinds: str = ""
+    """Only events of these letters (mcmt/message/event.py); empty: of any."""
 
 
 Question = Status | Rates | Queue | Show | Ids

@@ -190,9 +190,7 @@ class Session:
 
         def tell(logger: str, line: str, event: Event) -> None:
             nonlocal dropped
-            if dropped or (wanted.batch_id and event.batch_id != wanted.batch_id):
-                return
-            if wanted.domain and event.domain != wanted.domain:
+            if dropped or not _wants(wanted, event):
                 return
             if self._writer.transport.get_write_buffer_size() > FOLLOWER_BUFFER:
                 dropped = True
@@ -247,6 +245,15 @@ def _encode(value: msgspec.Struct) -> bytes:
     # What others sent may be in it, and is shown in terminals: JSON leaves DEL, C1 and U+2028 as they are.
     data = _to_json(value)
     return data if data.isascii() and b"\x7f" not in data else escape_json(data.decode()).encode()
+
+
+def _wants(follow: Follow, event: Event) -> bool:
+    return (
+        (not follow.batch_id or event.batch_id == follow.batch_id)
+        and (not follow.domain or event.domain == follow.domain)
+        and (not follow.kinds or event.kind.value in follow.kinds)
+        and (not follow.token or event.token.lower() == follow.token.lower())
+    )
 
 
 def _line(item: msgspec.Struct) -> bytes:

@@ -84,6 +84,30 @@ class LogReader:
                 return
         raise EventLogError(f"{self.path}: its files are renamed faster than they can be read")
 
+    def in_order(self, since: float = 0.0) -> Iterator[list[bytes]]:
+        """As ``blocks``, the oldest file first. Files that were not written since that time are passed over.
+
+        If a file is rotated meanwhile, what it had is read last. Raises EventLogError.
+        """
+        for _ in range(_ATTEMPTS):
+            listed = self._rotated()
+            for _, path, packed in sorted((self._start(path, packed), path, packed) for path, packed in listed):
+                if _written_since(path, since):
+                    yield from self._file(path, packed)
+            yield from self._file(self.path, "")
+            if self._rotated() == listed:
+                return
+        raise EventLogError(f"{self.path}: its files are renamed faster than they can be read")
+
+    def _start(self, path: Path, packed: str) -> float:
+        """When the file's first line was written; 0 when nobody can tell."""
+        try:
+            with _open(path, packed) as file:
+                match = _TIME.match(file.read(_HEAD))
+        except (OSError, *_DAMAGED):
+            return 0.0
+        return float(match[1] or match[2]) if match else 0.0
+
     def _rotated(self) -> list[tuple[Path, str]]:
         """All files but the one being written, each with how it is compressed. Raises EventLogError."""
         log = self.path
@@ -150,6 +174,13 @@ class LogReader:
             self.began = min(self.began, float(match[1] or match[2]))
         self._known.append(_Known(head))
         return self._known[-1]
+
+
+def _written_since(path: Path, since: float) -> bool:
+    try:
+        return path.stat().st_mtime >= since
+    except FileNotFoundError:
+        return True  # renamed: the next listing shows it
 
 
 def _open(path: Path, packed: str) -> BinaryIO:

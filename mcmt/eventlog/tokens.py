@@ -49,6 +49,14 @@ def _none(token: str) -> str:  # noqa: ARG001 - as the others
 _WAYS: Mapping[str, Callable[[str], str]] = {"masked": _mask, "hash": _hash, "none": _none}
 
 
+def written(token: str, token_log: str) -> frozenset[str]:
+    """How *token* may stand in a log: it keeps the letters' case that its sender gave it. Empty: it is not there."""
+    if token_log == "none":  # noqa: S105 - a word, not a secret
+        return frozenset()
+    way = _WAYS.get(token_log, str)
+    return frozenset(way(each) for each in (token, token.lower(), token.upper()))
+
+
 def compile_tokens(token_log: str) -> Callable[[Event], Event] | None:
     """What makes of an event the one to be written; None: it is written as it is."""
     way = _WAYS.get(token_log)
