@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import sys
 from collections.abc import Mapping
 
+from mcmt.app.begin_again import end, execute_again
 from mcmt.app.serve import Runnable
 from mcmt.app.single import App
 from mcmt.app.supervisor import Supervisor
@@ -19,11 +17,7 @@ from mcmt.intake.sockets import Bind, bind_all
 def compose(settings: Settings, channels: Mapping[str, Channel], content: Content, bind: Bind = bind_all) -> Runnable:
     """*content*: what was read for *settings*. *bind*: gives the sockets listened on."""
     if settings.workers == 1:
-        return App(settings, channels, bind=bind, begin_again=_execute_again)
+        # Who is not root any more could not bind again what only root may bind: that is for systemd to start.
+        begin_again = execute_again if settings.run_as is None else end
+        return App(settings, channels, bind=bind, begin_again=begin_again)
     return Supervisor(settings, content, bind=bind)
-
-
-def _execute_again() -> None:
-    """At once, as if killed, with the command line that we had: the same process to whoever watches it."""
-    logging.shutdown()
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - our own command line

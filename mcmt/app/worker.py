@@ -19,6 +19,7 @@ from pathlib import Path
 
 import msgspec
 
+from mcmt.app.begin_again import end
 from mcmt.app.parts import load_channels, load_settings
 from mcmt.app.serve import prepare_process
 from mcmt.app.shards import Shard, Shards
@@ -175,7 +176,7 @@ class WorkerApp:
         settings = load_settings(Path(begin.config), channels, begin.content).settings
         prepare_process(settings)
         state = StateStore.open(settings.spool.path)
-        self.shards = Shards(settings, channels, state, self._lend, self._clock, random.random, self._gossip, _end)
+        self.shards = Shards(settings, channels, state, self._lend, self._clock, random.random, self._gossip, end)
         for number in (begin.number, *begin.adopted):
             shard = await self.shards.open(number)
             shard.spool.on_events(partial(self._tell_events, number))
@@ -247,12 +248,6 @@ class WorkerApp:
         except OSError as error:
             log.warning("a connection was passed on and lost: %s", error)
             connected.close()
-
-
-def _end() -> None:
-    """At once, as if killed: the supervisor starts another."""
-    logging.shutdown()
-    os._exit(1)
 
 
 async def work(bus: socket.socket, connections: socket.socket) -> None:

@@ -9,7 +9,7 @@ from tests.crash.gateway import gateway
 from tests.crash.kills import run, stage_for_kills
 from tests.support.tls import Certificates
 
-ROUNDS = 12
+ROUNDS = 10
 
 
 def test_killed_again_and_again_under_load_nothing_is_lost_and_repeats_are_what_was_in_flight(
