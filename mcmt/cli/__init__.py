@@ -28,6 +28,7 @@ _COMMANDS = {
     "simulate": "mcmt.cli.simulate:simulate",
     "status": "mcmt.cli.status:status",
     "tokens": "mcmt.cli.tokens:tokens",
+    "top": "mcmt.cli.top:top",
     "worker": "mcmt.cli.worker:worker",
 }
 """Where each command is: module and name."""

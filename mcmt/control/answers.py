@@ -246,7 +246,12 @@ def _merge(parts: Sequence[DomainStatus]) -> DomainStatus:
     """One domain over all shards: counts together, the state of the one that fares worst."""
     if len(parts) == 1:
         return parts[0]
-    worst = max(parts, key=lambda part: _GRAVITY.index(part.state) if part.state in _GRAVITY else len(_GRAVITY))
+
+    def gravity(part: DomainStatus) -> tuple[int, bool]:
+        # A shard in which nothing is due has no reason at hand.
+        return _GRAVITY.index(part.state) if part.state in _GRAVITY else len(_GRAVITY), bool(part.reason)
+
+    worst = max(parts, key=gravity)
     return msgspec.structs.replace(
         worst,
         connections=sum(part.connections for part in parts),

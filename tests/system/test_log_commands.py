@@ -40,7 +40,7 @@ def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]
         with engine(tmp_path_factory.mktemp("engine"), {DOMAIN: gateway.stanza}, **loggers) as running:
             running.sent = [running.send(MESSAGE, USER)]  # type: ignore[attr-defined] # for the tests below
             running.wait(lambda: len(running.mainlog) >= 2)
-            running.command("log", "rotate")
+            running.operate("log", "rotate")
             for old in running.folder.glob("logs/*-2*Z"):
                 old.with_name(old.name + ".gz").write_bytes(gzip.compress(old.read_bytes()))
                 old.unlink()
@@ -109,7 +109,7 @@ def test_tail_follows_and_nothing_comes_twice_or_is_missed(process: EngineProces
         lines = [running.stdout.readline() for _ in range(2)]
         process.send(MESSAGE, USER)
         lines.append(running.stdout.readline())
-        process.command("log", "rotate")
+        process.operate("log", "rotate")
         process.send(MESSAGE, USER)
         lines.append(running.stdout.readline())
     finally:
