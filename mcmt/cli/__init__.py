@@ -20,6 +20,7 @@ _COMMANDS = {
     "config": "mcmt.cli.config:config",
     "demo": "mcmt.cli.demo:demo",
     "domain": "mcmt.cli.domain:domain",
+    "import-momentum": "mcmt.cli.import_momentum:import_momentum",
     "log": "mcmt.cli.log:log",
     "passwd": "mcmt.cli.passwd:passwd",
     "queue": "mcmt.cli.queue:queue",
