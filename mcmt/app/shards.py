@@ -21,7 +21,8 @@ from mcmt.engine.engine import Engine
 from mcmt.engine.lender import Lending
 from mcmt.engine.news import News, Tell, tell_nobody
 from mcmt.errors import SpoolError
-from mcmt.spool.sqlite import SqliteSpool, remove_shard
+from mcmt.spool.shard_files import remove_shard
+from mcmt.spool.sqlite import SqliteSpool
 from mcmt.spool.state import StateStore
 
 log = logging.getLogger(__name__)
@@ -93,7 +94,7 @@ class Shards:
             lender=self._lending(number),
             tell=lambda news: self._pass_on(number, news),
         )
-        shard = Shard(number, spool, engine, LocalStation(settings, spool, engine, clock))
+        shard = Shard(number, spool, engine, LocalStation(settings, spool, engine, clock, number))
         self.all.append(shard)
         return shard
 

@@ -31,7 +31,7 @@ from mcmt.monitor.server import MonitorServer
 from mcmt.spool.folder import FolderLock, prepare_folder
 from mcmt.spool.gone_tokens import StoredTokenTable
 from mcmt.spool.log_memory import StoredLogMemory
-from mcmt.spool.sqlite import shards_in
+from mcmt.spool.shard_files import shards_in
 from mcmt.spool.state import StateStore
 from mcmt.workers.acceptor import Acceptor, Sink
 from mcmt.workers.process import Worker

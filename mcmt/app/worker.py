@@ -40,6 +40,10 @@ from mcmt.workers.words import (
     Acknowledge,
     Act,
     Begin,
+    CountAnswers,
+    Counted,
+    CountSelected,
+    DoWork,
     Drain,
     Entries,
     Events,
@@ -141,9 +145,16 @@ class WorkerApp:
                 return await self._shard(request.shard).station.act(request.action(), tell=request.tell)
             case ReadPage():
                 station = self._shard(request.shard).station
-                return Entries(tuple(await station.page(request.domain, request.after, request.limit)))
+                return Entries(tuple(await station.page(request.selection, request.after, request.limit)))
             case ListIds():
                 return Ids(await self._shard(request.shard).station.ids(request.after, request.limit))
+            case CountSelected():
+                return await self._shard(request.shard).station.tally(request.selection, request.after, request.through)
+            case CountAnswers():
+                return Counted(dict(await self._shard(request.shard).station.answers(request.domain)))
+            case DoWork():
+                station = self._shard(request.shard).station
+                return await station.work(request.work, request.selection, request.after, request.through)
             case Find():
                 found = await self._shard(request.shard).station.find(request.id)
                 return Entries(tuple((0, entry) for entry in found))

@@ -69,52 +69,58 @@ def audit(context: click.Context, everything: bool, as_json: bool, config: Path 
     sums = Reconciliation()
     for lines in reader.blocks():
         sums.take(lines)
-    held, absent, still_queued = 0, "", set[str]()
+    suspected, absent, still_queued = 0, "", set[str]()
     try:
         client = connect(settings)
     except ControlError as error:
         absent = str(error)
     else:
         with client:
-            held, still_queued = _ask(client, reader, sums)
+            suspected, still_queued = _ask(client, reader, sums)
     keep = None if log.rotate is None else log.rotate.keep
     began = reader.began if reader.complete(keep) else reader.began + _SLACK
     account = sums.account(began, still_queued, queue_known=not absent)
-    held = min(held, account.due)
+    suspected = min(suspected, account.due)
     verdict = "disproved" if account.wrong else "not proven" if account.unknown else "proven"
     if as_json:
-        told = {"verdict": verdict, "engine": not absent, "files": reader.files, "held": held, "torn": reader.torn}
-        click.echo(msgspec.json.encode({**told, **msgspec.structs.asdict(account)}))
+        told = {
+            "verdict": verdict,
+            "engine": not absent,
+            "files": reader.files,
+            "suspected": suspected,
+            "torn": reader.torn,
+        }
+        click.echo(msgspec.json.encode({**told, "suspected": suspected, **msgspec.structs.asdict(account)}))
     else:
-        _write(account, reader, held, absent)
+        _write(account, reader, suspected, absent)
         _write_findings(account.findings, everything)
         click.echo(_sentence(verdict, account, settings))
     context.exit(0 if verdict == "proven" else 1)
 
 
 def _ask(client: ControlClient, reader: LogReader, sums: Reconciliation) -> tuple[int, set[str]]:
-    """Steps 2 to 4; returns how many are held, and what ended and is still in the spool."""
+    """Steps 2 to 4; returns how many refusals are not believed yet, and what ended and is still in the spool."""
     import msgspec
 
     from mcmt.control.protocol import DomainStatus, IdLists, Ids, Status
 
     for page in client.ask(Ids(), IdLists):
-        sums.queue(page.due, page.waiting)
+        sums.queue(page.due, page.waiting, page.held)
     for lines in reader.blocks():
         sums.take(lines, known=True)
     _, *domains = client.ask_raw(Status())
-    held = sum(msgspec.json.decode(domain, type=DomainStatus).held for domain in domains)
+    suspected = sum(msgspec.json.decode(domain, type=DomainStatus).held for domain in domains)
     suspects = sums.ended_and_queued()
     still = set[str]()
     for page in client.ask(Ids(), IdLists) if suspects else ():
-        still |= suspects & {*page.due, *page.waiting}
-    return held, still
+        still |= suspects & {*page.due, *page.waiting, *page.held}
+    return suspected, still
 
 
-def _write(account: Account, reader: LogReader, held: int, absent: str) -> None:
-    queued = account.due + account.waiting
+def _write(account: Account, reader: LogReader, suspected: int, absent: str) -> None:
+    queued = account.due + account.waiting + account.held
     click.echo(f"{reader.path}: {reader.files} files")
-    of_queued = f"due {account.due - held}, waiting {account.waiting}, held {held}"
+    of_queued = f"due {account.due - suspected}, waiting {account.waiting}, held {account.held + suspected}"
     rows = (
         ("accepted", account.accepted, ""),
         ("delivered", account.delivered, ""),

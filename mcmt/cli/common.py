@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -32,6 +33,30 @@ def config_option(command: Command) -> Command:
 def json_option(command: Command) -> Command:
     """``--json``"""
     return click.option("--json", "as_json", is_flag=True, help="Write JSON, for scripts.")(command)
+
+
+def plain_option(command: Command) -> Command:
+    """``--plain``; also where standard output is no terminal."""
+
+    def choose(_context: click.Context, _parameter: click.Parameter, given: bool) -> bool:
+        return given or not sys.stdout.isatty()
+
+    return click.option(
+        "--plain", is_flag=True, callback=choose, help="Columns parted by tabs, as into a pipe, without a heading."
+    )(command)
+
+
+def duration(option: str, given: str) -> float:
+    """Seconds of what was given: ``90``, ``10m``, ``2h``. Raises UsageError."""
+    from mcmt.options import parse_duration
+
+    try:
+        seconds = parse_duration(given, "s")
+    except ValueError as error:
+        raise click.UsageError(f"{option}: {error}") from None
+    if seconds <= 0:
+        raise click.UsageError(f"{option}: expected a duration such as 90s, 10m, 2h or 1d, got {given!r}")
+    return seconds
 
 
 def routed(domain: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,9 @@ from mcmt.cli.common import address, config_option, connect, json_option, load_p
 if TYPE_CHECKING:
     from mcmt.control.protocol import DomainStatus, EngineStatus
 
-_ROW = "{:<32} {:<8} {:<10} {:>5} {:>9} {:>7} {:>9} {:>8} {:>8}"
+_ROW = "{:<21} {:<9} {:>4} {:>6} {:>5} {:>8} {:>5} {:>7} {:>7}"
+_NAME = 21
+_WIDTH = 80
 
 
 @click.command()
@@ -39,11 +42,7 @@ def status(as_json: bool, config: Path | None) -> None:
         for number, item in enumerate(items):
             if number == 0:
                 click.echo()
-                click.echo(
-                    _ROW.format(
-                        "DOMAIN", "CHANNEL", "STATE", "CONN", "IN FLIGHT", "READY", "QUEUED", "OLDEST", "NEXT DUE"
-                    )
-                )
+                click.echo(_ROW.format("DOMAIN", "STATE", "CONN", "FLIGHT", "READY", "QUEUED", "HELD", "OLDEST", "DUE"))
             _write_domain(msgspec.json.decode(item, type=DomainStatus))
 
 
@@ -63,7 +62,10 @@ def _write_engine(engine: EngineStatus) -> None:
     for missing in engine.missing:
         click.echo(f"{missing}: what it holds is not counted here")
     click.echo(f"SMTP   {listening or 'not listening'}; clients: {engine.sessions}")
-    click.echo(f"spool  {engine.spool}; queued: {engine.queued}, in memory: {engine.resident}")
+    click.echo(f"spool  {engine.spool}")
+    click.echo(
+        f"queue  {engine.queued} queued, {engine.held} held, {engine.resident} in memory; {engine.owed} reports owed"
+    )
     click.echo(f"logs   {lag}")
     if engine.quarantined:
         click.echo(
@@ -74,18 +76,14 @@ def _write_engine(engine: EngineStatus) -> None:
 def _write_domain(domain: DomainStatus) -> None:
     state, _, why = domain.state.partition(" by ")
     due = "now" if domain.next_due == 0 else span(domain.next_due)
-    click.echo(
-        _ROW.format(
-            domain.domain,
-            domain.channel or "-",
-            state,
-            domain.connections,
-            domain.in_flight,
-            domain.ready,
-            domain.queued,
-            span(domain.oldest),
-            due,
-        )
-    )
-    details = [domain.route, *([f"by {why}"] if why else []), printable(domain.reason)]
-    click.echo("    " + "; ".join(detail for detail in details if detail))
+    name = domain.domain
+    if len(name) > _NAME:
+        click.echo(name)
+        name = ""
+    counts = (domain.connections, domain.in_flight, domain.ready, domain.queued, domain.on_hold)
+    click.echo(_ROW.format(name, state, *counts, span(domain.oldest), due))
+    until = "" if domain.until is None else f"for {span(domain.until)} more"
+    route = f"{domain.channel} {domain.route}".strip()
+    details = [route, f"by {why}" if why else "", until, printable(domain.reason)]
+    text = "; ".join(detail for detail in details if detail)
+    click.echo(textwrap.fill(text, _WIDTH, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
@@ -14,16 +15,23 @@ import msgspec
 
 import mcmt
 from mcmt.clock import Clock
-from mcmt.config.settings import Settings
+from mcmt.config.settings import DomainSettings, Settings
 from mcmt.control.protocol import (
     Action,
+    Count,
     Counted,
+    Counts,
+    Domain,
+    DomainDetail,
+    Domains,
     DomainStatus,
     EngineStatus,
     ForgetTokens,
     IdLists,
     Ids,
     LearnTokens,
+    Order,
+    Progress,
     Question,
     Queue,
     Rates,
@@ -32,13 +40,13 @@ from mcmt.control.protocol import (
     Show,
     Status,
     Suspend,
-    TokenRequest,
     Tokens,
 )
-from mcmt.control.station import Station
+from mcmt.control.station import Seen, Station
+from mcmt.engine.hands import Work
 from mcmt.errors import ControlError
 from mcmt.eventlog.tally import Tally, Totals
-from mcmt.spool.port import Entry, GoneToken, TokenTable
+from mcmt.spool.port import Entry, GoneToken, Selection, TokenTable
 
 PAGE = 500
 """Entries of a listing read at a time."""
@@ -46,6 +54,9 @@ IDS = 1000
 """Ids listed at a time."""
 TOKENS = 1000
 """Gone tokens listed, or forgotten, at a time."""
+
+ANSWERS = 20
+"""Different last answers that are told of a domain."""
 
 _GRAVITY = ("idle", "up", "no stanza", "down")
 """States of a domain, the one that is told last where shards differ; past them, why it is suspended."""
@@ -97,7 +108,7 @@ class Answers:
         """The processes that deliver, and what is missing: the same before and after, nobody came or went."""
         return tuple(self._front.workers), tuple(self._front.missing)
 
-    def items(self, request: Question | Action | TokenRequest) -> AsyncIterator[msgspec.Struct]:
+    def items(self, request: Question) -> AsyncIterator[msgspec.Struct]:
         """The items that answer *request*. Iterating raises SpoolError, and ControlError for an action refused."""
         match request:
             case Status():
@@ -108,8 +119,16 @@ class Answers:
                 return self._queue(request)
             case Show():
                 return self._show(request)
+            case Count():
+                return self._count(request)
+            case Order():
+                return self._order(request)
             case Ids():
                 return self._ids()
+            case Domains():
+                return self._domains()
+            case Domain():
+                return self._domain(request.domain)
             case Suspend() | Resume() | Retry():
                 return self._act(request)
             case Tokens():
@@ -123,11 +142,7 @@ class Answers:
         missing = tuple(self._front.missing)
         seen = await asyncio.gather(*(station.look() for station in self._front.stations))
         settings, now = self._settings, self._clock.time()
-        by_domain: dict[str, list[DomainStatus]] = {}
-        for one in seen:
-            for domain in one.domains:
-                by_domain.setdefault(domain.domain, []).append(domain)
-        merged = [_merge(by_domain[name]) for name in sorted(by_domain)]
+        merged = _by_domain(seen)
         oldest = min((one.outbox_oldest for one in seen if one.outbox_oldest is not None), default=now)
         yield EngineStatus(
             version=mcmt.__version__,
@@ -138,6 +153,8 @@ class Answers:
             sessions=self._front.sessions,
             spool=str(settings.spool.path),
             queued=sum(domain.queued for domain in merged),
+            held=sum(domain.on_hold for domain in merged),
+            owed=sum(one.owed for one in seen),
             resident=sum(one.resident for one in seen),
             quarantined=sum(one.quarantined for one in seen),
             outbox_lag=max(0.0, now - oldest),
@@ -162,7 +179,10 @@ class Answers:
     async def _queue(self, request: Queue) -> AsyncIterator[Entry]:
         stations = self._all_stations()
         wanted = PAGE if request.limit is None else max(0, min(PAGE, request.limit))
-        listings = [_Listing(station, request.domain, wanted) for station in stations]
+        selection = request.selection
+        if request.domain is not None:
+            selection = msgspec.structs.replace(selection, domain=request.domain)
+        listings = [_Listing(station, selection, wanted) for station in stations]
         await asyncio.gather(*(listing.read() for listing in listings))
         left = request.limit
         while (left is None or left > 0) and (listings := [listing for listing in listings if listing.entries]):
@@ -182,7 +202,72 @@ class Answers:
             after = 0
             while (page := await station.ids(after, IDS)) is not None:
                 after = page.last
-                yield IdLists(due=tuple(page.due), waiting=tuple(page.waiting))
+                yield IdLists(due=tuple(page.due), waiting=tuple(page.waiting), held=tuple(page.held))
+
+    async def _count(self, request: Count) -> AsyncIterator[Counts]:
+        for station in self._all_stations():
+            after: int | None = 0
+            through = 0
+            last: dict[str, int] = {}
+            while after is not None:
+                page = await station.tally(request.selection, after, through)
+                after, through = page.after, page.through
+                for one in page.domains:
+                    # Messages follow each other by row: only the last one of a page may go on in the next.
+                    messages = one.messages - (last.get(one.domain) == one.first)
+                    last[one.domain] = one.last
+                    yield Counts(
+                        shard=station.shard,
+                        through=through,
+                        domain=one.domain,
+                        deliveries=one.deliveries,
+                        messages=messages,
+                        held=one.held,
+                    )
+
+    async def _order(self, request: Order) -> AsyncIterator[Progress]:
+        if not request.everything and request.selection == Selection(held=request.selection.held):
+            raise ControlError("nothing is selected: name what is meant, or say that it is everything")
+        work = Work(request.verb, request.reason, request.to)
+        for station in self._all_stations():
+            after: int | None = 0
+            through = request.through.get(station.shard, 0)
+            while through and after is not None:
+                page = await station.work(work, request.selection, after, through)
+                after, work = page.after, msgspec.structs.replace(work, first=False)
+                yield msgspec.convert(msgspec.structs.asdict(page.handled), Progress)
+
+    async def _domains(self) -> AsyncIterator[DomainStatus]:
+        seen = await asyncio.gather(*(station.look() for station in self._all_stations()))
+        status = {domain.domain: domain for domain in _by_domain(seen)}
+        for name in sorted(status.keys() | self._settings.domains.keys()):
+            yield status.get(name) or self._resting(name)
+
+    async def _domain(self, name: str) -> AsyncIterator[DomainDetail]:
+        stations = self._all_stations()
+        seen = await asyncio.gather(*(station.look() for station in stations))
+        status = next((domain for domain in _by_domain(seen) if domain.domain == name), None)
+        stanza = self._settings.domain(name)
+        if stanza is None and status is None:
+            raise ControlError(f"there is no stanza for {name} under domain: in {self._settings.file}")
+        answers: Counter[str] = Counter()
+        for found in await asyncio.gather(*(station.answers(name) for station in stations)):
+            answers.update(found)
+        yield DomainDetail(
+            status=status or self._resting(name),
+            stanza="" if stanza is None else stanza.name,
+            routes=() if stanza is None else tuple(str(route) for route in stanza.routes),
+            settings={} if stanza is None else _told(stanza),
+            answers=dict(answers.most_common(ANSWERS)),
+        )
+
+    def _resting(self, name: str) -> DomainStatus:
+        """A domain that has nothing to do anywhere."""
+        stanza = self._settings.domain(name)
+        if stanza is None:
+            return DomainStatus(domain=name, state="no stanza")
+        state = "suspended by suspend_delivery" if stanza.suspend_delivery else "idle"
+        return DomainStatus(domain=name, channel=stanza.delivery_method, route=str(stanza.routes[0]), state=state)
 
     async def _tokens(self, request: Tokens) -> AsyncIterator[GoneToken]:
         after, left = request.after, request.limit
@@ -218,9 +303,9 @@ class Answers:
 class _Listing:
     """One shard's part of a listing, a page at a time."""
 
-    def __init__(self, station: Station, domain: str | None, wanted: int) -> None:
+    def __init__(self, station: Station, selection: Selection, wanted: int) -> None:
         self._station = station
-        self._domain = domain
+        self._selection = selection
         self._wanted = wanted
         self._after = 0
         self._ended = wanted == 0
@@ -235,11 +320,26 @@ class _Listing:
         """Read the next page, if there is one."""
         if self._ended:
             return
-        page = await self._station.page(self._domain, self._after, self._wanted)
+        page = await self._station.page(self._selection, self._after, self._wanted)
         self._ended = len(page) < self._wanted
         if page:
             self._after = page[-1][0]
         self.entries = [entry for _, entry in reversed(page)]
+
+
+def _told(stanza: DomainSettings) -> dict[str, str | float | bool | None]:
+    """A stanza's values that are plain, by option."""
+    values = ((name, getattr(stanza, name)) for name in stanza.__struct_fields__ if name != "name")
+    return {name: value for name, value in values if value is None or isinstance(value, str | float | int)}
+
+
+def _by_domain(seen: Sequence[Seen]) -> list[DomainStatus]:
+    """Each domain over all shards, by name."""
+    by_domain: dict[str, list[DomainStatus]] = {}
+    for one in seen:
+        for domain in one.domains:
+            by_domain.setdefault(domain.domain, []).append(domain)
+    return [_merge(by_domain[name]) for name in sorted(by_domain)]
 
 
 def _merge(parts: Sequence[DomainStatus]) -> DomainStatus:
@@ -259,6 +359,7 @@ def _merge(parts: Sequence[DomainStatus]) -> DomainStatus:
         ready=sum(part.ready for part in parts),
         held=sum(part.held for part in parts),
         queued=sum(part.queued for part in parts),
+        on_hold=sum(part.on_hold for part in parts),
         oldest=max((part.oldest for part in parts if part.oldest is not None), default=None),
         next_due=min((part.next_due for part in parts if part.next_due is not None), default=None),
     )

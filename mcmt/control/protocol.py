@@ -18,7 +18,8 @@ from typing import Literal
 
 import msgspec
 
-from mcmt.spool.port import GoneToken
+from mcmt.engine.hands import Verb
+from mcmt.spool.port import GoneToken, Selection
 
 PROTOCOL = 1
 """Raised when an older client could misread an answer."""
@@ -47,6 +48,31 @@ class Queue(msgspec.Struct, frozen=True, tag_field="do", tag="queue"):
     """None: every domain."""
     limit: int | None = None
     """None: all of them."""
+    selection: Selection = Selection()
+    """Of these."""
+
+
+class Count(msgspec.Struct, frozen=True, tag_field="do", tag="count"):
+    """Count what is selected; answered by a Counts for every page of it and domain in it."""
+
+    selection: Selection
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True, tag_field="do", tag="order"):
+    """Do something to what is selected, a page in one transaction; answered by a Progress for every page.
+
+    When the client hangs up, it ends behind the page that was begun. Something must be selected, or ``everything``."""
+
+    verb: Verb
+    selection: Selection
+    everything: bool = False
+    """That nothing is said in *selection* is meant so."""
+    reason: str = ""
+    """``bounce``, ``delete``: stands in the final line and in the report."""
+    to: str = ""
+    """``reroute``: the domain through whose stanza they go from now on."""
+    through: dict[int, int] = {}
+    """By shard: the last row to touch, as Counts said; nothing that came since. A shard that is not there: none."""
 
 
 class Show(msgspec.Struct, frozen=True, tag_field="do", tag="show"):
@@ -68,6 +94,8 @@ class Suspend(msgspec.Struct, frozen=True, tag_field="do", tag="suspend"):
 
     domain: str
     reason: str
+    duration: float = 0.0
+    """Seconds after which it is resumed by itself; 0: never."""
 
 
 class Resume(msgspec.Struct, frozen=True, tag_field="do", tag="resume"):
@@ -85,6 +113,16 @@ class Retry(msgspec.Struct, frozen=True, tag_field="do", tag="retry"):
 
 
 Action = Suspend | Resume | Retry
+
+
+class Domains(msgspec.Struct, frozen=True, tag_field="do", tag="domains"):
+    """Answered by a DomainStatus for every stanza, and every domain that has something to do, by name."""
+
+
+class Domain(msgspec.Struct, frozen=True, tag_field="do", tag="domain"):
+    """Answered by one DomainDetail; by ``refused`` where nothing is known of the domain."""
+
+    domain: str
 
 
 class Rotate(msgspec.Struct, frozen=True, tag_field="do", tag="rotate"):
@@ -139,8 +177,9 @@ class Follow(msgspec.Struct, frozen=True, tag_field="do", tag="follow"):
     """Only events of these letters (mcmt/message/event.py); empty: of any."""
 
 
-Question = Status | Rates | Queue | Show | Ids
-Request = Question | Action | TokenRequest | Rotate | Follow
+Question = Status | Rates | Queue | Show | Count | Order | Ids | Domains | Domain | Action | TokenRequest
+"""What the engine answers from its shards (answers.py)."""
+Request = Question | Rotate | Follow
 
 
 # -- answers ----------------------------------------------------------------------------------------------------------
@@ -197,6 +236,10 @@ class EngineStatus(msgspec.Struct, frozen=True, kw_only=True):
     spool: str
     queued: int
     """Deliveries in the spool, those that are out included."""
+    held: int = 0
+    """Of these, held by hand."""
+    owed: int = 0
+    """Reports that senders are owed and that are not made yet."""
     resident: int
     """Deliveries in memory."""
     quarantined: int
@@ -232,8 +275,50 @@ class DomainStatus(msgspec.Struct, frozen=True, kw_only=True):
     """In the spool, those that are out included."""
     oldest: float | None = None
     """Seconds since the oldest of them was received."""
+    on_hold: int = 0
+    """Of these, held by hand."""
     next_due: float | None = None
-    """Seconds until the earliest due time; 0: now. None: nothing is queued."""
+    """Seconds until the earliest due time; 0: now. None: nothing is queued that is not held."""
+    until: float | None = None
+    """Seconds until a suspension by hand ends by itself."""
+
+
+class DomainDetail(msgspec.Struct, frozen=True, kw_only=True):
+    """One domain in full."""
+
+    status: DomainStatus
+    stanza: str
+    """The name under ``domain:`` that applies to it; empty: none does."""
+    routes: tuple[str, ...]
+    settings: dict[str, str | float | bool | None]
+    """What holds for its deliveries, apart from its channel's own options."""
+    answers: dict[str, int]
+    """How many of what is queued had which last answer, the most frequent first; none: not tried yet."""
+
+
+class Counts(msgspec.Struct, frozen=True, kw_only=True):
+    """What one page of a selection has of one domain. Of several pages these add up."""
+
+    shard: int
+    through: int
+    """The shard's last row when the count began."""
+    domain: str
+    deliveries: int
+    messages: int
+    """Those that began in an earlier page are not counted again."""
+    held: int
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """What was done to one page of a selection."""
+
+    done: int = 0
+    busy: int = 0
+    """Left alone: they are on the wire, and their answers decide."""
+    ended: int = 0
+    """They had ended, or changed, before their turn came."""
+    unfit: int = 0
+    """Left alone: the domain that they were to go through has another channel, or is the one they have."""
 
 
 class IdLists(msgspec.Struct, frozen=True, kw_only=True):
@@ -243,6 +328,8 @@ class IdLists(msgspec.Struct, frozen=True, kw_only=True):
     """To be tried now, or being tried."""
     waiting: tuple[str, ...] = ()
     """To be tried again later."""
+    held: tuple[str, ...] = ()
+    """Not to be tried until they are released."""
 
 
 class Counted(msgspec.Struct, frozen=True, kw_only=True):

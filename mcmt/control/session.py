@@ -15,7 +15,6 @@ import msgspec
 from mcmt.control.answers import Answers
 from mcmt.control.protocol import (
     MAX_LINE,
-    Action,
     Begun,
     End,
     Failed,
@@ -30,7 +29,6 @@ from mcmt.control.protocol import (
     Request,
     Rotate,
     Show,
-    TokenRequest,
 )
 from mcmt.errors import ControlError, EventLogError, SpoolError
 from mcmt.eventlog.escape import escape_json
@@ -49,6 +47,9 @@ AT_ONCE = 64 * 1024
 
 With a write and a wait for each, 1,000 answers of a listing took 7 ms of CPU; they take 1.
 """
+AT_LEAST = 0.2
+"""Seconds between two writes while answers are still being found: who watches sees them come, and one that has hung up
+is noticed."""
 LINGER = 1.0
 """Seconds for the last words to a client that is let go."""
 
@@ -122,7 +123,7 @@ class Session:
             # A cancellation ends here: asyncio's streams would report a cancelled task as a bug.
             self._writer.transport.abort()
 
-    async def _answer(self, request: Question | Action | TokenRequest) -> End | Failed:
+    async def _answer(self, request: Question) -> End | Failed:
         crew = self._answers.crew
         if isinstance(request, ForgetTokens) and isinstance(failed := await self._flush(crew), Failed):
             # What has no line yet is not in the table yet, and would come back.
@@ -145,13 +146,16 @@ class Session:
         """Send what there is to tell, many lines a write; how many they were."""
         sent = size = 0
         lines: list[bytes] = []
+        clock = asyncio.get_running_loop().time
+        told = clock()
         try:
             async for item in items:
                 line = _line(item)
                 lines.append(line)
                 sent += 1
                 size += len(line)
-                if size >= AT_ONCE:
+                if size >= AT_ONCE or clock() - told >= AT_LEAST:
+                    told = clock()
                     self._write(b"\n".join(lines))
                     lines.clear()
                     size = 0

@@ -13,7 +13,12 @@ import msgspec
 from mcmt.clock import Clock
 from mcmt.config.settings import Settings
 from mcmt.control.protocol import Action, DomainStatus, Resume, Retry, Suspend
-from mcmt.spool.port import Backlog, Entry, IdPage, Spool
+from mcmt.engine.hands import Handled, Work
+from mcmt.engine.suspensions import Suspension
+from mcmt.spool.port import Backlog, Entry, IdPage, Selection, Spool, TallyPage
+
+WORK = 500
+"""Deliveries in one transaction of work done by hand: some 10 ms of the writer, between which all others get theirs."""
 
 Page = Sequence[tuple[int, Entry]]
 """Entries with their rows, in the order of rows."""
@@ -28,14 +33,28 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """Spool rows that could not be read."""
     outbox_oldest: float | None
     """When the oldest event that waits for its line happened, seconds since the epoch."""
+    owed: int = 0
+    """Reports that senders are owed."""
     domains: tuple[DomainStatus, ...]
     """Those that have deliveries, connections, or are suspended, by name."""
     stuck: bool = False
     """The shard refuses what became of deliveries, and nothing is sent until it takes it."""
 
 
+class Worked(msgspec.Struct, frozen=True):
+    """One page of work."""
+
+    handled: Handled
+    after: int | None
+    """The row to go on from; None: that was all."""
+
+
 class Station(Protocol):
     """One shard and its engine. Every method raises SpoolError, and ControlError where it is out of reach."""
+
+    @property
+    def shard(self) -> int:
+        """The shard's number."""
 
     async def look(self) -> Seen:
         """How it fares."""
@@ -43,8 +62,17 @@ class Station(Protocol):
     async def act(self, action: Action, *, tell: bool) -> DomainStatus:
         """Carry out; *tell* the logs, which one of all stations does. Raises ControlError when it is refused."""
 
-    async def page(self, domain: str | None, after: int, limit: int) -> Page:
+    async def page(self, selection: Selection, after: int, limit: int) -> Page:
         """Up to *limit* entries past row *after*."""
+
+    async def tally(self, selection: Selection, after: int, through: int) -> TallyPage:
+        """Count part of what is selected (mcmt/spool/port.py)."""
+
+    async def answers(self, domain: str) -> Mapping[str, int]:
+        """How many of the domain's deliveries had which last answer."""
+
+    async def work(self, work: Work, selection: Selection, after: int, through: int) -> Worked:
+        """Do *work* on the next page of what is selected, past row *after* and up to row *through*."""
 
     async def ids(self, after: int, limit: int) -> IdPage | None:
         """Up to *limit* ids past row *after*; None: there are no more."""
@@ -67,7 +95,7 @@ class Engine(Protocol):
     def stuck(self) -> bool:
         """The spool refuses what became of deliveries."""
 
-    def suspend(self, domain: str, reason: str, *, tell: bool = True) -> None:
+    def suspend(self, domain: str, reason: str, *, until: float = 0.0, tell: bool = True) -> None:
         """Send nothing to *domain*. Raises ControlError."""
 
     def resume(self, domain: str, *, trust: bool = False, tell: bool = True) -> None:
@@ -76,14 +104,18 @@ class Engine(Protocol):
     def retry(self, domain: str) -> None:
         """Try now what waits. Raises ControlError."""
 
-    def suspended(self) -> Mapping[str, object]:
+    def suspended(self) -> Mapping[str, Suspension]:
         """The domains suspended by hand."""
+
+    async def by_hand(self, work: Work, chosen: Mapping[int, str]) -> Handled:
+        """Do something to rows of the spool, each with the domain it had. Raises SpoolError, ControlError."""
 
 
 class LocalStation:
     """A shard and its engine in this process."""
 
-    def __init__(self, settings: Settings, spool: Spool, engine: Engine, clock: Clock) -> None:
+    def __init__(self, settings: Settings, spool: Spool, engine: Engine, clock: Clock, shard: int = 0) -> None:
+        self.shard = shard
         self._settings = settings
         self._spool = spool
         self._engine = engine
@@ -94,11 +126,13 @@ class LocalStation:
         backlogs = {backlog.domain: backlog for backlog in await self._spool.backlog()}
         waiting = await self._spool.read_outbox(0, 1)
         quarantined = await self._spool.quarantined()
+        owed = await self._spool.owed()
         active = {str(domain["domain"]): domain for domain in self._engine.snapshot()}
         names = sorted(active.keys() | backlogs.keys() | self._engine.suspended().keys())
         return Seen(
             resident=self._engine.resident,
             quarantined=quarantined,
+            owed=owed,
             outbox_oldest=waiting[0].events[0].time if waiting and waiting[0].events else None,
             domains=tuple(self._domain(name, active.get(name), backlogs.get(name)) for name in names),
             stuck=self._engine.stuck,
@@ -109,7 +143,8 @@ class LocalStation:
         domain = action.domain
         match action:
             case Suspend():
-                self._engine.suspend(domain, action.reason, tell=tell)
+                until = self._clock.time() + action.duration if action.duration else 0.0
+                self._engine.suspend(domain, action.reason, until=until, tell=tell)
             case Resume():
                 self._engine.resume(domain, trust=action.trust, tell=tell)
             case Retry():
@@ -118,9 +153,23 @@ class LocalStation:
         active = {str(status["domain"]): status for status in self._engine.snapshot()}
         return self._domain(domain, active.get(domain), next(iter(backlogs), None))
 
-    async def page(self, domain: str | None, after: int, limit: int) -> Page:
+    async def page(self, selection: Selection, after: int, limit: int) -> Page:
         """See Station."""
-        return await self._spool.browse(domain, after, limit)
+        return await self._spool.browse(selection, after, limit)
+
+    async def tally(self, selection: Selection, after: int, through: int) -> TallyPage:
+        """See Station."""
+        return await self._spool.tally(selection, after, through)
+
+    async def answers(self, domain: str) -> Mapping[str, int]:
+        """See Station."""
+        return await self._spool.answers(domain)
+
+    async def work(self, work: Work, selection: Selection, after: int, through: int) -> Worked:
+        """See Station."""
+        chosen = await self._spool.choose(selection, after, through, WORK)
+        handled = await self._engine.by_hand(work, chosen.domains) if chosen.domains else Handled()
+        return Worked(handled, chosen.after)
 
     async def ids(self, after: int, limit: int) -> IdPage | None:
         """See Station."""
@@ -131,24 +180,29 @@ class LocalStation:
         return await self._spool.find(id)
 
     def _domain(self, name: str, active: Mapping[str, object] | None, backlog: Backlog | None) -> DomainStatus:
-        held = _held(backlog, self._clock.time())
-        return msgspec.convert({**(active or self._resting(name)), **held}, DomainStatus)
+        now = self._clock.time()
+        suspension = self._engine.suspended().get(name)
+        until = {"until": max(0.0, suspension.until - now)} if suspension is not None and suspension.until else {}
+        return msgspec.convert({**(active or self._resting(name)), **_queued(backlog, now), **until}, DomainStatus)
 
     def _resting(self, name: str) -> Mapping[str, object]:
         """A domain of which the engine holds nothing in memory at the moment."""
         stanza = self._settings.domain(name)
         if stanza is None:
             return {"domain": name, "state": "no stanza", "reason": "nothing under domain: names it any more"}
-        state = "suspended by hand" if name in self._engine.suspended() else "idle"
-        return {"domain": name, "channel": stanza.delivery_method, "route": str(stanza.routes[0]), "state": state}
+        state = {"state": "suspended by suspend_delivery"} if stanza.suspend_delivery else {"state": "idle"}
+        if (suspension := self._engine.suspended().get(name)) is not None:
+            state = {"state": "suspended by hand", "reason": suspension.reason}
+        return {"domain": name, "channel": stanza.delivery_method, "route": str(stanza.routes[0]), **state}
 
 
-def _held(backlog: Backlog | None, now: float) -> Mapping[str, object]:
+def _queued(backlog: Backlog | None, now: float) -> Mapping[str, object]:
     """What the spool says of a domain, with times from now."""
     if backlog is None or not backlog.deliveries:
         return {}
     return {
         "queued": backlog.deliveries,
+        "on_hold": backlog.held,
         "oldest": None if backlog.oldest is None else max(0.0, now - backlog.oldest),
         "next_due": None if backlog.next_due is None else max(0.0, backlog.next_due - now),
     }

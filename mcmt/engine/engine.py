@@ -18,6 +18,7 @@ from mcmt.clock import Clock, Timer
 from mcmt.config.patterns import is_pattern
 from mcmt.config.settings import DomainSettings, Settings
 from mcmt.engine.bouncer import Bouncer
+from mcmt.engine.hands import Handled, Hands, Work
 from mcmt.engine.leases import Leases
 from mcmt.engine.lender import Lender, Lending
 from mcmt.engine.mismatch_guard import MismatchGuard
@@ -73,6 +74,7 @@ class Engine:
             random,
             tell,
         )
+        self._hands = Hands(settings, channels, self._shared, self._queue_of)
         self._bouncer = Bouncer(settings, spool, channels, clock, random_bits)
         self._queues: dict[str, DomainQueue] = {}
         self._lender = lender or Lender(settings.connections_of, clock)
@@ -101,6 +103,7 @@ class Engine:
             async with asyncio.timeout(max(limit, 1.0)):
                 if self._expiring is not None:
                     await asyncio.wait([self._expiring])
+                await self._hands.drain()
                 await self._bouncer.drain()
                 await self._shared.settler.flush()
         except TimeoutError:
@@ -110,13 +113,14 @@ class Engine:
         """What ``mcmt status`` says of every domain that has something to do."""
         return [self._queues[domain].snapshot() for domain in sorted(self._queues)]
 
-    def suspend(self, domain: str, reason: str, *, tell: bool = True) -> None:
+    def suspend(self, domain: str, reason: str, *, until: float = 0.0, tell: bool = True) -> None:
         """Stop sending to *domain* until it is resumed, also over restarts. Raises ControlError.
 
-        *tell*: the logs; one engine of the machine does.
+        *until*: seconds since the epoch, when it is resumed by itself; 0: never. *tell*: the logs; one engine of the
+        machine does.
         """
         self._known(domain)
-        self._suspensions.add(domain, reason, self._clock.time())
+        self._suspensions.add(domain, reason, self._clock.time(), until)
         if queue := self._queues.get(domain):
             queue.suspend(reason)
         if tell:
@@ -137,6 +141,10 @@ class Engine:
             raise ControlError(f"{domain} is suspended ({suspension.reason}): mcmt domain resume {domain}")
         if queue := self._queue_of(domain):
             queue.retry()
+
+    async def by_hand(self, work: Work, chosen: Mapping[int, str]) -> Handled:
+        """Carry out *work* on rows, each with the domain it had. Raises SpoolError, ControlError."""
+        return await self._hands.carry_out(work, chosen)
 
     def heard(self, news: News) -> None:
         """What another engine of the machine has learned. Of a domain with nothing to do here nothing is kept."""
@@ -225,6 +233,11 @@ class Engine:
                 self._forget(domain)
         for leases in self._leases.values():
             leases.tidy()
+        for domain, told_here in self._suspensions.over(self._shared.steady.now()):
+            if told_here:
+                self._tell(domain, "resumed", "its suspension was until now")
+            if (resumed := self._queue_of(domain)) is not None:
+                resumed.resume()
         self._bouncer.tick()
         if self._expiring is None and not self._shared.settler.stuck:
             self._expiring = asyncio.get_running_loop().create_task(self._expire(), name="expire")

@@ -15,7 +15,7 @@ import asyncio
 import logging
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from itertools import islice
 
 from mcmt.channel.port import Channel, State
@@ -87,8 +87,10 @@ class DomainQueue:
 
     # -- what happens to it -----------------------------------------------------------------------------------
 
-    def due(self) -> None:
-        """The spool has deliveries of this domain that are due."""
+    def due(self, *, try_route: bool = False) -> None:
+        """The spool has deliveries of this domain that are due; *try_route*: also if it is backed off."""
+        if try_route:
+            self._links.try_now()
         self._more_due = True
         self.pump()
 
@@ -135,9 +137,15 @@ class DomainQueue:
 
     def retry(self) -> None:
         """Try now what waits for its time, and the route if it is backed off. Each delivery once."""
-        self._links.try_now()
         self._horizon = self._shared.steady.now() + self._settings.max_retry_interval * (1 + JITTER)
-        self.due()
+        self.due(try_route=True)
+
+    def hand_over(self, rows: Container[int]) -> list[Delivery]:
+        """Of *rows*, what is ready and was not sent: out still, and not this queue's any more."""
+        handed = [one for one in self._ready if one.row in rows]
+        self._ready = deque([one for one in self._ready if one.row not in rows])
+        self._leave(len(handed))
+        return handed
 
     def pump(self) -> None:
         """Move what can move: ready to connections, spool to ready; a new connection if all are full."""
@@ -204,11 +212,10 @@ class DomainQueue:
 
     def has_room(self, link: Link) -> None:
         """Offer to this connection alone: nothing has changed for the others."""
-        if self._stopped:
-            return
-        if self._ready:
-            self._offer(link)
-        self._refill()
+        if not self._stopped:
+            if self._ready:
+                self._offer(link)
+            self._refill()
 
     def ended(self, link: Link, reason: str) -> None:
         """A connection is gone; another may be wanted."""
@@ -217,11 +224,11 @@ class DomainQueue:
 
     def may_connect(self) -> bool:
         """Whether deliveries wait for a connection; then one is asked for."""
-        if self._stopped or not self._ready:
-            return False
-        # Not at once: whoever gave the connection back is in the middle of its own work.
-        self._look_again(0.0)
-        return True
+        if (
+            wanted := bool(self._ready) and not self._stopped
+        ):  # not at once: whoever gave the connection back is in the middle of its own work
+            self._look_again(0.0)
+        return wanted
 
     # -- sending ----------------------------------------------------------------------------------------------
 

@@ -18,9 +18,9 @@ from typing import Literal
 
 import msgspec
 
-ACCEPTED, DELIVERED, FAILED, QUARANTINED, DUE, WAITING = (1 << bit for bit in range(6))
+ACCEPTED, DELIVERED, FAILED, QUARANTINED, DUE, WAITING, HELD = (1 << bit for bit in range(7))
 _FINAL = DELIVERED | FAILED
-_QUEUED = DUE | WAITING
+_QUEUED = DUE | WAITING | HELD
 _BITS: Mapping[bytes, int] = {b"R": ACCEPTED, b"D": DELIVERED, b"P": FAILED}
 _UNCOUNTED = (b"T", b"J", b"N", b"M")
 _NAMES = (
@@ -28,6 +28,7 @@ _NAMES = (
     (FAILED, "failed"),
     (DUE, "due"),
     (WAITING, "waiting"),
+    (HELD, "held"),
     (QUARANTINED, "quarantined"),
 )
 """What a delivery counts as that was accepted: the first that is known of it."""
@@ -89,6 +90,8 @@ class Account(msgspec.Struct, kw_only=True):
     failed: int = 0
     due: int = 0
     waiting: int = 0
+    held: int = 0
+    """By hand."""
     quarantined: int = 0
     unknown: int = 0
     """None of these: missing, or where nobody knows the queue, perhaps in it."""
@@ -177,10 +180,10 @@ class Reconciliation:
             else:
                 state[batch] = old | bit
 
-    def queue(self, due: Iterable[str], waiting: Iterable[str]) -> None:
+    def queue(self, due: Iterable[str], waiting: Iterable[str], held: Iterable[str] = ()) -> None:
         """Ids of deliveries that are in the spool."""
         state = self._state
-        for bit, ids in ((DUE, due), (WAITING, waiting)):
+        for bit, ids in ((DUE, due), (WAITING, waiting), (HELD, held)):
             for delivery in ids:
                 batch_id, _, number = delivery.rpartition("-")
                 batch = batch_id.encode()

@@ -15,6 +15,7 @@ import apsw
 import msgspec
 
 from mcmt.message.model import Part
+from mcmt.spool.held import HELD
 from mcmt.spool.rows import StoredDelivery, StoredMessage, decode_deliveries, decode_messages, decode_parts
 from mcmt.spool.schema import ids
 from mcmt.spool.transaction import Damaged
@@ -34,8 +35,9 @@ _WALK = (
     " LIMIT ?5"
 )
 _BY_ROW = "SELECT * FROM delivery WHERE row IN carray(?1) AND domain = ?2 ORDER BY due, row LIMIT -1"
+_BY_ROWS = "SELECT * FROM delivery WHERE row IN carray(?1) ORDER BY row LIMIT -1"
 _EXPIRED = "SELECT * FROM delivery WHERE (expires, row) > (?1, ?2) AND expires <= ?3 ORDER BY expires, row LIMIT ?4"
-_NEXT = "SELECT due, row FROM delivery WHERE domain = ?1 AND due > ?2 ORDER BY due, row"
+_NEXT = f"SELECT due, row FROM delivery WHERE domain = ?1 AND due > ?2 AND due < {HELD} ORDER BY due, row"  # noqa: S608
 _MESSAGE = "'[' || id || ',' || deliveries || ',' || parts || ',' || sender || ']'"
 _PART = "'[' || id || ',' || length(content) || ',' || head || ']'"
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, apsw.CorruptError)
@@ -70,12 +72,16 @@ class Fetch:
         """Those of *rows* that are still in the spool."""
         return self._page(_BY_ROW, (ids(rows), domain), len(rows), domain)
 
+    def by_rows(self, rows: list[int]) -> Page:
+        """Those of *rows*, of whatever domain, that are still in the spool."""
+        return self._page(_BY_ROWS, (ids(rows),), len(rows), "")
+
     def expired(self, after: tuple[int, int], now: int, limit: int) -> Page:
         """Deliveries of any domain that expired by *now*, past *after* (expires, row)."""
         return self._page(_EXPIRED, (*after, now, limit), limit, "")
 
     def due_after(self, domain: str, now: int) -> Iterable[tuple[int, int]]:
-        """(due, row) of what a domain has past *now*, earliest first. Read no further than needed."""
+        """(due, row) of what a domain has past *now* and not held, earliest first. Read no further than needed."""
         return self._connection.execute(_NEXT, (domain, now))
 
     def messages(self, keys: list[int]) -> tuple[list[StoredMessage], list[Damaged]]:
@@ -90,13 +96,13 @@ class Fetch:
 
         return read_each("message", keys, read)
 
-    def parts(self, keys: list[int]) -> tuple[list[tuple[int, Part]], list[Damaged]]:
-        """Those of the parts that are in the spool, and those that cannot be read."""
+    def parts(self, keys: list[int], *, contents: bool = True) -> tuple[list[tuple[int, Part]], list[Damaged]]:
+        """Those of the parts that are in the spool, and those that cannot be read; *contents*: or are empty."""
+        end_to_end = "CAST(group_concat(content, '') AS BLOB)" if contents else "NULL"
 
         def read(some: list[int]) -> list[tuple[int, Part]]:
             heads, contents = self._connection.execute(
-                f"SELECT CAST(group_concat({_PART}) AS BLOB), CAST(group_concat(content, '') AS BLOB)"  # noqa: S608
-                " FROM part WHERE id IN carray(?1)",
+                f"SELECT CAST(group_concat({_PART}) AS BLOB), {end_to_end} FROM part WHERE id IN carray(?1)",  # noqa: S608
                 (ids(some),),
             ).get
             parts = []

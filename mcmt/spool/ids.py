@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import apsw
 
+from mcmt.spool.held import HELD
 from mcmt.spool.port import IdPage
 from mcmt.spool.rows import microseconds
 from mcmt.spool.transaction import Damaged
@@ -21,7 +22,8 @@ from mcmt.spool.transaction import Damaged
 _NUMBER = "CASE WHEN data GLOB '[[][0-9]*,[0-9]*' THEN CAST(substr(data, 2, 12) AS INTEGER) ELSE 0 END"
 _PAGE = f"""
 SELECT max(row), CAST(group_concat(CASE WHEN due <= ?3 THEN id END) AS BLOB),
-    CAST(group_concat(CASE WHEN due > ?3 THEN id END) AS BLOB)
+    CAST(group_concat(CASE WHEN due > ?3 AND due < {HELD} THEN id END) AS BLOB),
+    CAST(group_concat(CASE WHEN due >= {HELD} THEN id END) AS BLOB)
 FROM (
     SELECT delivery.row, due, ifnull(batch_id, '') || '-' || {_NUMBER} AS id
     FROM delivery LEFT JOIN message ON message.id = delivery.message
@@ -40,8 +42,8 @@ _BATCH_ID = re.compile(rb"INSERT INTO message VALUES \(\d+,CAST\(X'([0-9A-F]*)' 
 
 def id_page(connection: apsw.Connection, after: int, limit: int, now: float) -> IdPage | None:
     """Ids of up to *limit* deliveries past a row; None: there are no more."""
-    last, due, waiting = connection.execute(_PAGE, (after, limit, microseconds(now))).get
-    return None if last is None else IdPage(last, _split(due), _split(waiting))
+    last, due, waiting, held = connection.execute(_PAGE, (after, limit, microseconds(now))).get
+    return None if last is None else IdPage(last, _split(due), _split(waiting), _split(held))
 
 
 def name_damaged(connection: apsw.Connection, damaged: Sequence[Damaged]) -> list[tuple[str, str]]:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from mcmt.message.event import Event
+from mcmt.message.event import Event, Kind
 from mcmt.message.failure import Failure
 from mcmt.message.model import Message, NewDelivery
 from mcmt.spool.away import GONE, Away
+from mcmt.spool.held import Move
 from mcmt.spool.port import OwedReport, Settlement
 from mcmt.spool.rows import due_at
 from mcmt.spool.transaction import Damaged, Transaction
@@ -152,6 +153,22 @@ class Settle(SpoolJob):
         ]
 
 
+class Reschedule(SpoolJob):
+    """Deliveries that stay, due at another time or of another domain."""
+
+    __slots__ = ("_moves",)
+
+    def __init__(self, future: asyncio.Future[None], moves: Sequence[Move], events: Sequence[Event]) -> None:
+        super().__init__(future, events)
+        self._moves = moves
+
+    def stage(self, transaction: Transaction) -> None:
+        """Note it."""
+        for row, due, domain in self._moves:
+            transaction.move(row, due, domain)
+        transaction.record(self.events)
+
+
 class Acknowledge(SpoolJob):
     """Outbox rows that are in the logs."""
 
@@ -182,3 +199,18 @@ class Quarantine(SpoolJob):
         """Move them, and tell."""
         transaction.quarantine(self._time, self._damaged)
         transaction.record(self.events)
+
+
+def quarantine_events(time: float, damaged: Sequence[Damaged], names: Sequence[tuple[str, str]]) -> list[Event]:
+    """One for each row; *names*: delivery id and batch id of each, as far as they are known."""
+    return [
+        Event(
+            kind=Kind.QUARANTINE,
+            time=time,
+            id=id_,
+            batch_id=batch_id,
+            domain=row.domain,
+            text=f"{row.source} row {row.key} cannot be read and is in quarantine: {row.reason}",
+        )
+        for row, (id_, batch_id) in zip(damaged, names, strict=True)
+    ]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import apsw
 import msgspec
 
 from mcmt.message.event import OutboxRow
 from mcmt.spool.fetch import UNREADABLE, Fetch
+from mcmt.spool.held import HELD, due_before, is_held
 from mcmt.spool.ids import id_page, name_damaged
-from mcmt.spool.port import Backlog, Entry, IdPage
+from mcmt.spool.port import Backlog, Chosen, DomainTally, Entry, IdPage, Selection, TallyPage
 from mcmt.spool.rows import SenderData, StoredEntry, decode_entries, decode_events, decode_sender, seconds
+from mcmt.spool.selection import WINDOW, query_of
 from mcmt.spool.transaction import Damaged
 
 # A step to the next domain is one look into the index, however many deliveries lie between.
@@ -22,19 +25,22 @@ WITH RECURSIVE step(name) AS (
     SELECT (SELECT min(domain) FROM delivery WHERE domain > name) FROM step WHERE name IS NOT NULL
 ) SELECT CAST(name AS BLOB) FROM step WHERE name IS NOT NULL
 """
-_BACKLOG = "SELECT count(*), min(row), min(due) FROM delivery INDEXED BY delivery_due WHERE domain = ?"
+_BACKLOG = "SELECT count(*), min(row), min(due), sum(due >= ?2) FROM delivery INDEXED BY delivery_due WHERE domain = ?1"
 _RECEIVED = "SELECT sender FROM delivery JOIN message ON message.id = delivery.message WHERE delivery.row = ?"
 _ENTRY = (
     "'[' || row || ',' || message || ',' || json_quote(domain) || ',' || due || ',' || attempts"
     " || ',' || json_quote(last) || ',' || data || ']'"
 )
-_ALL = "SELECT * FROM delivery WHERE row > ?1 ORDER BY row LIMIT ?2"
-# In the order of rows, so that all pages together walk the table once: by the domain's index each page would read and
-# sort all of the domain again.
-_OF_DOMAIN = "SELECT * FROM delivery NOT INDEXED WHERE row > ?1 AND domain = ?3 ORDER BY row LIMIT ?2"
 _OF_MESSAGE = "SELECT * FROM delivery WHERE row BETWEEN ?1 AND ?2 ORDER BY row LIMIT -1"
 _ONE = "SELECT * FROM delivery WHERE row = ?1"
+_LAST_OF_WINDOW = "SELECT row FROM delivery WHERE row > ?1 AND row <= ?2 ORDER BY row LIMIT 1 OFFSET ?3"
+_LAST = "SELECT ifnull(max(row), 0) FROM delivery"
+_TALLY = (
+    "SELECT CAST(domain AS BLOB), count(*), count(DISTINCT message), sum(due >= {held}), min(message), max(message)"
+    " FROM ({query}) GROUP BY domain"
+)
 _ROWS_OF_MESSAGE = "SELECT row, row + deliveries - 1 FROM message WHERE batch_id = ?"
+_LAST_ROW = 2**63 - 1
 _KEPT = ("message", "delivery", "outbox", "report", "quarantine")
 
 
@@ -53,14 +59,63 @@ class Listing:
         """Counted along the index of due times; a million in 0.1 to 0.2 s."""
         found = []
         for name in self.domains() if domain is None else [domain]:
-            count, row, due = self._connection.execute(_BACKLOG, (name,)).get
+            count, row, due, held = self._connection.execute(_BACKLOG, (name, HELD)).get
             if count:
-                found.append(Backlog(name, count, self._received(row), seconds(due)))
+                next_due = None if is_held(due) else seconds(due)
+                found.append(Backlog(name, count, self._received(row), next_due, held))
         return found
 
-    def browse(self, domain: str | None, after: int, limit: int) -> list[tuple[int, Entry]]:
-        """Entries past a row, none of them marked active. What cannot be read is left out: a pull will see to it."""
-        return self._entries(_ALL, after, limit) if domain is None else self._entries(_OF_DOMAIN, after, limit, domain)
+    def browse(self, selection: Selection, after: int, limit: int) -> tuple[list[tuple[int, Entry]], int | None]:
+        """Entries past a row, none of them marked active, and the row to go on from, None at the end. What cannot be
+        read is left out: a pull will see to it."""
+        query, bound, end, more = self._window(selection, after, _LAST_ROW)
+        found = self._entries(f"{query} ORDER BY row LIMIT :limit", {**bound, "limit": limit})
+        if len(found) == limit:
+            return found, found[-1][0] if found else after
+        return found, end if more else None
+
+    def tally(self, selection: Selection, after: int, through: int) -> TallyPage:
+        """A window of a selection, counted."""
+        through = through or self._connection.execute(_LAST).get
+        query, bound, end, more = self._window(selection, after, through)
+        rows = self._connection.execute(_TALLY.format(query=query, held=HELD), bound)
+        return TallyPage(
+            tuple(DomainTally(domain.decode("utf-8", "replace"), *counts) for domain, *counts in rows),
+            end if more else None,
+            through,
+        )
+
+    def answers(self, domain: str, after: int) -> tuple[dict[str, int], int | None]:
+        """Last answers of a window of a domain's deliveries, and the row to go on from, None at the end."""
+        query, bound, end, more = self._window(Selection(domain=domain), after, _LAST_ROW)
+        rows = self._connection.execute(f"SELECT CAST(last AS BLOB), count(*) FROM ({query}) GROUP BY last", bound)  # noqa: S608
+        return {last.decode("utf-8", "replace"): count for last, count in rows}, end if more else None
+
+    def choose(self, selection: Selection, after: int, through: int, limit: int) -> Chosen:
+        """Rows of a window of a selection, and their domains."""
+        query, bound, end, more = self._window(selection, after, through)
+        rows: Iterable[Any] = self._connection.execute(
+            f"SELECT row, CAST(domain AS BLOB) FROM ({query}) ORDER BY row LIMIT :limit",  # noqa: S608 - our own words
+            {**bound, "limit": limit},
+        )
+        chosen: dict[int, str] = {row: domain.decode("utf-8", "replace") for row, domain in rows}
+        if len(chosen) == limit:
+            return Chosen(chosen, max(chosen))
+        return Chosen(chosen, end if more else None)
+
+    def _window(self, selection: Selection, after: int, through: int) -> tuple[str, dict[str, Any], int, bool]:
+        """The query for a selection's next window, what is bound to it, its last row, whether another may follow."""
+        query, bound = query_of(selection)
+        last = None
+        if not selection.ids:
+            last = self._connection.execute(_LAST_OF_WINDOW, (after, through, WINDOW - 1)).get
+        end = through if last is None else last
+        return query, {**bound, "after": after, "end": end}, end, last is not None
+
+    def owed(self) -> int:
+        """How many reports are owed."""
+        count: int = self._connection.execute("SELECT count(*) FROM report").get
+        return count
 
     def ids(self, after: int, limit: int, now: float) -> IdPage | None:
         """Ids past a row; also of what cannot be read otherwise."""
@@ -74,7 +129,7 @@ class Listing:
         """The delivery of that id, or all of that batch id."""
         batch_id, dash, _ = id.partition("-")
         rows = self._connection.execute(_ROWS_OF_MESSAGE, (batch_id,)).fetchall()
-        found = [entry for first, last in rows for entry in self._entries(_OF_MESSAGE, first, last)]
+        found = [entry for first, last in rows for entry in self._entries(_OF_MESSAGE, (first, last))]
         return [(row, entry) for row, entry in found if entry.id == id] if dash else found
 
     def quarantined(self) -> int:
@@ -113,7 +168,7 @@ class Listing:
         except (msgspec.MsgspecError, UnicodeDecodeError, TypeError):
             return None
 
-    def _entries(self, query: str, *args: object) -> list[tuple[int, Entry]]:
+    def _entries(self, query: str, args: Any) -> list[tuple[int, Entry]]:
         """What a query for deliveries finds, in its order.
 
         As pulls read (fetch.py): one text a page, put together inside SQLite. 1,000 deliveries took 8.4 ms of
@@ -126,7 +181,7 @@ class Listing:
             if query == _ONE:
                 return []
             rows = self._connection.execute(f"SELECT row FROM ({query})", args).fetchall()  # noqa: S608 - our own words
-            return [entry for row in rows for entry in self._entries(_ONE, *row)]
+            return [entry for row in rows for entry in self._entries(_ONE, row)]
         messages, _ = self._fetch.messages(list({one.message for one in stored}))
         senders = {message.id: message.sender for message in messages}
         return [(one.row, _entry(one, sender)) for one in stored if (sender := senders.get(one.message)) is not None]
@@ -141,10 +196,11 @@ def _entry(stored: StoredEntry, sender: SenderData) -> Entry:
         token=data.token,
         sender=sender.reverse_path,
         received=sender.received,
-        due=seconds(stored.due),
+        due=seconds(due_before(stored.due)),
         expires=data.expires,
         attempts=stored.attempts,
         last=stored.last,
         size=data.size,
         active=False,
+        held=is_held(stored.due),
     )

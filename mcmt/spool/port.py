@@ -68,7 +68,77 @@ class Backlog(msgspec.Struct, frozen=True):
     oldest: float | None
     """When the oldest of them was received, seconds since the epoch."""
     next_due: float | None
-    """The earliest due time; 0 for a delivery never tried."""
+    """The earliest due time; 0 for a delivery never tried. None: all are held."""
+    held: int = 0
+    """How many of them are held."""
+
+
+class Selection(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Which deliveries are meant: those for which everything that is given here holds; nothing given: all."""
+
+    ids: tuple[str, ...] = ()
+    """Ids of deliveries, and batch ids, which stand for every delivery of the message."""
+    domain: str | None = None
+    recipient: str = ""
+    """A forward-path, in whatever case."""
+    token: str = ""
+    """The address on the channel, in whatever case."""
+    received_before: float | None = None
+    """Seconds since the epoch."""
+    last_error: str = ""
+    """Stands in the last answer, in whatever case."""
+    held: bool | None = None
+    """None: held or not."""
+
+
+class DomainTally(msgspec.Struct, frozen=True, gc=False):
+    """What one page of a selection has of one domain."""
+
+    domain: str
+    deliveries: int
+    messages: int
+    held: int
+    first: int
+    """The key of its first message: where it is the last one of the page before, that one is counted twice."""
+    last: int
+
+
+class TallyPage(msgspec.Struct, frozen=True):
+    """A part of a selection, counted."""
+
+    domains: tuple[DomainTally, ...]
+    after: int | None
+    """The row to go on from; None: that was all."""
+    through: int
+    """The last row that the spool had when it was asked for the first page."""
+
+
+class Chosen(msgspec.Struct, frozen=True):
+    """A part of a selection, by row."""
+
+    domains: dict[int, str]
+    """The domain of each row, as it was then."""
+    after: int | None
+    """The row to go on from; None: that was all."""
+
+
+class Taken(msgspec.Struct, frozen=True):
+    """Deliveries that are out now, for whoever asked."""
+
+    deliveries: tuple[Delivery, ...]
+    """Without the contents of their parts."""
+    busy: int
+    """How many more of those asked for were out already."""
+
+
+class Change(msgspec.Struct, frozen=True):
+    """What is done to deliveries that stay in the spool."""
+
+    verb: Literal["hold", "release", "retry", "reroute"]
+    now: float = 0.0
+    """``retry``: the time that they are due from now on, seconds since the epoch."""
+    domain: str = ""
+    """``reroute``: theirs from now on."""
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -89,6 +159,8 @@ class Entry(msgspec.Struct, frozen=True):
     """Bytes of the part's content."""
     active: bool
     """It is out: offered to a connection or on the wire."""
+    held: bool = False
+    """It is not sent until it is released."""
 
 
 class IdPage(msgspec.Struct, frozen=True):
@@ -103,6 +175,8 @@ class IdPage(msgspec.Struct, frozen=True):
     """Never tried, due, or out."""
     waiting: Sequence[str]
     """Due later."""
+    held: Sequence[str] = ()
+    """Due when they are released."""
 
 
 class GoneToken(msgspec.Struct, frozen=True, gc=False):
@@ -235,8 +309,28 @@ class Spool(Keeper, Protocol):
     async def backlog(self, domain: str | None = None) -> Sequence[Backlog]:
         """How much there is, by domain or of one."""
 
-    async def browse(self, domain: str | None, after: int, limit: int) -> Sequence[tuple[int, Entry]]:
-        """Entries by row, beginning past row *after*: for listings in pages."""
+    async def browse(self, selection: Selection, after: int, limit: int) -> Sequence[tuple[int, Entry]]:
+        """Up to *limit* entries by row, beginning past row *after*: for listings in pages. Fewer: there are no more."""
+
+    async def tally(self, selection: Selection, after: int, through: int) -> TallyPage:
+        """Count part of what is selected, past row *after* and up to row *through* (0: up to the last that there is
+        now)."""
+
+    async def choose(self, selection: Selection, after: int, through: int, limit: int) -> Chosen:
+        """Up to *limit* rows of what is selected, past row *after* and up to row *through*."""
+
+    async def answers(self, domain: str) -> Mapping[str, int]:
+        """How many of a domain's deliveries had which last answer; empty: not tried yet."""
+
+    async def take(self, chosen: Mapping[int, str]) -> Taken:
+        """Those of these rows that are in the spool, of the same domain still, and not out; then they are."""
+
+    async def change(self, rows: Collection[int], change: Change, events: Sequence[Event]) -> None:
+        """Change deliveries that are out, and keep the events, in one transaction; then they are not out any more.
+        Those for which there is nothing to change stay as they were."""
+
+    async def owed(self) -> int:
+        """How many reports are owed to senders."""
 
     async def ids(self, after: int, limit: int, now: float) -> IdPage | None:
         """Ids of up to *limit* deliveries past row *after*, whichever can be read; None: there are no more."""

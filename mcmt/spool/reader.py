@@ -9,7 +9,7 @@ snapshot shows cannot have become untrue by the time that it is handed over.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import apsw
 import msgspec
@@ -22,6 +22,8 @@ from mcmt.spool.transaction import Damaged
 
 MAX_EXPIRED_BYTES = 16 * 1024**2
 """Bodies that one pull of expired deliveries brings, at most; but at least one delivery."""
+NO_LIMIT = 2**63 - 1
+"""Bytes, for a pull that reads no bodies."""
 # Messages of several deliveries whose small parts are kept from pull to pull.
 _SHARED_MESSAGES = 64
 _SHARED_PART = 64 * 1024
@@ -31,10 +33,12 @@ class Request(msgspec.Struct):
     """One pull: what is asked for, and what came of it."""
 
     domain: str | None
-    """None: what has expired, of any domain."""
+    """None: what has expired, of any domain; or ``chosen``."""
     now: float
     limit: int
     max_bytes: int
+    chosen: Mapping[int, str] | None = None
+    """These rows, where they are of these domains; without the contents of their parts."""
     deliveries: tuple[Delivery, ...] = ()
     next_due: float | None = None
     exhausted: int | None = None
@@ -95,7 +99,9 @@ class _Pull:
     def run(self) -> None:
         """Answer the request."""
         request = self._request
-        if request.domain is None:
+        if request.chosen is not None:
+            self._take(self._chosen(request.chosen))
+        elif request.domain is None:
             for page in self._expired():
                 self._take(page)
         else:
@@ -146,6 +152,11 @@ class _Pull:
                 after = page.last[1:]
             more = page.full
             yield page
+
+    def _chosen(self, chosen: Mapping[int, str]) -> Page:
+        page = self._fetch.by_rows(list(chosen))
+        page.deliveries = [stored for stored in page.deliveries if stored.domain == chosen[stored.row]]
+        return page
 
     def _room(self, room: int) -> int:
         return 0 if self._full else min(PAGE, room - len(self._taken))
@@ -233,7 +244,9 @@ class _Pull:
     def _messages(self) -> dict[int, _Known]:
         """The messages of what was taken, with the parts that it needs."""
         wanted = {stored.message for stored in self._taken.values()}
-        known = {key: found for key in wanted if (found := self._shared.get(key)) is not None}
+        contents = self._request.chosen is None
+        # What is shared has contents, and gets none without.
+        known = {key: found for key in wanted if contents and (found := self._shared.get(key)) is not None}
         messages, damaged = self._fetch.messages([key for key in wanted if key not in known])
         for stored in messages:
             known[stored.id] = _Known(stored, stored.sender.sender(), {})
@@ -244,13 +257,14 @@ class _Pull:
             for message, part in self._bodies
             if message in known and part not in known[message].parts and 0 <= part < known[message].stored.parts
         }
-        parts, damaged = self._fetch.parts(list(missing))
+        parts, damaged = self._fetch.parts(list(missing), contents=contents)
         for row in damaged:
             self._set_aside(row)
         for key, found_part in parts:
             message, part = missing[key]
             known[message].parts[part] = found_part
-        self._share(known)
+        if contents:
+            self._share(known)
         return known
 
     def _share(self, known: dict[int, _Known]) -> None:

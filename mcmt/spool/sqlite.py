@@ -11,7 +11,7 @@ not decide anything about deliveries: when they are due again is the engine's wo
 from __future__ import annotations
 
 import asyncio
-import re
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -24,29 +24,51 @@ import msgspec
 
 from mcmt.clock import Clock, SystemClock
 from mcmt.errors import NotOut, SpoolError, SpoolFull, SpoolUnusable
-from mcmt.message.event import Event, Kind, OutboxRow
+from mcmt.message.event import Event, OutboxRow
 from mcmt.message.failure import Failure
 from mcmt.message.model import Delivery, Message, NewDelivery
+from mcmt.spool.acknowledging import Acknowledging
 from mcmt.spool.away import AS_IT_WAS, GONE, Ledger
-from mcmt.spool.commits import LAZY_SECONDS, SETTLE_SECONDS, Commits
-from mcmt.spool.folder import FolderLock, sync_folder
+from mcmt.spool.commits import SETTLE_SECONDS, Commits
+from mcmt.spool.folder import FolderLock
 from mcmt.spool.handover import Handover
-from mcmt.spool.jobs import Accept, Acknowledge, Bounce, Quarantine, Settle, SpoolJob, Undeliverable
+from mcmt.spool.held import moves
+from mcmt.spool.jobs import (
+    Accept,
+    Bounce,
+    Quarantine,
+    Reschedule,
+    Settle,
+    SpoolJob,
+    Undeliverable,
+    quarantine_events,
+)
 from mcmt.spool.listing import Listing
 from mcmt.spool.opening import open_files
-from mcmt.spool.port import Arrived, Backlog, Entry, IdPage, OwedReport, Pulled, Settlement
+from mcmt.spool.port import (
+    Arrived,
+    Backlog,
+    Change,
+    Chosen,
+    Entry,
+    IdPage,
+    OwedReport,
+    Pulled,
+    Selection,
+    Settlement,
+    Taken,
+    TallyPage,
+)
 from mcmt.spool.pulls import Pulls
-from mcmt.spool.reader import MAX_EXPIRED_BYTES, Reader, Request
+from mcmt.spool.reader import MAX_EXPIRED_BYTES, NO_LIMIT, Reader, Request
 from mcmt.spool.reports import Reports
 from mcmt.spool.salvage import mark
+from mcmt.spool.shard_files import shard_file
 from mcmt.spool.space import Space
 from mcmt.spool.transaction import Damaged
 
 SHARD = "shard-0.sqlite"
 """The first shard: the only one of an engine without workers."""
-_SHARD = re.compile(r"shard-(0|[1-9]\d*)\.sqlite").fullmatch
-_LET_GO_DELAY = 1.0
-"""Seconds until outbox rows that could not be let go are let go again."""
 
 _T = TypeVar("_T")
 
@@ -88,7 +110,6 @@ class SqliteSpool:
         self._space = space
         self._closed = False
         self._damaged = False
-        self._through = 0
         self._ledger = Ledger()
         pulls, log, listing = readers
         self._pull_thread = ThreadPoolExecutor(1, "mcmt-spool-pull")
@@ -102,6 +123,7 @@ class SqliteSpool:
         self._damage_listeners: list[Callable[[], None]] = []
         self._file = Path(writer.filename)
         self._commits = Commits(writer, self._handover.tell, self._pulls.leave, self._note_damage)
+        self._acknowledging = Acknowledging(self._commits, clock)
 
     # ---- what changes the spool
 
@@ -130,6 +152,20 @@ class SqliteSpool:
             raise NotOut(error.args[0]) from None
         await self._commits.put(Settle(self._loop.create_future(), pairs, events), SETTLE_SECONDS)
 
+    async def change(self, rows: Collection[int], change: Change, events: Sequence[Event]) -> None:
+        """Change deliveries that are out; then they are not any more."""
+        await self._has_room()
+        out = self._ledger.out
+        changed = moves(change, rows, out)
+        if changed:
+            await self._commits.put(Reschedule(self._loop.create_future(), changed, events))
+        for row, due, domain in changed:
+            # It comes back into the domain, and at the time, that it has now.
+            out[row] = out[row]._replace(domain=domain, due=due)
+        for domain in {one.domain for one in changed}:
+            self._pulls.left(domain)
+        self.release(rows)
+
     async def report(
         self,
         owed: OwedReport,
@@ -154,20 +190,7 @@ class SqliteSpool:
     async def acknowledge(self, through: int) -> None:
         """Let outbox rows go with the next transaction that comes along, within moments; nobody waits for it."""
         self._check_open()
-        self._through = max(self._through, through)
-        self._let_go(self._through)
-
-    def _let_go(self, through: int) -> None:
-        def done(future: asyncio.Future[None]) -> None:
-            if not future.cancelled() and future.exception() is not None:
-                self._clock.call_later(_LET_GO_DELAY, again)
-
-        def again() -> None:
-            if through == self._through and not self._closed:
-                self._let_go(through)
-
-        job = Acknowledge(self._loop.create_future(), through)
-        self._commits.put(job, LAZY_SECONDS).add_done_callback(done)
+        self._acknowledging.through(through)
 
     @property
     def queued_jobs(self) -> int:
@@ -184,6 +207,12 @@ class SqliteSpool:
     async def pull_expired(self, now: float, limit: int) -> tuple[Delivery, ...]:
         """Up to *limit* deliveries whose life has ended, with bodies of at most MAX_EXPIRED_BYTES together."""
         return (await self._pull(Request(None, now, limit, MAX_EXPIRED_BYTES))).deliveries
+
+    async def take(self, chosen: Mapping[int, str]) -> Taken:
+        """Those of these rows that are not out; then they are."""
+        request = await self._pull(Request(None, self._clock.time(), len(chosen), NO_LIMIT, chosen))
+        busy = sum(row in self._ledger.out for row in chosen) - len(request.deliveries)
+        return Taken(request.deliveries, busy)
 
     async def pull_reports(self, now: float, limit: int) -> Sequence[OwedReport]:
         """Up to *limit* reports that are due, with header fields of at most reports.MAX_BYTES together."""
@@ -207,10 +236,36 @@ class SqliteSpool:
         """How much there is."""
         return await self._ask(self._listing_thread, self._listing.backlog, domain)
 
-    async def browse(self, domain: str | None, after: int, limit: int) -> Sequence[tuple[int, Entry]]:
-        """Entries by row, beginning past row *after*."""
-        found = await self._ask(self._listing_thread, self._listing.browse, domain, after, limit)
+    async def owed(self) -> int:
+        """How many reports are owed to senders."""
+        return await self._ask(self._listing_thread, self._listing.owed)
+
+    async def browse(self, selection: Selection, after: int, limit: int) -> Sequence[tuple[int, Entry]]:
+        """Up to *limit* entries by row, beginning past row *after*."""
+        found: list[tuple[int, Entry]] = []
+        at: int | None = after
+        # A question a window: others are answered in between.
+        while at is not None and len(found) < limit:
+            more, at = await self._ask(self._listing_thread, self._listing.browse, selection, at, limit - len(found))
+            found += more
         return [(row, self._mark(row, entry)) for row, entry in found]
+
+    async def tally(self, selection: Selection, after: int, through: int) -> TallyPage:
+        """Count part of what is selected."""
+        return await self._ask(self._listing_thread, self._listing.tally, selection, after, through)
+
+    async def answers(self, domain: str) -> Mapping[str, int]:
+        """How many of a domain's deliveries had which last answer."""
+        found: Counter[str] = Counter()
+        at: int | None = 0
+        while at is not None:
+            more, at = await self._ask(self._listing_thread, self._listing.answers, domain, at)
+            found.update(more)
+        return found
+
+    async def choose(self, selection: Selection, after: int, through: int, limit: int) -> Chosen:
+        """Rows of part of what is selected."""
+        return await self._ask(self._listing_thread, self._listing.choose, selection, after, through, limit)
 
     async def ids(self, after: int, limit: int, now: float) -> IdPage | None:
         """Ids of up to *limit* deliveries past row *after*."""
@@ -257,6 +312,7 @@ class SqliteSpool:
         if self._closed:
             return
         self._closed = True
+        self._acknowledging.close()
         self._commits.hand_on()
         await self._pulls.settle_down()
         await asyncio.to_thread(self._close_files)
@@ -305,17 +361,7 @@ class SqliteSpool:
         """Move rows to quarantine with an event each; False when that failed, and they stay where they are."""
         try:
             names = await self._ask(self._listing_thread, self._listing.name_damaged, damaged)
-            events = [
-                Event(
-                    kind=Kind.QUARANTINE,
-                    time=time,
-                    id=id_,
-                    batch_id=batch_id,
-                    domain=row.domain,
-                    text=f"{row.source} row {row.key} cannot be read and is in quarantine: {row.reason}",
-                )
-                for row, (id_, batch_id) in zip(damaged, names, strict=True)
-            ]
+            events = quarantine_events(time, damaged, names)
             await self._has_room()
             await self._commits.put(Quarantine(self._loop.create_future(), time, damaged, events))
         except SpoolError:
@@ -352,22 +398,3 @@ def _cannot_read(error: Exception) -> SpoolError:
     if isinstance(error, apsw.Error):
         return SpoolError(f"cannot read the spool: {error}; check the disk")
     return SpoolError(f"cannot read the spool: {error!r}")
-
-
-def shard_file(number: int) -> str:
-    """The name of a shard's file."""
-    return f"shard-{number}.sqlite"
-
-
-def shards_in(folder: Path) -> list[int]:
-    """The numbers of the shards that a spool folder has."""
-    if not folder.is_dir():
-        return []
-    return sorted(int(match[1]) for entry in folder.iterdir() if (match := _SHARD(entry.name)))
-
-
-def remove_shard(folder: Path, number: int) -> None:
-    """Remove a closed shard's file, which must be empty."""
-    for suffix in ("-wal", "-shm", ""):
-        (folder / f"{shard_file(number)}{suffix}").unlink(missing_ok=True)
-    sync_folder(folder)

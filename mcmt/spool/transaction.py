@@ -49,6 +49,10 @@ _RESCHEDULE = (
     " FROM (VALUES {rows}) AS new WHERE row = new.column1",
     4,
 )
+_MOVE = (
+    "UPDATE delivery SET due = new.column2, domain = new.column3 FROM (VALUES {rows}) AS new WHERE row = new.column1",
+    3,
+)
 _COUNT_DOWN = (
     "UPDATE message SET pending = pending - new.column2"
     " FROM (VALUES {rows}) AS new WHERE id = new.column1 AND pending >= new.column2",
@@ -104,6 +108,7 @@ class Transaction:
         self._many: list[tuple[int, int, Sequence[NewDelivery], Sequence[int]]] = []
         self._finished: list[int] = []
         self._rescheduled: list[Any] = []
+        self._moved: list[Any] = []
         self._messages: list[int] = []
         self._parts: list[int] = []
         self._countdown: dict[int, int] = {}
@@ -147,6 +152,10 @@ class Transaction:
         """A delivery is due again, at *due* microseconds."""
         self._rescheduled += (row, due, attempts, last)
 
+    def move(self, row: int, due: int, domain: str) -> None:
+        """A delivery is due at *due* microseconds, and of *domain*."""
+        self._moved += (row, due, domain)
+
     def fail(self, message: int, row: int, failure: Failure) -> None:
         """A failure to report, of a delivery that goes, or of a recipient without one (row 0)."""
         keys = self._keys
@@ -180,6 +189,10 @@ class Transaction:
             before = connection.total_changes()
             execute_rows(connection, _RESCHEDULE, self._rescheduled)
             _expect(connection, before, len(self._rescheduled) // 4)
+        if self._moved:
+            before = connection.total_changes()
+            execute_rows(connection, _MOVE, self._moved)
+            _expect(connection, before, len(self._moved) // 3)
         if self._finished:
             before = connection.total_changes()
             _delete(connection, "delivery", "row", self._finished)

@@ -5,19 +5,24 @@ Rules: while the worker is not there, an outbox is away and a station is out of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from mcmt.control.protocol import Action, DomainStatus
-from mcmt.control.station import Page, Seen
+from mcmt.control.station import Page, Seen, Worked
+from mcmt.engine.hands import Work
 from mcmt.engine.lender import Holder
 from mcmt.errors import BusError, ControlError, OutboxAway
 from mcmt.message.event import OutboxRow
-from mcmt.spool.port import Entry, IdPage
+from mcmt.spool.port import Entry, IdPage, Selection, TallyPage
 from mcmt.workers.bus import Bus
 from mcmt.workers.words import (
     Acknowledge,
     Act,
+    CountAnswers,
+    Counted,
+    CountSelected,
+    DoWork,
     Entries,
     Find,
     GivenBack,
@@ -34,6 +39,7 @@ from mcmt.workers.words import (
 )
 
 T = TypeVar("T")
+_Question = ReadPage | ListIds | Find | CountSelected | CountAnswers | DoWork
 
 Reach = Callable[[], Bus | None]
 """The bus to the worker that serves a shard, while it does."""
@@ -68,37 +74,49 @@ class RemoteStation:
     """``mcmt.control.station.Station`` of a shard in a worker."""
 
     def __init__(self, shard: int, reach: Reach) -> None:
-        self._shard = shard
+        self.shard = shard
         self._reach = reach
 
     async def look(self) -> Seen:
         """See Station."""
-        return await self._ask(Look(self._shard), Seen)
+        return await self._ask(Look(self.shard), Seen)
 
     async def act(self, action: Action, *, tell: bool) -> DomainStatus:
         """See Station."""
-        return await self._ask(Act.of(self._shard, action, tell=tell), DomainStatus)
+        return await self._ask(Act.of(self.shard, action, tell=tell), DomainStatus)
 
-    async def page(self, domain: str | None, after: int, limit: int) -> Page:
+    async def page(self, selection: Selection, after: int, limit: int) -> Page:
         """See Station."""
-        return (await self._ask(ReadPage(self._shard, domain, after, limit), Entries)).entries
+        return (await self._ask(ReadPage(self.shard, selection, after, limit), Entries)).entries
+
+    async def tally(self, selection: Selection, after: int, through: int) -> TallyPage:
+        """See Station."""
+        return await self._ask(CountSelected(self.shard, selection, after, through), TallyPage)
+
+    async def answers(self, domain: str) -> Mapping[str, int]:
+        """See Station."""
+        return (await self._ask(CountAnswers(self.shard, domain), Counted)).counts
+
+    async def work(self, work: Work, selection: Selection, after: int, through: int) -> Worked:
+        """See Station."""
+        return await self._ask(DoWork(self.shard, work, selection, after, through), Worked)
 
     async def ids(self, after: int, limit: int) -> IdPage | None:
         """See Station."""
-        return (await self._ask(ListIds(self._shard, after, limit), Ids)).page
+        return (await self._ask(ListIds(self.shard, after, limit), Ids)).page
 
     async def find(self, id: str) -> Sequence[Entry]:  # noqa: A002 - the spool's word
         """See Station."""
-        return [entry for _, entry in (await self._ask(Find(self._shard, id), Entries)).entries]
+        return [entry for _, entry in (await self._ask(Find(self.shard, id), Entries)).entries]
 
-    async def _ask(self, request: Look | Act | ReadPage | ListIds | Find, answer: type[T]) -> T:
+    async def _ask(self, request: Look | Act | _Question, answer: type[T]) -> T:
         bus = self._reach()
         if bus is None:
-            raise ControlError(f"the worker of shard {self._shard} is being started: try again in a moment")
+            raise ControlError(f"the worker of shard {self.shard} is being started: try again in a moment")
         try:
             return await bus.call(request, answer)
         except BusError as error:
-            raise ControlError(f"the worker of shard {self._shard} did not answer: {error}") from error
+            raise ControlError(f"the worker of shard {self.shard} did not answer: {error}") from error
 
 
 class RemoteHolder:

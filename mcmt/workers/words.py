@@ -11,10 +11,11 @@ import msgspec
 
 from mcmt.config.sources import Content
 from mcmt.control.protocol import Resume, Retry, Suspend
+from mcmt.engine.hands import Work
 from mcmt.message.event import Event, OutboxRow
 from mcmt.message.failure import Failure
 from mcmt.message.model import Message, NewDelivery
-from mcmt.spool.port import Entry, IdPage
+from mcmt.spool.port import Entry, IdPage, Selection
 
 # -- the supervisor calls ---------------------------------------------------------------------------------------------
 
@@ -69,13 +70,14 @@ class Act(msgspec.Struct, frozen=True, tag="act"):
     reason: str
     trust: bool
     tell: bool
+    duration: float = 0.0
 
     @classmethod
     def of(cls, shard: int, action: Suspend | Resume | Retry, *, tell: bool) -> Act:
         """Of an action of the control socket, which has tags of its own."""
         match action:
-            case Suspend(domain, reason):
-                return cls(shard, "suspend", domain, reason, False, tell)
+            case Suspend(domain, reason, duration):
+                return cls(shard, "suspend", domain, reason, False, tell, duration)
             case Resume(domain, trust):
                 return cls(shard, "resume", domain, "", trust, tell)
             case Retry(domain):
@@ -85,7 +87,7 @@ class Act(msgspec.Struct, frozen=True, tag="act"):
         """The action of the control socket."""
         match self.do:
             case "suspend":
-                return Suspend(self.domain, self.reason)
+                return Suspend(self.domain, self.reason, self.duration)
             case "resume":
                 return Resume(self.domain, self.trust)
             case "retry":
@@ -96,7 +98,7 @@ class ReadPage(msgspec.Struct, frozen=True, tag="page"):
     """See mcmt.control.station. Answered by Entries."""
 
     shard: int
-    domain: str | None
+    selection: Selection
     after: int
     limit: int
 
@@ -107,6 +109,32 @@ class ListIds(msgspec.Struct, frozen=True, tag="ids"):
     shard: int
     after: int
     limit: int
+
+
+class CountSelected(msgspec.Struct, frozen=True, tag="tally"):
+    """See mcmt.control.station, ``tally``. Answered by TallyPage."""
+
+    shard: int
+    selection: Selection
+    after: int
+    through: int
+
+
+class CountAnswers(msgspec.Struct, frozen=True, tag="answers"):
+    """See mcmt.control.station, ``answers``. Answered by Counted."""
+
+    shard: int
+    domain: str
+
+
+class DoWork(msgspec.Struct, frozen=True, tag="work"):
+    """See mcmt.control.station. Answered by Worked."""
+
+    shard: int
+    work: Work
+    selection: Selection
+    after: int
+    through: int
 
 
 class Find(msgspec.Struct, frozen=True, tag="find"):
@@ -159,6 +187,12 @@ class Entries(msgspec.Struct, frozen=True):
     """Entries with their rows; of ``Find`` the rows are 0."""
 
     entries: tuple[tuple[int, Entry], ...]
+
+
+class Counted(msgspec.Struct, frozen=True):
+    """How many of each."""
+
+    counts: dict[str, int]
 
 
 class Ids(msgspec.Struct, frozen=True):
@@ -219,7 +253,7 @@ class Gossip(msgspec.Struct, frozen=True, tag="gossip"):
     """A News or a Login, encoded: the supervisor passes it on unread."""
 
 
-_Questions = ReadOutbox | Look | ReadPage | ListIds | Find
+_Questions = ReadOutbox | Look | ReadPage | ListIds | Find | CountSelected | CountAnswers | DoWork
 ToWorker = Begin | Drain | Stop | Acknowledge | Act | Accept | Granted | Recalled | Gossip | _Questions
 """What a worker hears."""
 ToSupervisor = HandOver | Retired | Wanted | GivenBack | Left | Events | Gossip

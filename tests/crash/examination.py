@@ -20,7 +20,8 @@ from mcmt.eventlog.readback import LogReader
 from mcmt.eventlog.reconciliation import WRONG, Reconciliation
 from mcmt.eventlog.writer import EventLogWriter
 from mcmt.spool.log_memory import StoredLogMemory
-from mcmt.spool.sqlite import SqliteSpool, shards_in
+from mcmt.spool.shard_files import shards_in
+from mcmt.spool.sqlite import SqliteSpool
 from mcmt.spool.state import StateStore
 
 

@@ -28,6 +28,7 @@ from mcmt.channel.plugins import load
 from mcmt.message.event import Event, Kind
 from mcmt.message.identity import uuid_of
 from mcmt.message.route import parse_route
+from mcmt.spool.port import Selection
 from tests.faults.frames import Gateway, server_context
 from tests.faults.proxy import Fault, Proxy
 from tests.faults.refusal import Refusal
@@ -285,7 +286,7 @@ class Stage:
 
     async def _seen(self, elapsed: float) -> Seen:
         await self._hear()
-        rest = [entry for _, entry in await self.bench.spool.browse(FAULTY, 0, 100_000)]
+        rest = [entry for _, entry in await self.bench.spool.browse(Selection(domain=FAULTY), 0, 100_000)]
         if isinstance(self._peer, Gateway):
             received, answered = self._peer.received, self._peer.answered
         else:

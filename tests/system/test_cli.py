@@ -160,7 +160,8 @@ def test_status_shows_the_engine_and_a_domain_that_is_held(engine: Command, fold
     done = run(folder, "status", "--config", "mcmt.yaml")
     assert done.returncode == 0, done.stderr
     assert f"pid {engine.process.pid}," in done.stdout
-    assert re.search(r"^held\.example\.com +apn +suspended ", done.stdout, re.MULTILINE)
+    assert re.search(r"^held\.example\.com +suspended ", done.stdout, re.MULTILINE)
+    assert max(map(len, done.stdout.splitlines()[1:])) <= 80
     assert "suspend_delivery" in done.stdout
 
 
@@ -179,7 +180,8 @@ def test_queue_list_and_show_tell_of_what_has_not_ended(engine: Command, folder:
     sent = SENT.search(output)
     assert sent
     listed = run(folder, "queue", "list", "held.example.com", "--config", "mcmt.yaml").stdout
-    assert re.search(rf"^{sent[1]}-1 +held\.example\.com +12121\.\.\.21212 +\S+ +(1d|23h) ", listed, re.MULTILINE)
+    (columns,) = (line.split("\t") for line in listed.splitlines() if line.startswith(sent[1]))
+    assert columns[:5] == [f"{sent[1]}-1", "held.example.com", "push@held.example.com", "12" * 32, "due"]
     limited = run(folder, "queue", "list", "--limit", "1", "--json", "--config", "mcmt.yaml").stdout
     assert [type(json.loads(line)) for line in limited.splitlines()] == [dict]
     shown = run(folder, "queue", "show", f"{sent[1]}-1", "--config", "mcmt.yaml").stdout

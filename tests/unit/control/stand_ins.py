@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +14,8 @@ from typing import Any
 from mcmt.config.settings import DomainSettings, EventLogSettings, ListenSettings, Settings, SpoolSettings
 from mcmt.control.server import ControlServer
 from mcmt.control.station import LocalStation, Station
+from mcmt.engine.hands import Handled, Work
+from mcmt.engine.suspensions import Suspension
 from mcmt.errors import ControlError, EventLogError
 from mcmt.eventlog.rotation import Rotation
 from mcmt.eventlog.tally import Tally
@@ -34,22 +36,27 @@ class StandInEngine:
         self.domains: list[dict[str, object]] = []
         self.resident = 0
         self.stuck = False
-        self.by_hand: dict[str, str] = {}
+        self.stopped: dict[str, Suspension] = {}
+        self.handled: list[tuple[Work, Mapping[int, str]]] = []
         self.retried: list[str] = []
 
-    def suspend(self, domain: str, reason: str, *, tell: bool = True) -> None:
-        self.by_hand[domain] = reason
+    def suspend(self, domain: str, reason: str, *, until: float = 0.0, tell: bool = True) -> None:
+        self.stopped[domain] = Suspension(reason, 0.0, until)
 
     def resume(self, domain: str, *, trust: bool = False, tell: bool = True) -> None:
-        if domain not in self.by_hand:
+        if domain not in self.stopped:
             raise ControlError(f"{domain} is not suspended")
-        del self.by_hand[domain]
+        del self.stopped[domain]
 
     def retry(self, domain: str) -> None:
         self.retried.append(domain)
 
-    def suspended(self) -> dict[str, str]:
-        return self.by_hand
+    def suspended(self) -> dict[str, Suspension]:
+        return self.stopped
+
+    async def by_hand(self, work: Work, chosen: Mapping[int, str]) -> Handled:
+        self.handled.append((work, chosen))
+        return Handled(done=len(chosen))
 
     def snapshot(self) -> list[dict[str, object]]:
         return self.domains

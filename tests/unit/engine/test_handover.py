@@ -13,7 +13,7 @@ from mcmt.engine.queue import PULL_BYTES, PULL_COLD
 from mcmt.message.event import Kind
 from mcmt.message.model import Delivery
 from mcmt.message.status import Outcome
-from mcmt.spool.port import Pulled
+from mcmt.spool.port import Pulled, Selection
 from tests.support.engine_bench import Bench
 
 from .scripted import DELIVERED, ScriptedGateway, transient
@@ -130,7 +130,7 @@ async def test_a_domain_that_sends_nothing_takes_nothing(tmp_path: Path, gateway
             bench.engine.suspend(DOMAIN, "maintenance")
         await bench.accept(5)
         assert bench.engine.resident == 0
-        assert [entry.active for _, entry in await bench.spool.browse(DOMAIN, 0, 10)] == [False] * 5
+        assert [entry.active for _, entry in await bench.spool.browse(Selection(domain=DOMAIN), 0, 10)] == [False] * 5
         if how != "draining":
             bench.engine.resume(DOMAIN)
             await bench.wait_for_events(6, Kind.DELIVERY)

@@ -11,6 +11,7 @@ import pytest
 
 from mcmt.errors import SpoolError
 from mcmt.message.event import Kind
+from mcmt.spool.port import Selection
 from mcmt.spool.sqlite import SHARD
 from tests.support.engine_bench import Bench
 
@@ -93,6 +94,6 @@ async def test_what_expires_while_results_cannot_be_written_stays_on_disk(
         await bench.accept(100, life=0.0)
         for _ in range(2):
             await asyncio.sleep(1.1)
-            assert not any([entry.active for _, entry in await bench.spool.browse(None, 0, 1000)][1:])
+            assert not any([entry.active for _, entry in await bench.spool.browse(Selection(), 0, 1000)][1:])
         full = False
         await bench.wait_for_events(101, Kind.PERMANENT, within=5.0)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import tests
 from mcmt.message.event import Kind
+from mcmt.spool.port import Selection
 from mcmt.spool.sqlite import open_spool
 from tests.unit.spool.samples import NOW, events
 
@@ -37,7 +38,7 @@ async def test_nothing_acknowledged_is_lost_and_nothing_settled_twice(tmp_path: 
         lines = 50 + random.Random(number).randrange(2000)
         told += await asyncio.to_thread(run_and_kill, tmp_path / "spool", number, lines)
         spool = await open_spool(tmp_path / "spool")
-        entries = {entry.id: entry for _, entry in await spool.browse(None, 0, 1_000_000)}
+        entries = {entry.id: entry for _, entry in await spool.browse(Selection(), 0, 1_000_000)}
         happened = Counter((one.kind, one.id) for one in await events(spool))
         assert await spool.quarantined() == 0
         owed = Counter(

@@ -13,7 +13,7 @@ import pytest
 
 from mcmt.message.model import Delivery, NewDelivery
 from mcmt.spool import away
-from mcmt.spool.port import Arrived
+from mcmt.spool.port import Arrived, Selection
 from mcmt.spool.reader import Reader, Request
 from mcmt.spool.sqlite import SqliteSpool, open_spool
 from tests.unit.spool.samples import (
@@ -72,7 +72,7 @@ async def test_it_is_what_a_pull_would_have_brought_and_is_out(spool: SqliteSpoo
     assert numbers(taken) == [1, 2, 1]
     assert taken[0].part is taken[1].part is kept.parts[0]
     assert await pull(spool) == []
-    assert [entry.active for _, entry in await spool.browse(None, 0, 10)] == [True] * 3
+    assert [entry.active for _, entry in await spool.browse(Selection(), 0, 10)] == [True] * 3
     spool.release([one.row for one in taken])
     assert await pull(spool) == taken
     await finish(spool, taken)
@@ -224,7 +224,7 @@ async def test_what_could_not_be_kept_is_not_handed_over(spool: SqliteSpool, tak
     await asyncio.gather(accept(spool), accept(spool, batch=batch), accept(spool), return_exceptions=True)
     taken = taker.take()
     assert len({one.row for one in taken}) == 3
-    entries = await spool.browse(None, 0, 10)
+    entries = await spool.browse(Selection(), 0, 10)
     assert [(row, entry.id) for row, entry in entries] == [(one.row, one.id) for one in taken]
 
 

@@ -19,7 +19,7 @@ from mcmt.message.event import Kind
 from mcmt.message.failure import GATHER_SECONDS, Failure
 from mcmt.message.model import Delivery, NewDelivery
 from mcmt.spool.away import DEFERRED_SHARE
-from mcmt.spool.port import Arrived, Settlement
+from mcmt.spool.port import Arrived, Selection, Settlement
 from mcmt.spool.sqlite import SHARD, SqliteSpool, open_spool
 from tests.unit.spool.samples import NOW, event, events, failure, message
 
@@ -296,7 +296,7 @@ class SpoolMachine(RuleBasedStateMachine):
 
     @rule(domain=st.none() | st.sampled_from(DOMAINS))
     def browse(self, domain: str | None) -> None:
-        found = [entry for _, entry in self.run(self.spool.browse(domain, 0, 1000))]
+        found = [entry for _, entry in self.run(self.spool.browse(Selection(domain=domain), 0, 1000))]
         expected = [one for one in self.known if domain in (None, one.domain)]
         assert [(one.id, one.due, one.attempts, one.active) for one in found] == [
             (one.id, one.due, one.attempts, one.out is not None) for one in expected

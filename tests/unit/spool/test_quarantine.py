@@ -8,6 +8,7 @@ import apsw
 import pytest
 
 from mcmt.message.event import Kind
+from mcmt.spool.port import Selection
 from mcmt.spool.sqlite import SHARD, SqliteSpool, open_spool
 from tests.unit.spool.samples import DOMAIN, NOW, accept, defer, events, finish, pull
 
@@ -143,7 +144,7 @@ async def test_an_outbox_of_nothing_but_damage_does_not_look_empty(spool: Sqlite
 async def test_listings_leave_out_what_cannot_be_read(spool: SqliteSpool, tmp_path: Path) -> None:
     batch = await accept(spool, 3)
     damage(tmp_path, DELIVERY[0])
-    assert len(await spool.browse(None, 0, 10)) == 2
+    assert len(await spool.browse(Selection(), 0, 10)) == 2
     assert len(await spool.find(batch)) == 2
     damage(tmp_path, "UPDATE message SET sender = 'x'")
     assert (await spool.backlog())[0].oldest is None

@@ -15,7 +15,7 @@ from mcmt.errors import SpoolError
 from mcmt.message.event import Kind
 from mcmt.message.model import Delivery
 from mcmt.spool import commits
-from mcmt.spool.port import Backlog, Settlement
+from mcmt.spool.port import Backlog, Selection, Settlement
 from mcmt.spool.sqlite import SHARD, SqliteSpool, open_spool
 from tests.support.manual_clock import ManualClock
 from tests.unit.spool.samples import (
@@ -312,7 +312,7 @@ async def test_entries_are_listed_in_pages(spool: SqliteSpool) -> None:
     first, *rest = await pull(spool)
     await defer(spool, [first], NOW + 30)
     spool.release([rest[0].row])
-    page = await spool.browse(None, 0, 2)
+    page = await spool.browse(Selection(), 0, 2)
     assert [(row, entry.domain, entry.active) for row, entry in page] == [
         (first.row, DOMAIN, False),
         (rest[0].row, DOMAIN, False),
@@ -321,8 +321,8 @@ async def test_entries_are_listed_in_pages(spool: SqliteSpool) -> None:
     assert (entry.id, entry.recipient, entry.token) == (first.id, first.recipient, first.token)
     assert (entry.due, entry.expires, entry.attempts, entry.last) == (NOW + 30, EXPIRES, 1, "503 busy")
     assert (entry.received, entry.sender, entry.size) == (NOW, "sender@example.com", len(first.part.content))
-    assert [found.active for _, found in await spool.browse(None, page[-1][0], 10)] == [True, False]
-    assert [found.domain for _, found in await spool.browse("b.example", 0, 10)] == ["b.example"]
+    assert [found.active for _, found in await spool.browse(Selection(), page[-1][0], 10)] == [True, False]
+    assert [found.domain for _, found in await spool.browse(Selection(domain="b.example"), 0, 10)] == ["b.example"]
     assert await spool.find(rest[1].id) == [msgspec.structs.replace(entry, **_changes(rest[1]))]
     assert await spool.find(batch_id()) == []
 
