@@ -327,7 +327,7 @@ class _Listing:
         self.entries = [entry for _, entry in reversed(page)]
 
 
-def _told(stanza: DomainSettings) -> dict[str, str | float | bool | None]:
+def _told(stanza: DomainSettings) -> dict[str, str | int | float | bool | None]:
     """A stanza's values that are plain, by option."""
     values = ((name, getattr(stanza, name)) for name in stanza.__struct_fields__ if name != "name")
     return {name: value for name, value in values if value is None or isinstance(value, str | float | int)}

@@ -290,7 +290,7 @@ class DomainDetail(msgspec.Struct, frozen=True, kw_only=True):
     stanza: str
     """The name under ``domain:`` that applies to it; empty: none does."""
     routes: tuple[str, ...]
-    settings: dict[str, str | float | bool | None]
+    settings: dict[str, str | int | float | bool | None]
     """What holds for its deliveries, apart from its channel's own options."""
     answers: dict[str, int]
     """How many of what is queued had which last answer, the most frequent first; none: not tried yet."""
