@@ -364,8 +364,6 @@ class DomainQueue:
         self._resident -= count
         self._shared.residency.leave(count)
 
-    # -- waiting ----------------------------------------------------------------------------------------------
-
     def _wait_for(self, due: float) -> None:
         if self._next_due is None or due < self._next_due:
             self._next_due = due
