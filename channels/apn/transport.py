@@ -10,12 +10,25 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 from mcmt.channel.lookup import look_up, words_of
 from mcmt.errors import ConnectError, RouteFaultError
 
 from .options import Options
+from .stamps import Stamp, stamp
+
+
+class Terms(NamedTuple):
+    """The options that a TLS context is made of."""
+
+    tls_verify: str
+    tls_ca: Path | None
+    tls_certificate: Path | None
+    tls_key: Path | None
+
 
 P = TypeVar("P", bound=asyncio.Protocol)
 T = TypeVar("T")
@@ -78,7 +91,20 @@ async def reach(host: str, port: int, begin: Callable[[socket.socket], Awaitable
 
 
 def tls_context(options: Options, alpn: Sequence[str] = ("h2",)) -> ssl.SSLContext:
-    """TLS 1.2 or later, the client certificate if there is one, ALPN if any. Raises RouteFaultError."""
+    """TLS 1.2 or later, the client certificate if there is one, ALPN if any. Raises RouteFaultError.
+
+    Domains with equal options share it, until one of the files changes: then the next handshake has a new one.
+    """
+    defaults = ssl.get_default_verify_paths() if options.tls_ca is None else None
+    authorities = (defaults.cafile, defaults.capath) if defaults else (options.tls_ca,)
+    version = stamp(*authorities, options.tls_certificate, options.tls_key)
+    return _tls_context(Terms(**{name: getattr(options, name) for name in Terms._fields}), tuple(alpn), version)
+
+
+# One with the system's authorities takes 17 ms and 900 KB: with 5,000 domains, 50 certificates and 4 connections each
+# it is made 50 times and not 20,000. Bounded, for certificates that are renewed.
+@lru_cache(256)
+def _tls_context(options: Terms, alpn: tuple[str, ...], version: Stamp) -> ssl.SSLContext:  # noqa: ARG001 - tells versions of the files apart
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if alpn:

@@ -43,7 +43,9 @@ def serve(config: Path | None) -> None:
         loaded = app.load_settings(file, channels, loaded.content)
     for warning in loaded.warnings:
         logging.getLogger(__name__).warning("%s", warning)
-    uvloop.run(app.serve(app.compose(loaded.settings, channels, loaded.content, bind), _announce))
+    settings, content = loaded.settings, loaded.content
+    del loaded  # the places of all options: some 4 KB a domain
+    uvloop.run(app.serve(app.compose(settings, channels, content, bind), _announce))
 
 
 def _announce(app: Runnable) -> None:

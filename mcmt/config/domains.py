@@ -93,6 +93,11 @@ class _Reader:
         self._drain_timeout = root.drain_timeout if root else math.inf
         self._defaults = {name: value for name, value in checker.data.items() if name in default_names(channels)}
         self._used: set[str] = set()
+        self._having: dict[str, list[str]] = {}
+        """The channels that have an option."""
+        for kind, channel in sorted(channels.items()):
+            for option in _options(channel):
+                self._having.setdefault(option, []).append(kind)
 
     def read(self, name: str, own: Scope, group: Group | None) -> DomainSettings | None:
         """One stanza, of a domain that may be a group's member; None when it lacks what it needs."""
@@ -170,7 +175,8 @@ class _Reader:
                     f"drain_timeout ({self._drain_timeout:g} s) is less than delivery_response_timeout "
                     f"({needs.longest_silence:g} s): what is on its way when mcmt stops is sent again after the start",
                 )
-        scopes = {option: tuple(map(str, origin)) for option, origin in origins.items()}
+        names = {origin: tuple(map(str, origin)) for origin in set(origins.values())}
+        scopes = {option: names[origin] for option, origin in origins.items()}
         return DomainSettings(name=name, options=options, scopes=scopes, **values)
 
     def _check_files(
@@ -201,7 +207,7 @@ class _Reader:
         not_available = DomainStanza.NOT_AVAILABLE
         path = own.path
         for option in own.options:
-            having = [kind for kind, each in sorted(self._channels.items()) if option in _options(each)]
+            having = self._having.get(option, ())
             if option in _ENGINE or (channel is None and having):
                 continue
             if channel is None:
