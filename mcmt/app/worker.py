@@ -54,6 +54,7 @@ from mcmt.workers.words import (
     Left,
     ListIds,
     Look,
+    Note,
     Nothing,
     ReadOutbox,
     ReadPage,
@@ -158,6 +159,8 @@ class WorkerApp:
             case Find():
                 found = await self._shard(request.shard).station.find(request.id)
                 return Entries(tuple((0, entry) for entry in found))
+            case Note():
+                await self._shard(request.shard).station.note(request.domain, request.text)
             case Drain():
                 await self._drain()
             case Stop():

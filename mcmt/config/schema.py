@@ -180,6 +180,8 @@ class MonitorStanza(OptionsModel):
     listen: str | None = None
     """None: nobody listens."""
     max_metric_domains: Count = _default(MonitorSettings, "max_metric_domains")
+    alert_suspended: Seconds = _default(MonitorSettings, "alert_suspended")
+    alert_oldest: Seconds = _default(MonitorSettings, "alert_oldest")
 
 
 class ListenerStanza(OptionsModel):

@@ -191,6 +191,10 @@ class MonitorSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Host (None: every address) and port, for ``/metrics``, ``/healthz`` and ``/readyz``; None: nobody listens."""
     max_metric_domains: int = 100
     """Domains that are counted by name."""
+    alert_suspended: float = 3600.0
+    """Seconds that a domain with mail may be suspended until an alert; 0: no alert."""
+    alert_oldest: float = 6 * 3600.0
+    """Seconds that a delivery may wait until an alert; 0: no alert."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,6 +15,7 @@ from mcmt.config.settings import Settings
 from mcmt.control.protocol import Action, DomainStatus, Resume, Retry, Suspend
 from mcmt.engine.hands import Handled, Work
 from mcmt.engine.suspensions import Suspension
+from mcmt.message.event import Event, Kind
 from mcmt.spool.port import Backlog, Entry, IdPage, Selection, Spool, TallyPage
 
 WORK = 500
@@ -79,6 +80,9 @@ class Station(Protocol):
 
     async def find(self, id: str) -> Sequence[Entry]:  # noqa: A002 - the spool's word
         """The delivery of that id, or all of that batch id."""
+
+    async def note(self, domain: str, text: str) -> None:
+        """Have an alert written into the main log."""
 
 
 class Engine(Protocol):
@@ -178,6 +182,11 @@ class LocalStation:
     async def find(self, id: str) -> Sequence[Entry]:  # noqa: A002 - the spool's word
         """See Station."""
         return await self._spool.find(id)
+
+    async def note(self, domain: str, text: str) -> None:
+        """See Station."""
+        alert = Event(kind=Kind.ROUTE, time=self._clock.time(), domain=domain, phase="alert", text=text)
+        await self._spool.record([alert])
 
     def _domain(self, name: str, active: Mapping[str, object] | None, backlog: Backlog | None) -> DomainStatus:
         now = self._clock.time()

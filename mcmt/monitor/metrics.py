@@ -119,6 +119,7 @@ def _domains(page: Exposition, tally: Tally, domains: Sequence[DomainStatus]) ->
     for name, text, attribute in (
         ("mcmt_queued_deliveries", "Deliveries in the spool.", "queued"),
         ("mcmt_ready_deliveries", "Deliveries in memory that wait for room on a connection.", "ready"),
+        ("mcmt_on_hold_deliveries", "Deliveries held by hand.", "on_hold"),
         ("mcmt_held_deliveries", "Deliveries whose refusal is not believed yet.", "held"),
         ("mcmt_in_flight_deliveries", "Deliveries on the wire, without an answer yet.", "in_flight"),
         ("mcmt_connections", "Connections to the route.", "connections"),

@@ -1,4 +1,4 @@
-"""``/metrics``, ``/healthz`` and ``/readyz`` on ``monitor.listen``, for the whole engine.
+"""``/metrics``, ``/healthz`` and ``/readyz`` on ``monitor.listen``, for the whole engine; and alerts (alerts.py).
 
 ``/healthz``: this process lives, its loop answers, the engine answers, the logs and the spool can be written: 503 says
 that a restart or the disk is due. ``/readyz``: it listens, all workers work, the spool takes messages: 503 says that
@@ -23,6 +23,7 @@ from mcmt.config.settings import Settings
 from mcmt.control.answers import Answers, Front
 from mcmt.control.protocol import DomainStatus, EngineStatus, Status
 from mcmt.errors import ControlError, SpoolError
+from mcmt.monitor.alerts import Alerts
 from mcmt.monitor.exposition import CONTENT_TYPE
 from mcmt.monitor.http import HttpServer, Reply
 from mcmt.monitor.metrics import Vitals, render
@@ -59,7 +60,7 @@ class _Look(msgspec.Struct, frozen=True):
 
 
 class MonitorServer:
-    """Listens from ``start`` to ``close``, if the settings say where."""
+    """Looks for what to alert of, and listens if the settings say where, from ``start`` to ``close``."""
 
     def __init__(self, settings: Settings, front: Watched, eventlog: EventLog, clock: Clock) -> None:
         self._settings = settings
@@ -72,6 +73,7 @@ class MonitorServer:
         self._looked = float("-inf")
         paths = {"/metrics": self._metrics, "/healthz": self._health, "/readyz": self._ready}
         listen = settings.monitor.listen
+        self._alerts = Alerts(settings, self._domains, self._note, clock)
         self._http = None if listen is None else HttpServer(*listen, paths)
 
     @property
@@ -83,9 +85,11 @@ class MonitorServer:
         """Begin to listen. Raises ListenError naming the address."""
         if self._http is not None:
             await self._http.start()
+        await self._alerts.start()
 
     async def close(self) -> None:
-        """Listen no more."""
+        """Listen and look no more."""
+        await self._alerts.close()
         if self._http is not None:
             await self._http.close()
         if self._looking is not None:
@@ -123,6 +127,16 @@ class MonitorServer:
         if free is not None and least and free < least:
             wrong.append(f"the spool takes no messages: {free} bytes are free, min_free is {least}")
         return _verdict([*wrong, *self._unwritable()], "ready")
+
+    async def _domains(self) -> Sequence[DomainStatus] | None:
+        look = await self._look()
+        return None if look.fault else look.domains
+
+    async def _note(self, domain: str, text: str) -> None:
+        stations = self._front.stations
+        if not stations:
+            raise ControlError("no worker is there that could write it")
+        await stations[0].note(domain, text)
 
     async def _look(self) -> _Look:
         # One for all who ask: a task, so that nobody who hangs up takes it away from the others.

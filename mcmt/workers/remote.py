@@ -30,6 +30,7 @@ from mcmt.workers.words import (
     Ids,
     ListIds,
     Look,
+    Note,
     Nothing,
     ReadOutbox,
     ReadPage,
@@ -39,7 +40,7 @@ from mcmt.workers.words import (
 )
 
 T = TypeVar("T")
-_Question = ReadPage | ListIds | Find | CountSelected | CountAnswers | DoWork
+_Question = ReadPage | ListIds | Find | CountSelected | CountAnswers | DoWork | Note
 
 Reach = Callable[[], Bus | None]
 """The bus to the worker that serves a shard, while it does."""
@@ -108,6 +109,10 @@ class RemoteStation:
     async def find(self, id: str) -> Sequence[Entry]:  # noqa: A002 - the spool's word
         """See Station."""
         return [entry for _, entry in (await self._ask(Find(self.shard, id), Entries)).entries]
+
+    async def note(self, domain: str, text: str) -> None:
+        """See Station."""
+        await self._ask(Note(self.shard, domain, text), Nothing)
 
     async def _ask(self, request: Look | Act | _Question, answer: type[T]) -> T:
         bus = self._reach()

@@ -144,6 +144,14 @@ class Find(msgspec.Struct, frozen=True, tag="find"):
     id: str
 
 
+class Note(msgspec.Struct, frozen=True, tag="note"):
+    """See mcmt.control.station. Answered by Nothing."""
+
+    shard: int
+    domain: str
+    text: str
+
+
 class Accept(msgspec.Struct, frozen=True, tag="accept"):
     """Keep a message that another worker has received. Answered by Nothing when it is on disk."""
 
@@ -253,7 +261,7 @@ class Gossip(msgspec.Struct, frozen=True, tag="gossip"):
     """A News or a Login, encoded: the supervisor passes it on unread."""
 
 
-_Questions = ReadOutbox | Look | ReadPage | ListIds | Find | CountSelected | CountAnswers | DoWork
+_Questions = ReadOutbox | Look | ReadPage | ListIds | Find | CountSelected | CountAnswers | DoWork | Note
 ToWorker = Begin | Drain | Stop | Acknowledge | Act | Accept | Granted | Recalled | Gossip | _Questions
 """What a worker hears."""
 ToSupervisor = HandOver | Retired | Wanted | GivenBack | Left | Events | Gossip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from tests.support.engine_process import EngineProcess, engine, mcmt_message
 from tests.support.simulator_process import Simulator, simulator
@@ -168,3 +170,17 @@ def test_every_metric_of_the_dashboard_is_told(tmp_path: Path, gateway: Simulato
         named = set(re.findall(r"\bmcmt_\w+", expression))
         assert named, expression
         assert named <= names, expression
+
+
+def test_an_alert_is_a_line_in_the_main_log_and_a_warning(tmp_path: Path, gateway: Simulator) -> None:
+    issued = trustme.CA().issue_cert("127.0.0.1", not_after=datetime.datetime.now(datetime.UTC) + datetime.timedelta(5))
+    certificate = tmp_path / "listener.pem"
+    certificate.touch(0o600)
+    certificate.write_bytes(issued.private_key_and_cert_chain_pem.bytes())
+    listener = {"listen": {"127.0.0.1:0": {"mcmt_reception": "allow", "tls_certificate": str(certificate)}}}
+    with engine(tmp_path, {DOMAIN: gateway.stanza}, workers=2, esmtp_listener=listener) as process:
+        process.wait(lambda: any(fields[4] == "N" for fields in process.mainlog))
+        (line,) = [fields for fields in process.mainlog if fields[4] == "N"]
+        assert line[6] == "alert"
+        assert re.search(r"listener\.pem expires in [45] days", line[7])
+        assert "warning: the certificate" in process.diagnostics.read_text()
