@@ -12,7 +12,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
@@ -20,9 +20,11 @@ import click
 from mcmt.errors import ConfigError
 from mcmt.message.route import Route
 from mcmt.simulator.apns import ApnsSimulator, Received
+from mcmt.simulator.binary import BinarySimulator
 from mcmt.simulator.credentials import Credentials, make_credentials
-from mcmt.simulator.rules import Rule
 from mcmt.simulator.rules_file import read_rules
+
+Simulator = ApnsSimulator | BinarySimulator
 
 _SHOWN = 60
 """Characters of a payload that a line shows."""
@@ -34,7 +36,9 @@ def simulate() -> None:
     """Stand-ins for gateways, for tests and for work without an account."""
 
 
-def _address(context: click.Context, option: click.Parameter, value: str) -> tuple[str | None, int]:  # noqa: ARG001 - click's
+def _address(context: click.Context, option: click.Parameter, value: str | None) -> tuple[str | None, int] | None:  # noqa: ARG001 - click's
+    if value is None:
+        return None
     match = _LISTEN.fullmatch(value)
     if match is None or int(match["port"]) > 65_535:
         raise click.BadParameter(f"expected HOST:PORT such as 127.0.0.1:2197 or [::1]:2197, got {value!r}")
@@ -42,7 +46,21 @@ def _address(context: click.Context, option: click.Parameter, value: str) -> tup
 
 
 @simulate.command()
-@click.option("--listen", default="127.0.0.1:2197", show_default=True, callback=_address, metavar="HOST:PORT")
+@click.option(
+    "--listen",
+    callback=_address,
+    metavar="HOST:PORT",
+    help="Default: 127.0.0.1:2197, with --binary 127.0.0.1:2195.",
+)
+@click.option("--binary", is_flag=True, help="The gateway that Apple has switched off: the binary protocol.")
+@click.option(
+    "--feedback",
+    default="127.0.0.1:2196",
+    show_default=True,
+    callback=_address,
+    metavar="HOST:PORT",
+    help="With --binary: the feedback service.",
+)
 @click.option(
     "--credentials",
     "folder",
@@ -61,7 +79,9 @@ def _address(context: click.Context, option: click.Parameter, value: str) -> tup
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.option("--quiet", is_flag=True, help="No line for a push; the totals at the end.")
 def apns(
-    listen: tuple[str | None, int],
+    listen: tuple[str | None, int] | None,
+    binary: bool,
+    feedback: tuple[str | None, int],
     folder: Path,
     topics: Sequence[str],
     rules: Path | None,
@@ -78,9 +98,32 @@ def apns(
     try:
         ruled = read_rules(rules) if rules is not None else ()
         credentials = make_credentials(folder, topics) if topics else make_credentials(folder)
-        asyncio.run(
-            _run(listen, credentials, ruled, max_streams, any_token_length, goaway_on_violation, as_json, quiet)
-        )
+
+        def make(received: Callable[[Received], None] | None) -> Simulator:
+            if binary:
+                return BinarySimulator(
+                    tls=credentials,
+                    listen=listen or ("127.0.0.1", 2195),
+                    feedback=feedback,
+                    rules=ruled,
+                    any_token_length=any_token_length,
+                    history=0,
+                    on_received=received,
+                )
+            host, port = listen or ("127.0.0.1", 2197)
+            return ApnsSimulator(
+                tls=credentials,
+                host=host,
+                port=port,
+                rules=ruled,
+                max_streams=max_streams,
+                any_token_length=any_token_length,
+                goaway_on_violation=goaway_on_violation,
+                history=0,
+                on_received=received,
+            )
+
+        asyncio.run(_run(make, listen or ("127.0.0.1", 2195 if binary else 2197), credentials, as_json, quiet))
     except ConfigError as error:
         for fault in error.faults:
             click.echo(f"mcmt: {fault}", err=True)
@@ -92,12 +135,9 @@ def apns(
 
 
 async def _run(
+    make: Callable[[Callable[[Received], None] | None], Simulator],
     listen: tuple[str | None, int],
     credentials: Credentials,
-    rules: Sequence[Rule],
-    max_streams: int,
-    any_token_length: bool,
-    goaway_on_violation: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -106,25 +146,14 @@ async def _run(
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, ended.set)
     lines = _Lines(loop, as_json, ended)
-    host, port = listen
-    simulator = ApnsSimulator(
-        tls=credentials,
-        host=host,
-        port=port,
-        rules=rules,
-        max_streams=max_streams,
-        any_token_length=any_token_length,
-        goaway_on_violation=goaway_on_violation,
-        history=0,
-        on_received=None if quiet else lines.push,
-    )
+    simulator = make(None if quiet else lines.push)
     try:
         await simulator.start()
     except OSError as error:
-        click.echo(f"mcmt: cannot listen on {_shown(host, port)}: {error.strerror or error}", err=True)
+        click.echo(f"mcmt: cannot listen on {_shown(*listen)}: {error.strerror or error}", err=True)
         sys.exit(1)
     try:
-        lines.listening(host, simulator.port, credentials)
+        lines.listening(listen[0], simulator, credentials)
         await ended.wait()
     finally:
         await simulator.aclose()
@@ -141,11 +170,15 @@ class _Lines:
         self._gathered: list[str] = []
         self._broken: OSError | None = None
 
-    def listening(self, host: str | None, port: int, credentials: Credentials) -> None:
+    def listening(self, host: str | None, simulator: Simulator, credentials: Credentials) -> None:
         """Where it listens, and what a client needs."""
-        route = str(Route("apn", _reachable(host), port))
+        route = Route("apn", _reachable(host), simulator.port)
+        if isinstance(simulator, BinarySimulator):
+            self._listening_binary(host, simulator, f"{route}?protocol=binary", credentials)
+            return
+        port = simulator.port
         options = {
-            "routes": [route],
+            "routes": [str(route)],
             "tls_ca": str(credentials.ca),
             "apn_auth_key": str(credentials.auth_key),
             "apn_key_id": credentials.key_id,
@@ -167,13 +200,31 @@ class _Lines:
             self._say("\n".join(f"    # {name}: {json.dumps(value)}" for name, value in certificate.items()))
         self._write()
 
+    def _listening_binary(
+        self, host: str | None, simulator: BinarySimulator, route: str, credentials: Credentials
+    ) -> None:
+        port, feedback = simulator.port, simulator.feedback_port
+        options = {
+            "routes": [route],
+            "tls_ca": str(credentials.ca),
+            "tls_certificate": str(credentials.client_certificate),
+            "tls_key": str(credentials.client_key),
+        }
+        if self._as_json:
+            self._say(json.dumps({"event": "listening", "port": port, "feedback_port": feedback, **options}))
+        else:
+            self._say(f"listening on {_shown(host, port)}, feedback on port {feedback}; a domain that pushes here:")
+            self._say("domain:\n  apn.example.com:\n    delivery_method: apn")
+            self._say("\n".join(f"    {name}: {json.dumps(value)}" for name, value in options.items()))
+        self._write()
+
     def push(self, push: Received) -> None:
         """One push, as it was answered."""
         if not self._gathered:
             self._loop.call_soon(self._write)
         self._gathered.append(_json_line(push) if self._as_json else _line(push))
 
-    def totals(self, simulator: ApnsSimulator) -> None:
+    def totals(self, simulator: Simulator) -> None:
         """How it went."""
         counts = {
             f"{status or '-'} {reason}".strip(): count for (status, reason), count in sorted(simulator.counts.items())
@@ -187,15 +238,16 @@ class _Lines:
                         "counts": counts,
                         "connections": simulator.connections_total,
                         "connections_peak": simulator.connections_peak,
-                        "streams_peak": simulator.streams_peak,
+                        **({"streams_peak": simulator.streams_peak} if isinstance(simulator, ApnsSimulator) else {}),
                         "violations": simulator.violations,
                     }
                 )
             )
         else:
+            streams = f", {simulator.streams_peak} streams on one" if isinstance(simulator, ApnsSimulator) else ""
             self._say(
                 f"{simulator.total} pushes over {simulator.connections_total} connections "
-                f"(at most {simulator.connections_peak} at a time, {simulator.streams_peak} streams on one)"
+                f"(at most {simulator.connections_peak} at a time{streams})"
             )
             self._say("\n".join(f"{count:8} {name}" for name, count in counts.items()))
             self._say("\n".join(f"violation: {_clean(text)}" for text in simulator.violations))

@@ -63,6 +63,7 @@ class OldSender:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.load_verify_locations(ca)
         context.load_cert_chain(certificate, key)
+        self._early = b""
         plain = socket.socket()
         if receive_buffer:
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -81,7 +82,7 @@ class OldSender:
         """Send *frames* until all are sent or something is answered, then the end, and what was answered."""
         with contextlib.suppress(OSError):
             for at in range(0, len(frames), 200):
-                if select.select([self.socket], [], [], 0)[0]:
+                if self._answered():
                     break
                 self.send(*frames[at : at + 200])
         with contextlib.suppress(OSError):
@@ -89,9 +90,22 @@ class OldSender:
             socket.socket.shutdown(self.socket, socket.SHUT_WR)
         return self.answer()
 
+    def _answered(self) -> bool:
+        """Something is said, or the end; what TLS says to itself, as session tickets, is neither."""
+        if select.select([self.socket], [], [], 0)[0]:
+            self.socket.settimeout(0.0)
+            try:
+                self._early += self.socket.recv(65536)
+            except ssl.SSLWantReadError:
+                return False
+            finally:
+                self.socket.settimeout(10)
+            return True
+        return False
+
     def rest(self) -> bytes:
         """All that still comes until the other side closes."""
-        received = b""
+        received, self._early = self._early, b""
         with contextlib.suppress(ConnectionError, ssl.SSLError):
             while data := self.socket.recv(65536):
                 received += data

@@ -1,8 +1,8 @@
 """Notifications that came together, as parts of one message: equal payloads are one part with all their tokens.
 
 Why one message a burst: what a message costs in the spool and in the ledger is then paid once for up to
-``NOTIFICATIONS`` of them, and their failures make one report. Measured on one core, notifications of 100 bytes with one
-payload: see docs/binary.md.
+``NOTIFICATIONS`` of them, and their failures make one report. Measured (two shared cores, 30,000 notifications over one
+connection, until all are on disk): 5 us CPU each with one payload, 13 us with a payload each; a message by SMTP is 70.
 
 Rules: a message is what came in a row, so whatever stands before a notification is in it or before it. A token that
 comes again with the same payload begins another message: in one they would be one delivery, and both were sent.
