@@ -55,6 +55,9 @@ def check(context: click.Context, file: Path | None, config: Path | None) -> Non
         if gateway.feedback is not None:
             host, port = gateway.feedback
             click.echo(f"apns feedback on {address(host or '*', port)}: of {pushes}")
+    if settings.monitor.listen is not None:
+        host, port = settings.monitor.listen
+        click.echo(f"metrics on {address(host or '*', port)}")
     usable = True
     for place, fault in places(settings):
         usable = usable and not fault

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,7 +55,8 @@ def tail(
         # First this, so that no line falls between what is read and what comes.
         client.follow(_request(filters))
         written = _write_last(settings, filters, logs, count, as_json)
-        _follow(client, filters, logs, written, as_json)
+        with contextlib.suppress(KeyboardInterrupt):  # how it is ended
+            _follow(client, filters, logs, written, as_json)
 
 
 def _write_last(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -112,8 +113,10 @@ def test_tail_follows_and_nothing_comes_twice_or_is_missed(process: EngineProces
         process.operate("log", "rotate")
         process.send(MESSAGE, USER)
         lines.append(running.stdout.readline())
+        running.send_signal(signal.SIGINT)
+        assert running.wait(10) == 0, "Ctrl-C is how it is ended"
     finally:
-        running.terminate()
+        running.kill()
         running.wait(10)
         running.stdout.close()
     assert kinds(lines) == "DDDD"
