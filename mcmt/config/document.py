@@ -50,6 +50,8 @@ class Reading(msgspec.Struct, frozen=True):
     values: dict[Path, Mark]
     references: dict[Path, tuple[str, str]] = {}
     """The values that stand elsewhere: the reference as written, and what it led to."""
+    telling: set[str] = set()
+    """Those of them that are long enough to be looked for in any text."""
 
     def mark(self, path: Path, *, key: bool = False) -> Mark:
         """Where the value (or with *key* the key) at *path* stands, or the nearest thing around it that has a place."""
@@ -61,10 +63,11 @@ class Reading(msgspec.Struct, frozen=True):
 
     def shown(self, text: str, path: Path = ()) -> str:
         """*text*, about the option at *path*, without what references lead to."""
-        for referring, (_, value) in self.references.items():
-            # A short one stands in any text: it is looked for where it is the matter.
-            if value and value in text and (len(value) >= _TELLING or referring == path[: len(referring)]):
-                text = text.replace(value, NOT_SHOWN)
+        found = [value for value in self.telling if value in text]
+        # A short one stands in any text: it is looked for where it is the matter.
+        around = (self.references.get(path[:end], ("", ""))[1] for end in range(1, len(path) + 1))
+        for value in sorted({*found, *filter(None, around)}, key=len, reverse=True):
+            text = text.replace(value, NOT_SHOWN)
         return text
 
 
@@ -86,7 +89,7 @@ def read(content: bytes, file: str, sources: Sources | None = None, *, resolve: 
     builder = _Builder(file, sources, resolve)
     root = Includes(sources, file, builder.fault).read(content)
     if root is None:
-        return Document(() if builder.faults else (Reading({}, {}, {}, {}),), tuple(builder.faults))
+        return Document(() if builder.faults else (Reading({}, {}, {}),), tuple(builder.faults))
     rounds = builder.scan(root, (), ())
     readings = tuple(builder.build(root, turn) for turn in range(rounds)) if builder.finite else ()
     return Document(readings, tuple(builder.faults))
@@ -174,7 +177,7 @@ class _Builder:
 
     def build(self, root: yaml.MappingNode, turn: int) -> Reading:
         """Reading number *turn* of a document that was scanned and found finite."""
-        reading = Reading({}, {}, {}, {})
+        reading = Reading({}, {}, {})
         reading.data.update(self._value(root, (), turn, reading))
         return reading
 
@@ -196,6 +199,8 @@ class _Builder:
             except (OSError, ValueError):
                 referred = UNRESOLVED
             reading.references[path] = (f"{node.tag} {node.value}", referred)
+            if len(referred) >= _TELLING:
+                reading.telling.add(str(referred))
             return referred
         try:
             return scalar(node)

@@ -112,7 +112,7 @@ class Checker:
             if value is None:
                 self.fault(locate((name,)), "has no value; give it one or remove the line", key=True)
                 del given[name]
-            elif value is UNRESOLVED or (isinstance(value, list) and UNRESOLVED in value):
+            elif value is UNRESOLVED or (isinstance(value, list) and any(each is UNRESOLVED for each in value)):
                 del given[name]
         wrong: set[str | int] = set(data.keys() - given.keys())
         try:

@@ -54,7 +54,7 @@ class Loaded(msgspec.Struct, frozen=True):
     """What the channels found out about their options: certificates with subject, topics, days left."""
     content: Content = Content({})
     """All that was read, for another process to read the same."""
-    reading: Reading = Reading({}, {}, {}, {})
+    reading: Reading = Reading({}, {}, {})
     """The file as data, with the place of each key and value."""
 
 

@@ -284,3 +284,29 @@ def test_a_passphrase_is_asked_for_by_nobody_and_what_it_protects_is_not_shown(
         said = mcmt("serve", "--config", str(config), stdin=f"{PASSPHRASE}\n")
         assert "passphrase" in said
         assert told(said, PASSPHRASE, *body(key), *body(certificates.client_key)) == []
+
+
+def test_what_references_lead_to_is_in_no_answer_and_in_no_diagnostics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MCMT_TEST_TEAM", "TEAMSECRET")
+    secret = tmp_path / "secret"
+    secret.touch(0o600)
+    secret.write_text("KEYSECRET1\n")
+    file = tmp_path / "mcmt.yaml"
+    domain = configuration({**APN, "apn_auth_key": "none.p8"})
+    # In its place, in that of a path, a number, a word, a route, and beside what makes the stanza wrong.
+    for stanza in (
+        "apn_key_id: !file secret",
+        "tls_ca: !file secret",
+        "tls_verify: !env MCMT_TEST_TEAM",
+        "retry_interval: !env MCMT_TEST_TEAM",
+        "delivery_method: !file secret",
+        "apn_topic: !file secret",
+    ):
+        text = domain + f"    {stanza}\n"
+        file.write_text(text.replace("    delivery_method: apn\n", "") if "delivery_method" in stanza else text)
+        arguments = ("--config", str(file))
+        outputs = mcmt("check", *arguments) + mcmt("config", "explain", "x.example.com", *arguments)
+        assert outputs
+        assert not told(outputs, "KEYSECRET1", "TEAMSECRET"), stanza

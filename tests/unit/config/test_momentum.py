@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import yaml
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mcmt.cli import main
 from mcmt.config.load import load
@@ -161,6 +164,20 @@ def test_what_is_not_momentums_language_is_a_fault_with_its_place(tmp_path: Path
     with pytest.raises(ConfigError) as caught:
         imported(tmp_path, text)
     assert str(caught.value).replace(f"{tmp_path}/", "").startswith(f"ecelerity.conf:{fault}")
+
+
+@given(
+    st.lists(
+        st.sampled_from([*'{}()[]=,;"', "'", "/*", "*/", "#", "\n", " ", "domain", "routes", "include", "x", "\\"])
+    )
+)
+def test_no_text_makes_it_fail_otherwise_than_by_a_fault(tokens: list[str]) -> None:
+    with TemporaryDirectory() as folder:
+        try:
+            found = imported(Path(folder), "".join(tokens))
+        except ConfigError:
+            return
+        assert yaml.safe_load(yaml.safe_dump(found.document)) == found.document
 
 
 def test_the_head_of_what_is_written_names_what_is_missing(tmp_path: Path) -> None:

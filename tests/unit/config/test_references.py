@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mcmt.errors import ConfigError
 from tests.unit.config.support import LISTENER, SPOOL, Configuration
 
 SINK = 'delivery_method: discard, routes: ["discard://sink"]'
@@ -81,6 +82,13 @@ def test_what_a_reference_leads_to_is_not_repeated(configuration: Configuration,
     faults = configuration.faults(text)
     assert any(fault.startswith(f"mcmt.yaml:3:{len(option) + 3}: {option}: ") for fault in faults)
     assert not any("hunter2" in fault for fault in faults)
+
+
+@pytest.mark.parametrize("open_files", [True, False])
+def test_an_empty_text_in_a_list_is_not_taken_for_a_reference(configuration: Configuration, open_files: bool) -> None:
+    text = f"{HEAD}domain: {{a: {{delivery_method: discard, routes: ['']}}}}\n"
+    with pytest.raises(ConfigError, match="expected scheme://host"):
+        configuration.load(text, open_files=open_files)
 
 
 def test_a_name_cannot_be_a_reference(configuration: Configuration) -> None:
