@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _ROW = "{:<40} {:>12} {:>12} {:>12}"
+_PATIENCE = 0.5
+"""Seconds after which a count shows how far it is."""
 _DONE = {
     "retry": "due now",
     "hold": "held",
@@ -112,6 +115,7 @@ _KEYS = ("deliveries", "messages", "held")
 def _count(client: ControlClient, selection: Selection) -> _Count:
     from mcmt.control.protocol import Count, Counts
 
+    begun, watched = time.monotonic(), sys.stderr.isatty()
     domains: dict[str, list[int]] = {}
     through: dict[int, int] = {}
     for item in client.ask(Count(selection), Counts):
@@ -119,6 +123,10 @@ def _count(client: ControlClient, selection: Selection) -> _Count:
         sums = domains.setdefault(item.domain, [0, 0, 0])
         for at, number in enumerate((item.deliveries, item.messages, item.held)):
             sums[at] += number
+        if watched and time.monotonic() - begun > _PATIENCE:
+            click.echo(f"\rcounted: {sum(each[0] for each in domains.values())}", err=True, nl=False)
+    if watched:
+        click.echo("\r\x1b[K", err=True, nl=False)
     deliveries, messages = (sum(each[at] for each in domains.values()) for at in (0, 1))
     return _Count(dict(sorted(domains.items())), through, deliveries, messages)
 

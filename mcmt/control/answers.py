@@ -205,36 +205,40 @@ class Answers:
                 yield IdLists(due=tuple(page.due), waiting=tuple(page.waiting), held=tuple(page.held))
 
     async def _count(self, request: Count) -> AsyncIterator[Counts]:
-        for station in self._all_stations():
-            after: int | None = 0
-            through = 0
-            last: dict[str, int] = {}
-            while after is not None:
-                page = await station.tally(request.selection, after, through)
-                after, through = page.after, page.through
+        counting = [_Place(station) for station in self._all_stations()]
+        while counting:
+            # A page of every shard at a time: each has a process of its own.
+            pages = await asyncio.gather(
+                *(place.station.tally(request.selection, place.after, place.through) for place in counting)
+            )
+            for place, page in zip(counting, pages, strict=True):
+                place.go_on(page.after, page.through)
                 for one in page.domains:
                     # Messages follow each other by row: only the last one of a page may go on in the next.
-                    messages = one.messages - (last.get(one.domain) == one.first)
-                    last[one.domain] = one.last
+                    messages = one.messages - (place.last.get(one.domain) == one.first)
+                    place.last[one.domain] = one.last
                     yield Counts(
-                        shard=station.shard,
-                        through=through,
+                        shard=place.station.shard,
+                        through=page.through,
                         domain=one.domain,
                         deliveries=one.deliveries,
                         messages=messages,
                         held=one.held,
                     )
+            counting = [place for place in counting if not place.ended]
 
     async def _order(self, request: Order) -> AsyncIterator[Progress]:
         if not request.everything and request.selection == Selection(held=request.selection.held):
             raise ControlError("nothing is selected: name what is meant, or say that it is everything")
         work = Work(request.verb, request.reason, request.to)
-        for station in self._all_stations():
-            after: int | None = 0
-            through = request.through.get(station.shard, 0)
-            while through and after is not None:
-                page = await station.work(work, request.selection, after, through)
-                after, work = page.after, msgspec.structs.replace(work, first=False)
+        places = [_Place(station, request.through.get(station.shard, 0)) for station in self._all_stations()]
+        while working := [place for place in places if place.through and not place.ended]:
+            pages = await asyncio.gather(
+                *(place.station.work(work, request.selection, place.after, place.through) for place in working)
+            )
+            work = msgspec.structs.replace(work, first=False)
+            for place, page in zip(working, pages, strict=True):
+                place.go_on(page.after, place.through)
                 yield msgspec.convert(msgspec.structs.asdict(page.handled), Progress)
 
     async def _domains(self) -> AsyncIterator[DomainStatus]:
@@ -298,6 +302,22 @@ class Answers:
         if missing := self._front.missing:
             raise ControlError(f"{'; '.join(missing)}: try again in a moment")
         return self._front.stations
+
+
+class _Place:
+    """How far a selection has been gone through in one shard."""
+
+    def __init__(self, station: Station, through: int = 0) -> None:
+        self.station = station
+        self.through = through
+        self.after = 0
+        self.ended = False
+        self.last: dict[str, int] = {}
+        """By domain: the last message that was counted."""
+
+    def go_on(self, after: int | None, through: int) -> None:
+        """A page was done."""
+        self.after, self.through, self.ended = after or 0, through, after is None
 
 
 class _Listing:
