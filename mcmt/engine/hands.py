@@ -16,6 +16,7 @@ from typing import Literal
 import msgspec
 
 from mcmt.channel.port import Channel
+from mcmt.config.patterns import is_pattern
 from mcmt.config.settings import DomainSettings, Settings
 from mcmt.engine.queue import DomainQueue
 from mcmt.engine.shared import Shared
@@ -139,7 +140,7 @@ class Hands:
         if work.verb != "reroute":
             return None
         target = self._settings.domain(work.to)
-        if target is None or work.to == "*":
+        if target is None or is_pattern(work.to):
             raise ControlError(f"there is no stanza for {work.to} under domain: in {self._settings.file}")
         return target
 

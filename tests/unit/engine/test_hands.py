@@ -155,6 +155,18 @@ async def test_rerouted_deliveries_go_through_the_other_stanza(tmp_path: Path, g
             await work(bench, "reroute", to="nowhere.example.com")
 
 
+@pytest.mark.parametrize("stanza", ["*", "/^push/"])
+async def test_a_stanza_that_stands_for_many_domains_is_none(
+    tmp_path: Path, gateway: ScriptedGateway, stanza: str
+) -> None:
+    async with Bench(tmp_path, gateway, suspend_delivery=True, others={stanza: {}}) as bench:
+        await bench.accept(1)
+        with pytest.raises(ControlError, match="no stanza for"):
+            await work(bench, "reroute", to=stanza)
+        with pytest.raises(ControlError, match="is a stanza and not a domain"):
+            bench.engine.suspend(stanza, "test")
+
+
 async def test_what_the_disk_does_not_take_stays_as_it_was(
     tmp_path: Path, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
