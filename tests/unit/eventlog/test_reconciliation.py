@@ -80,6 +80,15 @@ def test_what_ended_once_or_is_in_the_spool_is_accounted_for(lines: Lines) -> No
     assert (found.unknown, found.unreadable, found.findings, found.wrong) == (0, 0, [], False)
 
 
+def test_what_is_held_by_hand_is_counted_as_held_and_not_missed() -> None:
+    one, two = map(batch, range(2))
+    sums = Reconciliation()
+    sums.take(text([event(Kind.RECEPTION, each) for each in (one, two)]))
+    sums.queue([f"{one}-1"], (), [f"{two}-1"])
+    found = sums.account(BEGAN)
+    assert (found.accepted, found.due, found.held, found.unknown, found.findings) == (2, 1, 1, 0, [])
+
+
 @pytest.mark.parametrize(
     ("events", "queued", "what"),
     [

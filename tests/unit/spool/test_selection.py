@@ -187,14 +187,13 @@ async def test_what_is_released_is_not_overtaken_by_what_is_handed_over(spool: S
         for one in arrived.values():
             one.take(10, PLENTY)
 
-    spool.on_due(take_all)
-    await spool.pull(A, NOW, 10, PLENTY)
     await accept(spool, 1, A)
-    spool.release([1])
     await hold(spool, Selection())
-    await pulled(spool, A)
+    assert await pulled(spool, A) == [], "nothing waits: what comes next may be taken as it comes"
     await hold(spool, Selection(), "release")
+    spool.on_due(take_all)
     await accept(spool, 1, A)
+    spool.release([2])
     assert len(await pulled(spool, A)) == 2
 
 
