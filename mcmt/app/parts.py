@@ -11,7 +11,7 @@ from mcmt.config.load import Loaded
 from mcmt.config.load import load as load_config
 from mcmt.config.sources import Content
 from mcmt.eventlog.format import check_format
-from mcmt.intake.check import check_gateway, check_listen
+from mcmt.intake.check import check_gateway, check_http, check_listen
 
 
 def load_channels(folders: Sequence[Path] = ()) -> Mapping[str, Channel]:
@@ -27,5 +27,6 @@ def load_settings(file: Path, channels: Mapping[str, Channel], content: Content 
         check_format=check_format,
         check_listen=check_listen,
         check_gateway=check_gateway,
+        check_http=check_http,
         content=content,
     )

@@ -21,8 +21,12 @@ from mcmt.engine.engine import Engine
 from mcmt.engine.lender import Lending
 from mcmt.engine.news import News, Tell, tell_nobody
 from mcmt.errors import SpoolError
+from mcmt.message.event import Event
+from mcmt.message.failure import Failure
+from mcmt.message.model import Message, NewDelivery
 from mcmt.spool.shard_files import remove_shard
 from mcmt.spool.sqlite import SqliteSpool
+from mcmt.spool.standing import Known, Once, Standing
 from mcmt.spool.state import StateStore
 
 log = logging.getLogger(__name__)
@@ -81,6 +85,7 @@ class Shards:
         """Open a shard and an engine on it, which does not run yet. Raises SpoolError."""
         settings, clock = self._settings, self._clock
         spool = await SqliteSpool.open(settings.spool.path, clock, settings.spool.min_free, number, locked=True)
+        spool.tracker.retention = settings.http.status_retention
         spool.on_damage(partial(self._damaged, number))
         self._closing[number] = Closing()
         self._closing[number].add(spool.close)
@@ -109,6 +114,28 @@ class Shards:
             self._closing[shard.number].add(lambda shard=shard: shard.engine.drain(self._settings.drain_timeout))  # type: ignore[misc]
         if len(self.all) > 1:
             self._watching = asyncio.get_running_loop().create_task(self._watch(retire), name="adopted shards")
+
+    # -- mcmt.spool.standing.Tracker --------------------------------------------------------------------------------
+
+    async def accept_once(
+        self,
+        once: Once,
+        message: Message,
+        deliveries: Sequence[NewDelivery],
+        events: Sequence[Event],
+        failures: Sequence[Failure] = (),
+    ) -> Known:
+        """See Tracker: into the own shard."""
+        return await self.own.spool.tracker.accept_once(once, message, deliveries, events, failures)
+
+    async def standing(self, batch_id: str, after: int, limit: int) -> Standing | None:
+        """See Tracker: whichever shard has it."""
+        for shard in self.all:
+            if (found := await shard.spool.tracker.standing(batch_id, after, limit)) is not None:
+                return found
+        return None
+
+    # -- the rest -----------------------------------------------------------------------------------------------------
 
     def heard(self, news: News) -> None:
         """What an engine of another process has learned."""

@@ -121,6 +121,7 @@ class App:
             secrets.randbits,
             gone_tokens=gone_tokens,
             bind=self._bind,
+            tracker=self.shards,
         )
         await self.doors.start()
         self._closing.add(lambda: self.doors.drain(settings.drain_timeout))

@@ -13,6 +13,8 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
+import msgspec
+
 from mcmt.app.closing import Closing
 from mcmt.app.shards import adopted
 from mcmt.clock import Clock, SystemClock
@@ -37,12 +39,15 @@ from mcmt.workers.acceptor import Acceptor, Sink
 from mcmt.workers.process import Worker
 from mcmt.workers.remote import RemoteHolder, RemoteOutbox, RemoteStation
 from mcmt.workers.words import (
+    AskAll,
     Begin,
     Events,
+    FindStanding,
     GivenBack,
     Gossip,
     HandOver,
     Left,
+    MaybeStanding,
     Nothing,
     Retired,
     Wanted,
@@ -197,12 +202,24 @@ class Supervisor:
                 bus = self._workers[owner].reach
                 if bus is None:
                     raise OutboxAway(f"worker {owner} is being started")
-                return await bus.call(accept, Nothing)
+                return await bus.call(accept, msgspec.Raw)
+            case AskAll(question=question):
+                return await self._ask_all(question)
             case Retired(shard=shard):
                 await self.eventlog.remove(str(shard))
                 worker.retired(shard)
                 return Nothing()
         raise TypeError(f"not a call of a worker: {request!r}")
+
+    async def _ask_all(self, question: FindStanding) -> MaybeStanding:
+        reached = [worker.reach for worker in self._workers if worker.reach is not None]
+        answers = await asyncio.gather(*(bus.call(question, MaybeStanding) for bus in reached), return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, MaybeStanding) and answer.standing is not None:
+                return answer
+        if len(reached) < len(self._workers) or any(isinstance(answer, BaseException) for answer in answers):
+            raise OutboxAway("a worker is being started")
+        return MaybeStanding(None)
 
     def noticed(self, worker: Worker, notice: object) -> None:
         """Take a notice of a worker."""

@@ -35,8 +35,10 @@ from mcmt.workers.bus import Bus
 from mcmt.workers.owners import HandingOver, Owners
 from mcmt.workers.passing import Receiver
 from mcmt.workers.remote import RemoteLending
+from mcmt.workers.tracking import WorkersTracker
 from mcmt.workers.words import (
     Accept,
+    AcceptOnce,
     Acknowledge,
     Act,
     Begin,
@@ -48,12 +50,14 @@ from mcmt.workers.words import (
     Entries,
     Events,
     Find,
+    FindStanding,
     Gossip,
     Granted,
     Ids,
     Left,
     ListIds,
     Look,
+    MaybeStanding,
     Note,
     Nothing,
     ReadOutbox,
@@ -134,6 +138,12 @@ class WorkerApp:
                 await self.shards.own.spool.accept(
                     request.message, request.deliveries, request.events, request.failures
                 )
+            case AcceptOnce(once=once, accept=given):
+                return await self.shards.accept_once(
+                    once, given.message, given.deliveries, given.events, given.failures
+                )
+            case FindStanding():
+                return MaybeStanding(await self.shards.standing(request.batch_id, request.after, request.limit))
             case ReadOutbox():
                 self._told.discard(request.shard)
                 rows = await self._shard(request.shard).spool.read_outbox(request.after, request.limit)
@@ -213,6 +223,7 @@ class WorkerApp:
             Elsewhere(self._bus),
             self._gossip,
             gone_tokens,
+            tracker=WorkersTracker(self.shards, begin.number, settings.workers, self._bus),
         )
         await self.doors.start()
         self._receiver = Receiver(self._connections, self._take)

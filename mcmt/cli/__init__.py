@@ -22,6 +22,7 @@ _COMMANDS = {
     "domain": "mcmt.cli.domain:domain",
     "import-momentum": "mcmt.cli.import_momentum:import_momentum",
     "log": "mcmt.cli.log:log",
+    "apikey": "mcmt.cli.apikey:apikey",
     "passwd": "mcmt.cli.passwd:passwd",
     "queue": "mcmt.cli.queue:queue",
     "send": "mcmt.cli.send:send",

@@ -58,6 +58,9 @@ def check(context: click.Context, file: Path | None, config: Path | None) -> Non
     if settings.monitor.listen is not None:
         host, port = settings.monitor.listen
         click.echo(f"metrics on {address(host or '*', port)}")
+    for http in settings.http.listen:
+        secured = "with TLS" if http.tls_certificate else "without TLS"
+        click.echo(f"HTTP on {address(http.host or '*', http.port)}: {secured}, {len(settings.http.tokens)} tokens")
     usable = True
     for place, fault in places(settings):
         usable = usable and not fault

@@ -1,4 +1,4 @@
-"""``mcmt send``: one push, put into an MCMT message and submitted by SMTP as an application would."""
+"""``mcmt send``: one push, put into an MCMT message and submitted by SMTP or HTTP as an application would."""
 
 from __future__ import annotations
 
@@ -59,6 +59,14 @@ def _address(context: click.Context, option: click.Parameter, value: str | None)
 )
 @click.option("--from", "sender", metavar="ADDRESS", help="Who hears of failures. [default: you, at this host]")
 @click.option("--smtp", metavar="HOST:PORT", callback=_address, help="Where to submit. [default: the configuration's]")
+@click.option("--http", "url", metavar="URL", help="Submit by HTTP, as in http://127.0.0.1:8025.")
+@click.option(
+    "--api-key-file",
+    "key_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Has the token for --http. [default: $MCMT_API_KEY]",
+)
 @click.option(
     "--wait",
     type=click.FloatRange(min=0, min_open=True),
@@ -79,12 +87,14 @@ def send(
     fields: list[tuple[str, str]],
     sender: str | None,
     smtp: tuple[str, int] | None,
+    url: str | None,
+    key_file: Path | None,
     wait: float | None,
     config: Path | None,
 ) -> None:
     """Send a push notification through the engine, as an application would.
 
-    The SMTP reply is printed. Exits with 1 when the message was refused and, with --wait, when a delivery failed or has
+    The reply is printed. Exits with 1 when the message was refused and, with --wait, when a delivery failed or has
     not ended in time.
 
     \b
@@ -98,14 +108,24 @@ def send(
         raise click.UsageError("--payload is the whole JSON: --alert, --title, --badge and --sound belong into it")
     if not tokens and recipient is None:
         raise click.UsageError("no device: give --token, or --to with an address whose local part is a token")
+    if url is not None and smtp is not None:
+        raise click.UsageError("--http and --smtp are two ways: give one of them")
     content = payload.read() if payload is not None else make_payload(*given)
-    needed = smtp is None or wait is not None or recipient is None or config is not None
+    needed = (smtp is None and url is None) or wait is not None or recipient is None or config is not None
     settings = _settings(config, needed=needed)
     sender = sender or _default_sender(settings)
     recipient = recipient or _default_recipient(settings)
     message = make_message(sender, recipient, tokens, fields, content, f"mcmt-{secrets.token_hex(12)}")
+
+    def hand_over() -> Reply:
+        if url is None:
+            return _submit(smtp, settings, sender, recipient, message)
+        from mcmt.cli.http_submission import submit_by_http
+
+        return submit_by_http(url, key_file, sender, recipient, message)
+
     if wait is None:
-        _report(_submit(smtp, settings, sender, recipient, message))
+        _report(hand_over())
         return
     assert settings is not None  # noqa: S101 - it was needed
     from mcmt.control.protocol import Follow
@@ -114,7 +134,7 @@ def send(
     with connect(settings) as client:
         client.follow(Follow(domain=domain_of(recipient)))
         started = time.monotonic()
-        batch_id = _report(_submit(smtp, settings, sender, recipient, message)).batch_id
+        batch_id = _report(hand_over()).batch_id
         if not batch_id:
             raise click.ClickException("the listener gave no batch id, so its log lines cannot be told from others")
         client.follow(Follow(batch_id=batch_id))

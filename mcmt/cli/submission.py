@@ -11,7 +11,7 @@ import click
 from mcmt.cli.common import address
 
 _TIMEOUT = 60.0
-_QUEUED = re.compile(r"250 2\.0\.0 ([0-9a-f]{24}) queued")
+_QUEUED = re.compile(r"(?:250 2\.0\.0|202) ([0-9a-f]{24}) queued")
 
 
 class Reply(NamedTuple):
@@ -20,12 +20,12 @@ class Reply(NamedTuple):
     command: str
     """To what: MAIL FROM, RCPT TO or the message."""
     text: str
-    """Code and text, one line."""
+    """Code and text, one line; of HTTP too."""
 
     @property
     def accepted(self) -> bool:
         """The listener answers for the message from now on."""
-        return self.command == "message" and self.text.startswith("250")
+        return self.command == "message" and self.text.startswith(("250", "202"))
 
     @property
     def batch_id(self) -> str:

@@ -10,7 +10,7 @@ from typing import Final
 from mcmt.config.channel_schema import Channels, FindingSchema
 from mcmt.config.document import Path
 from mcmt.config.faults import Checker
-from mcmt.config.listeners import overlap, parse_address
+from mcmt.config.listeners import read_place
 from mcmt.config.patterns import patterns_among
 from mcmt.config.schema import GatewayStanza
 from mcmt.config.settings import GATEWAY_READ, INTAKE_COPIES, DomainSettings, GatewaySettings, ListenSettings
@@ -75,12 +75,12 @@ def _read(
     check_domain: Callable[[Path, str], None],
 ) -> GatewaySettings | None:
     stanza, wrong = checker.stanza(GatewayStanza, path, options)
-    place = _place(checker, path, address, taken, key=True)
+    place = read_place(checker, path, address, taken, key=True)
     if stanza is None or place is None:
         return None
     feedback = None
     if stanza.feedback is not None:
-        feedback = _place(checker, (*path, "feedback"), stanza.feedback, taken)
+        feedback = read_place(checker, (*path, "feedback"), stanza.feedback, taken)
     if (stanza.domain is None) == (stanza.domains is None) and not wrong & {"domain", "domains"}:
         text = "give one of domain (every client's) and domains (by client)"
         checker.fault(path, f"{text}, not both" if stanza.domain else text, key=True)
@@ -101,21 +101,6 @@ def _read(
         return_path=return_path,
         idle_timeout=stanza.idle_timeout,
     )
-
-
-def _place(
-    checker: Checker, path: Path, text: str, taken: dict[str, tuple[str | None, int]], *, key: bool = False
-) -> tuple[str | None, int] | None:
-    try:
-        place = parse_address(text)
-    except ValueError as error:
-        checker.fault(path, str(error), key=key)
-        return None
-    for other, its in taken.items():
-        if overlap(place, its):
-            checker.fault(path, f"{other} already takes this address and port; keep one of the two", key=key)
-    taken.setdefault(text, place)
-    return place
 
 
 def _read_clients(

@@ -103,6 +103,22 @@ def overlap(one: tuple[str | None, int], other: tuple[str | None, int]) -> bool:
     return first.version == second.version and (first.is_unspecified or second.is_unspecified)
 
 
+def read_place(
+    checker: Checker, path: Path, text: str, taken: dict[str, tuple[str | None, int]], *, key: bool = False
+) -> tuple[str | None, int] | None:
+    """Host and port of the address *text* at *path*, which *taken* has from now on; None: it is none."""
+    try:
+        place = parse_address(text)
+    except ValueError as error:
+        checker.fault(path, str(error), key=key)
+        return None
+    for other, its in taken.items():
+        if overlap(place, its):
+            checker.fault(path, f"{other} already takes this address and port; keep one of the two", key=key)
+    taken.setdefault(text, place)
+    return place
+
+
 def _check_security(
     checker: Checker, path: Path, listen: ListenSettings, wrong: frozenset[str | int], check_listen: CheckListen | None
 ) -> None:

@@ -20,13 +20,15 @@ from mcmt.config.domains import default_names, read_domains
 from mcmt.config.faults import Checker
 from mcmt.config.gateways import STANZA as GATEWAY
 from mcmt.config.gateways import CheckGateway, read_gateways
+from mcmt.config.http import STANZA as HTTP
+from mcmt.config.http import CheckHttp, read_http
 from mcmt.config.listeners import CheckListen, read_listeners
 from mcmt.config.loggers import MAIN, TOKENS, read_loggers, tidy
 from mcmt.config.monitor import MONITOR, read_monitor
 from mcmt.config.patterns import patterns_among
 from mcmt.config.schema import ELSEWHERE, ControlStanza, DomainStanza, RootStanza, SpoolStanza
 from mcmt.config.scopes import GROUPS
-from mcmt.config.settings import Settings, SpoolSettings
+from mcmt.config.settings import Settings, SpoolSettings, addresses_of
 from mcmt.config.sources import Content, Sources
 from mcmt.errors import ConfigError, Fault
 
@@ -35,7 +37,7 @@ __all__ = ["ChannelSchema", "Loaded", "find_config", "load"]
 PLACES = ("config/mcmt.yaml", "/etc/mcmt/mcmt.yaml")
 """Where the configuration is looked for when nothing names it."""
 
-_STANZAS = frozenset({GROUPS, MONITOR, "spool", "control", "esmtp_listener", GATEWAY, "domain", MAIN, TOKENS})
+_STANZAS = frozenset({GROUPS, MONITOR, "spool", "control", "esmtp_listener", GATEWAY, HTTP, "domain", MAIN, TOKENS})
 _SOCKET_NAME = 64
 """Bytes of the control socket's own name. Its folder's path may be of any length (mcmt/control/unix_socket.py)."""
 
@@ -82,6 +84,7 @@ def load(
     check_format: Callable[[str], None] | None = None,
     check_listen: CheckListen | None = None,
     check_gateway: CheckGateway | None = None,
+    check_http: CheckHttp | None = None,
     open_files: bool = True,
     full_hostname: Callable[[], str] = socket.getfqdn,
     processors: Callable[[], int] = _processors,
@@ -90,9 +93,10 @@ def load(
     """Read *file*. Raises ConfigError with all its faults, in the order of their places.
 
     *check_format* raises ValueError for a log format that cannot be used. *full_hostname* is asked when the file has no
-    ``hostname``. *check_listen* and *check_gateway* say what they found in the files that an address names. Without
-    *open_files* nobody looks into certificates, keys and users: for commands that only want to know where things are.
-    *content*: as somebody has read it before. *processors*: how many there are, for ``workers: auto``.
+    ``hostname``. *check_listen*, *check_gateway* and *check_http* say what they found in the files that an address
+    names. Without *open_files* nobody looks into certificates, keys and users: for commands that only want to know
+    where things are. *content*: as somebody has read it before. *processors*: how many there are, for
+    ``workers: auto``.
     """
     sources = Sources(content)
     try:
@@ -114,6 +118,7 @@ def load(
             check_format,
             check_listen if open_files else None,
             check_gateway if open_files else None,
+            check_http if open_files else None,
             open_files,
             full_hostname,
             processors,
@@ -134,6 +139,7 @@ def _settings(
     check_format: Callable[[str], None] | None,
     check_listen: CheckListen | None,
     check_gateway: CheckGateway | None,
+    check_http: CheckHttp | None,
     open_files: bool,
     full_hostname: Callable[[], str],
     processors: Callable[[], int],
@@ -151,6 +157,8 @@ def _settings(
     listen, intake = read_listeners(checker, channels, domains, check_listen, workers)
     gateways = read_gateways(checker, channels, domains, listen, intake.max_intake_bytes // workers, check_gateway)
     monitor = read_monitor(checker)
+    others = addresses_of(listen, gateways)
+    http = read_http(checker, domains, others, intake.max_intake_bytes // workers, check_http)
     spool_path = tidy(spool.path if spool else checker.base)
     loggers = read_loggers(checker, channels, domains, spool_path, check_format)
     control_socket = tidy((control and control.socket) or spool_path / "control.sock")
@@ -167,6 +175,7 @@ def _settings(
         intake=intake,
         monitor=monitor,
         gateways=gateways,
+        http=http,
         domains=domains,
         patterns=patterns_among(domains),
         channel_loggers=loggers.channel_loggers,

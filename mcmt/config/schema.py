@@ -19,6 +19,8 @@ from mcmt.config.settings import (
     DomainSettings,
     EventLogSettings,
     GatewaySettings,
+    HttpAddressSettings,
+    HttpSettings,
     IntakeSettings,
     ListenSettings,
     MonitorSettings,
@@ -234,6 +236,40 @@ class GatewayStanza(OptionsModel):
     return_path: str | None = None
     """None: nobody hears of failures."""
     idle_timeout: Span = _default(GatewaySettings, "idle_timeout")
+
+
+class HttpStanza(OptionsModel):
+    """``http_listener``, beside ``listen`` and ``tokens``"""
+
+    # Keys are promised for a day.
+    status_retention: Annotated[Seconds, Field(ge=86400)] = _default(HttpSettings, "status_retention")
+
+
+class HttpAddressStanza(OptionsModel):
+    """``http_listener.listen``, one address"""
+
+    tls_certificate: FilePath | None = None
+    tls_key: FilePath | None = None
+    """None: the key is in the certificate's file."""
+    max_message_size: Annotated[Size, Field(ge=1)] = _default(HttpAddressSettings, "max_message_size")
+    idle_timeout: Span = _default(HttpAddressSettings, "idle_timeout")
+    data_timeout: Span = _default(HttpAddressSettings, "data_timeout")
+
+
+HttpScope = Literal["send", "status"]
+
+
+def _tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+class HttpTokenStanza(OptionsModel):
+    """``http_listener.tokens``, one token"""
+
+    hash: str
+    scopes: Annotated[tuple[HttpScope, ...], BeforeValidator(_tuple), Field(min_length=1)] = ("send", "status")
+    domains: Annotated[list[str], Field(min_length=1)] | None = None
+    """None: every domain."""
 
 
 class DomainStanza(OptionsModel):

@@ -99,6 +99,44 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
         return frozenset((self.domain, *self.domains.values())) - {""}
 
 
+class HttpAddressSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """One address of the HTTP API."""
+
+    host: str | None
+    """None: every address, IPv4 and IPv6."""
+    port: int
+    """0: chosen by the system, for tests."""
+    tls_certificate: Path | None = None
+    """PEM: HTTPS."""
+    tls_key: Path | None = None
+    """None: the key is in the certificate's file."""
+    max_message_size: int = 10 * 1024**2
+    """Of a request's body, and of one line of a bulk request."""
+    idle_timeout: float = 60.0
+    """For the head of a request, and between two of them."""
+    data_timeout: float = 600.0
+    """For the whole body of a request; of a bulk request, for the next octets of it."""
+
+
+class HttpTokenSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Who may use the HTTP API, and for what."""
+
+    name: str
+    scopes: frozenset[Literal["send", "status"]]
+    domains: frozenset[str] | None = None
+    """The domains that may be sent to, lower case; None: all."""
+
+
+class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The HTTP API."""
+
+    listen: tuple[HttpAddressSettings, ...] = ()
+    tokens: Mapping[str, HttpTokenSettings] = {}
+    """By hash: ``sha256:`` and 64 hex digits."""
+    status_retention: float = 86400.0
+    """Seconds that what became of a message, and the key that it came with, are known."""
+
+
 class AddressSettings(msgspec.Struct, frozen=True):
     """One address that is listened on, whatever is spoken there."""
 
@@ -220,25 +258,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     intake: IntakeSettings = IntakeSettings()
     monitor: MonitorSettings = MonitorSettings()
     gateways: tuple[GatewaySettings, ...] = ()
+    http: HttpSettings = HttpSettings()
     max_deliveries_per_message: int = 10_000
     max_resident_messages: int = 32_768
     drain_timeout: float = 20.0
 
     @property
     def addresses(self) -> tuple[AddressSettings, ...]:
-        """Everything that is listened on: ``listen``, the gateways, then the feedback services of those that have one.
+        """Everything that is listened on: ``listen``, the gateways, the feedback services of those that have one, HTTP.
 
         A connection is known by its address' index in here.
         """
-        return (
-            *[AddressSettings(one.host, one.port, "esmtp_listener.listen", "SMTP") for one in self.listen],
-            *[AddressSettings(one.host, one.port, "apns_gateway.listen", "apns gateway") for one in self.gateways],
-            *[
-                AddressSettings(*one.feedback, "apns_gateway.listen", "apns feedback")
-                for one in self.gateways
-                if one.feedback
-            ],
-        )
+        return addresses_of(self.listen, self.gateways, self.http)
 
     def domain(self, name: str) -> DomainSettings | None:
         """The stanza that applies to a routing domain: its own, else the first expression that matches, else ``*``."""
@@ -258,3 +289,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """``max_outbound_connections`` of the stanza of that name; 0 where there is none."""
         domain = self.domains.get(stanza)
         return 0 if domain is None else domain.max_outbound_connections
+
+
+def addresses_of(
+    listen: tuple[ListenSettings, ...], gateways: tuple[GatewaySettings, ...], http: HttpSettings | None = None
+) -> tuple[AddressSettings, ...]:
+    """``Settings.addresses``."""
+    return (
+        *[AddressSettings(one.host, one.port, "esmtp_listener.listen", "SMTP") for one in listen],
+        *[AddressSettings(one.host, one.port, "apns_gateway.listen", "apns gateway") for one in gateways],
+        *[AddressSettings(*one.feedback, "apns_gateway.listen", "apns feedback") for one in gateways if one.feedback],
+        *[AddressSettings(one.host, one.port, "http_listener.listen", "HTTP") for one in (http.listen if http else ())],
+    )

@@ -150,6 +150,7 @@ def event_of(kind: Kind, delivery: Delivery, outcome: Outcome, channel: str, now
         attempt=delivery.attempts,
         queued=max(0.0, now - sender.received),
         wire=outcome.duration,
+        protocol=sender.protocol,
         context=sender.context or None,
         gone_since=outcome.gone_since,
     )

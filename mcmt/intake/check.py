@@ -13,7 +13,7 @@ from typing import Final
 
 from mcmt.channel.port import Finding, exposure
 from mcmt.clock import Clock, SystemClock
-from mcmt.config.settings import GatewaySettings, ListenSettings
+from mcmt.config.settings import GatewaySettings, HttpAddressSettings, ListenSettings
 from mcmt.intake.tls import CertificateFiles, reason_of
 from mcmt.intake.users import UsersError, read_users
 
@@ -31,6 +31,13 @@ def check_gateway(gateway: GatewaySettings, clock: Clock | None = None) -> Seque
     """What was found in the files that *gateway* names."""
     now = (clock or SystemClock()).time()
     return (*_certificate(gateway.tls_certificate, gateway.tls_key, now), *_authorities(gateway.client_ca))
+
+
+def check_http(address: HttpAddressSettings, clock: Clock | None = None) -> Sequence[Finding]:
+    """What was found in the files that *address* names."""
+    now = (clock or SystemClock()).time()
+    certificate = address.tls_certificate
+    return () if certificate is None else tuple(_certificate(certificate, address.tls_key, now))
 
 
 def _authorities(file: Path) -> Iterator[Finding]:

@@ -211,6 +211,8 @@ def _renderings(channel: Channel, data: bytes, parsed: ParsedMessage, apart: boo
             return ()
         return tuple([part for part in parsed.parts if part.media_type in channel.MEDIA_TYPES])
     mails = [part for part in parsed.parts if part.media_type == WHOLE] if apart else []
+    if parsed.parts and not (mails or data):
+        return ()  # it came as parts, so there is no whole of which they were taken
     return (mails[0] if mails else Part(WHOLE, (), data),)
 
 
@@ -221,7 +223,7 @@ def _what_lacks(recipients: Sequence[_Recipient], closed: bool) -> str:
             f"{recipient.domain} needs a part of the MCMT message, and this listener takes none apart "
             "(mcmt_reception: passthru; allow is needed)"
         )
-    wanted = " or ".join(sorted(recipient.channel.MEDIA_TYPES))
+    wanted = " or ".join(sorted(recipient.channel.MEDIA_TYPES)) or WHOLE
     return f"the message has no {wanted} part, which {recipient.domain} needs"
 
 

@@ -1,4 +1,4 @@
-"""Every door of one process: the SMTP listener and the gateways, with one account of connections and one memory.
+"""Every door of one process: SMTP, the gateways, HTTP, with one account of connections and one memory.
 
 A connection is known by the number of its address in ``Settings.addresses``.
 """
@@ -8,17 +8,40 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 from mcmt.channel.port import Channel
 from mcmt.clock import Clock
 from mcmt.config.settings import Settings
-from mcmt.errors import MessageError
+from mcmt.errors import ListenError, MessageError
 from mcmt.intake.apns_gateway import ApnsGateways
 from mcmt.intake.door import Admission
 from mcmt.intake.failures import Login
 from mcmt.intake.listener import SmtpListener
 from mcmt.intake.sockets import Bind, bind_all
 from mcmt.spool.port import GoneTokens, Keeper
+from mcmt.spool.standing import Tracker
+
+NEEDS_AIOHTTP = "http_listener needs aiohttp: pip install 'mcmt[http]'"
+
+
+class HttpDoors(Protocol):
+    """``mcmt.intake.http.listener.HttpListener``, which is imported only where it is used."""
+
+    listening: tuple[tuple[str, str, int], ...]
+
+    @property
+    def sessions(self) -> int:
+        """How many clients are connected."""
+
+    async def start(self, *, listens: bool) -> None:
+        """See HttpListener."""
+
+    async def take(self, number: int, connected: socket.socket, refusal: MessageError | None) -> None:
+        """See HttpListener."""
+
+    async def drain(self, limit: float) -> None:
+        """See HttpListener."""
 
 
 class Doors:
@@ -35,15 +58,22 @@ class Doors:
         tell: Callable[[Login], None] | None = None,
         gone_tokens: GoneTokens | None = None,
         bind: Bind = bind_all,
+        tracker: Tracker | None = None,
     ) -> None:
         """*admission*, *tell* and *bind* as of SmtpListener; *gone_tokens*: what the feedback services tell, and
-        what nothing is sent to."""
+        what nothing is sent to. *tracker*: what became of messages, for the clients of HTTP, where there is HTTP.
+
+        Raises ListenError."""
         self._settings = settings
         self._listens = admission is None
         self.smtp = SmtpListener(settings, channels, spool, clock, random_bits, admission, tell, gone_tokens, bind)
         self.gateways = ApnsGateways(
             settings, self.smtp.reception, self.smtp.memory, self.smtp.admission, clock, random_bits, gone_tokens, bind
         )
+        self.http: HttpDoors | None = None
+        if settings.http.listen and tracker is not None:
+            shared = self.smtp.reception, self.smtp.memory, self.smtp.admission
+            self.http = _http_listener()(settings, *shared, clock, random_bits, tracker, bind)
 
     @property
     def addresses(self) -> Sequence[tuple[str, int]]:
@@ -53,18 +83,21 @@ class Doors:
     @property
     def listening(self) -> Sequence[tuple[str, str, int]]:
         """What is spoken on which host and port."""
-        return [*[("SMTP", host, port) for host, port in self.addresses], *self.gateways.listening]
+        http = self.http.listening if self.http else ()
+        return [*[("SMTP", host, port) for host, port in self.addresses], *self.gateways.listening, *http]
 
     @property
     def sessions(self) -> int:
         """How many clients are connected."""
-        return self.smtp.sessions + self.gateways.sessions
+        return self.smtp.sessions + self.gateways.sessions + (self.http.sessions if self.http else 0)
 
     async def start(self) -> None:
         """Begin to accept connections. Raises ListenError, UsersError."""
         await self.smtp.start()
         try:
             await self.gateways.start(listens=self._listens)
+            if self.http is not None:
+                await self.http.start(listens=self._listens)
         except BaseException:
             await self.drain(0.0)
             raise
@@ -81,10 +114,26 @@ class Doors:
         smtp = len(self._settings.listen)
         if number < smtp:
             await self.smtp.take(number, connected, refusal)
-        else:
+        elif number < (first := len(self._settings.addresses) - len(self._settings.http.listen)):
             await self.gateways.take(number - smtp, connected, refusal)
+        elif self.http is not None:
+            await self.http.take(number - first, connected, refusal)
 
     async def drain(self, limit: float) -> None:
         """Stop accepting; let what is being received come to its end, for up to *limit* seconds."""
-        await asyncio.gather(self.smtp.drain_sessions(limit), self.gateways.drain(limit))
+        drains = [self.smtp.drain_sessions(limit), self.gateways.drain(limit)]
+        if self.http is not None:
+            drains.append(self.http.drain(limit))
+        await asyncio.gather(*drains)
         await self.smtp.aclose()
+
+
+def _http_listener() -> Callable[..., HttpDoors]:
+    try:
+        # Here and not above: a large import that only this stanza needs.
+        from mcmt.intake.http.listener import HttpListener
+    except ModuleNotFoundError as error:
+        if error.name != "aiohttp":
+            raise
+        raise ListenError(NEEDS_AIOHTTP) from None
+    return HttpListener

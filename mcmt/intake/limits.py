@@ -41,6 +41,8 @@ GATEWAY_LINGER: Final = 5.0
 """How long what a gateway's client still sends is thrown away after an error packet, as with LINGER."""
 GATEWAY_PAUSE: Final = 1.0
 """How long a gateway's client whose notifications cannot be kept waits to be told: it comes back at once."""
+HTTP_LINE: Final = 16 * 1024
+"""The first line of an HTTP request, and each of its header fields. Longer: 400, and the connection ends."""
 REMINDER: Final = 60.0
 """Seconds between two words to the operator about one kind of trouble: connections turned away, a full disk."""
 AUTH_LINE: Final = 12288

@@ -16,7 +16,7 @@ from mcmt.channel.port import Channel
 from mcmt.clock import Clock
 from mcmt.config.settings import DomainSettings, Settings
 from mcmt.errors import MessageError, SpoolError
-from mcmt.intake.compose import Composed, McmtReception, compose, open_message, stanza_of
+from mcmt.intake.compose import NOW, Composed, McmtReception, Schedule, compose, open_message, stanza_of
 from mcmt.intake.rejections import Rejections
 from mcmt.intake.reminder import Reminder
 from mcmt.intake.suppression import Suppression
@@ -24,7 +24,7 @@ from mcmt.message.address import domain_of
 from mcmt.message.event import Event, Kind
 from mcmt.message.identity import new_batch_id
 from mcmt.message.mime import ParsedMessage, context_variables
-from mcmt.message.model import Envelope, Part
+from mcmt.message.model import Envelope, Headers, Part
 from mcmt.spool.port import GoneTokens, Keeper
 
 log = logging.getLogger(__name__)
@@ -71,53 +71,83 @@ class Reception:
 
     async def receive(self, envelope: Envelope, data: bytes, mcmt_reception: McmtReception) -> str:
         """Keep the message; return its batch id when it is on disk. Raises MessageError, SpoolError: nothing kept."""
-        now = self._clock.time()
-        batch_id = new_batch_id(now, self._random_bits)
-        if len(data) > LARGE or len(envelope.forward_paths) > MANY:
-            composed = await asyncio.get_running_loop().run_in_executor(
-                self._thread, self._compose, envelope, data, mcmt_reception, batch_id, now
-            )
-        else:
-            composed = self._compose(envelope, data, mcmt_reception, batch_id, now)
-        await self._spool.accept(*composed)
-        return batch_id
+        return await self.keep(await self.composed(envelope, data, mcmt_reception))
 
     async def receive_parts(self, envelope: Envelope, parts: Sequence[Part], size: int) -> str:
         """``receive`` for what did not come as a message, but as *parts* of *size* octets together."""
+        return await self.keep(await self.composed_parts(envelope, parts, size))
+
+    async def keep(self, composed: Composed) -> str:
+        """Keep what was composed; return its batch id when it is on disk. Raises SpoolError: nothing kept."""
+        await self._spool.accept(*composed)
+        return composed.message.batch_id
+
+    async def composed(
+        self, envelope: Envelope, data: bytes, mcmt_reception: McmtReception, schedule: Schedule = NOW
+    ) -> Composed:
+        """What is to be kept of a message. Raises MessageError."""
+        large = len(data) > LARGE or len(envelope.forward_paths) > MANY
+        return await self._made(large, self._open, envelope, data, mcmt_reception, schedule)
+
+    async def composed_parts(
+        self,
+        envelope: Envelope,
+        parts: Sequence[Part],
+        size: int,
+        headers: Headers = (),
+        schedule: Schedule = NOW,
+    ) -> Composed:
+        """``composed`` of parts; *headers*: what would be the message's own fields."""
+        large = size > LARGE or len(envelope.forward_paths) > MANY
+        return await self._made(large, self._join, envelope, tuple(parts), size, headers, schedule)
+
+    async def _made(self, large: bool, make: Callable[..., Composed], *args: object) -> Composed:
         now = self._clock.time()
         batch_id = new_batch_id(now, self._random_bits)
-        if size > LARGE:
-            composed = await asyncio.get_running_loop().run_in_executor(
-                self._thread, self._compose_parts, envelope, parts, size, batch_id, now
-            )
-        else:
-            composed = self._compose_parts(envelope, parts, size, batch_id, now)
-        await self._spool.accept(*composed)
-        return batch_id
+        if large:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, make, batch_id, now, *args)
+        return make(batch_id, now, *args)
 
-    def _compose_parts(
-        self, envelope: Envelope, parts: Sequence[Part], size: int, batch_id: str, now: float
+    def _join(
+        self,
+        batch_id: str,
+        now: float,
+        envelope: Envelope,
+        parts: tuple[Part, ...],
+        size: int,
+        headers: Headers,
+        schedule: Schedule,
     ) -> Composed:
-        parsed = ParsedMessage(b"", (), True, tuple(parts))
-        return compose(
-            self._settings,
-            self._channels,
-            envelope,
-            b"",
-            parsed,
-            {},
-            "allow",
-            batch_id,
-            now,
-            size,
-            self._suppression,
-        )
+        block = "".join([f"{name}: {value}\r\n" for name, value in headers]).encode()
+        parsed = ParsedMessage(block, headers, True, parts)
+        context = context_variables(headers)
+        return self._compose(batch_id, now, envelope, b"", parsed, context, "allow", size, schedule)
 
-    def _compose(
-        self, envelope: Envelope, data: bytes, mcmt_reception: McmtReception, batch_id: str, now: float
+    def _open(
+        self,
+        batch_id: str,
+        now: float,
+        envelope: Envelope,
+        data: bytes,
+        mcmt_reception: McmtReception,
+        schedule: Schedule,
     ) -> Composed:
         parsed = open_message(data, mcmt_reception)
         context = context_variables(parsed.headers)
+        return self._compose(batch_id, now, envelope, data, parsed, context, mcmt_reception, len(data), schedule)
+
+    def _compose(
+        self,
+        batch_id: str,
+        now: float,
+        envelope: Envelope,
+        data: bytes,
+        parsed: ParsedMessage,
+        context: dict[str, str],
+        mcmt_reception: McmtReception,
+        size: int,
+        schedule: Schedule,
+    ) -> Composed:
         return compose(
             self._settings,
             self._channels,
@@ -128,7 +158,9 @@ class Reception:
             mcmt_reception,
             batch_id,
             now,
-            suppression=self._suppression,
+            size,
+            self._suppression,
+            schedule,
         )
 
     def tell_not_kept(self, connection_id: str, peer: str, error: SpoolError) -> None:

@@ -20,6 +20,10 @@ SOURCE_FEEDBACK = "feedback"
 """The gateway's feedback service did."""
 
 
+TRACKED = frozenset({"http"})
+"""Doors whose clients may ask what became of a message. All events of such a message carry the door's word."""
+
+
 class Kind(StrEnum):
     """What an event tells; the letter is the one in the log lines."""
 
@@ -73,7 +77,8 @@ class Event(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True
     """Rejection: the SMTP command. Transient and permanent: how far it came. Route: the news in one word. Token: GONE,
     INVALID or REGISTERED."""
     protocol: str = ""
-    """Reception and rejection: the door. Token: who said so, SOURCE_PUSH, SOURCE_FEEDBACK or the door."""
+    """Reception and rejection, and the ends of what came by a door of TRACKED: the door. Token: who said so,
+    SOURCE_PUSH, SOURCE_FEEDBACK or the door."""
     context: dict[str, str] | None = None
     """The message's context variables, where it has any."""
     gone_since: float = 0.0

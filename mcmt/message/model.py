@@ -93,6 +93,8 @@ class Sender(msgspec.Struct, frozen=True):
     context: dict[str, str]
     peer: str = ""
     """IP address of the client; empty for a message of our own."""
+    protocol: str = ""
+    """The door, where its clients may ask what became of a message (mcmt/message/event.py, TRACKED)."""
 
 
 class Delivery(msgspec.Struct, frozen=True):

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from mcmt.message.event import TRACKED
 from mcmt.message.model import Delivery, Message, Sender
 from mcmt.spool.away import Away, DomainQueue, Ledger
 from mcmt.spool.jobs import Accept
@@ -132,4 +133,5 @@ class _Arrivals:
 
 def _sender(message: Message) -> Sender:
     envelope = message.envelope
-    return Sender(message.batch_id, message.received, envelope.reverse_path, message.context, envelope.peer)
+    protocol = envelope.protocol if envelope.protocol in TRACKED else ""
+    return Sender(message.batch_id, message.received, envelope.reverse_path, message.context, envelope.peer, protocol)

@@ -16,23 +16,28 @@ from mcmt.spool.away import GONE, Away
 from mcmt.spool.held import Move
 from mcmt.spool.port import OwedReport, Settlement
 from mcmt.spool.rows import due_at
+from mcmt.spool.tracking import Track
 from mcmt.spool.transaction import Damaged, Transaction
 
 
 class SpoolJob:
     """A job that somebody waits for."""
 
-    __slots__ = ("events", "future", "weight")
+    __slots__ = ("events", "future", "track", "weight")
 
     def __init__(self, future: asyncio.Future[None], events: Sequence[Event], weight: int = 0) -> None:
         self.future = future
         self.events = events
         self.weight = weight
         """Bytes that it keeps in memory until it is done."""
+        self.track: Track | None = None
+        """Of a message whose sender may ask what became of it."""
 
     def stage(self, transaction: Transaction) -> None:
         """Keep the events."""
         transaction.record(self.events)
+        if self.track is not None:
+            transaction.track(self.track)
 
 
 class Accept(SpoolJob):
@@ -66,7 +71,7 @@ class Accept(SpoolJob):
         self.key, self.row = transaction.insert_message(self.message, self.deliveries)
         for failure in self._failures:
             transaction.fail(self.key, 0, failure)
-        transaction.record(self.events)
+        super().stage(transaction)
 
 
 def _by_domain(deliveries: Sequence[NewDelivery], later: Sequence[int]) -> dict[str, Sequence[int]]:

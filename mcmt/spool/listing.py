@@ -12,9 +12,19 @@ from mcmt.message.event import OutboxRow
 from mcmt.spool.fetch import UNREADABLE, Fetch
 from mcmt.spool.held import HELD, due_before, is_held
 from mcmt.spool.ids import id_page, name_damaged
-from mcmt.spool.port import Backlog, Chosen, DomainTally, Entry, IdPage, Selection, TallyPage
+from mcmt.spool.port import (
+    Backlog,
+    Chosen,
+    DomainTally,
+    Entry,
+    IdPage,
+    Selection,
+    TallyPage,
+)
 from mcmt.spool.rows import SenderData, StoredEntry, decode_entries, decode_events, decode_sender, seconds
 from mcmt.spool.selection import WINDOW, query_of
+from mcmt.spool.standing import Ended, Known
+from mcmt.spool.tracking import ends, known, known_by_key
 from mcmt.spool.transaction import Damaged
 
 # A step to the next domain is one look into the index, however many deliveries lie between.
@@ -32,6 +42,10 @@ _ENTRY = (
     " || ',' || json_quote(last) || ',' || data || ']'"
 )
 _OF_MESSAGE = "SELECT * FROM delivery WHERE row BETWEEN ?1 AND ?2 ORDER BY row LIMIT -1"
+# data begins with the number.
+_SOME_OF_MESSAGE = (
+    "SELECT * FROM delivery WHERE row BETWEEN ?1 AND ?2 AND CAST(data ->> 0 AS INTEGER) > ?3 ORDER BY row LIMIT ?4"
+)
 _ONE = "SELECT * FROM delivery WHERE row = ?1"
 _LAST_OF_WINDOW = "SELECT row FROM delivery WHERE row > ?1 AND row <= ?2 ORDER BY row LIMIT 1 OFFSET ?3"
 _LAST = "SELECT ifnull(max(row), 0) FROM delivery"
@@ -131,6 +145,23 @@ class Listing:
         rows = self._connection.execute(_ROWS_OF_MESSAGE, (batch_id,)).fetchall()
         found = [entry for first, last in rows for entry in self._entries(_OF_MESSAGE, (first, last))]
         return [(row, entry) for row, entry in found if entry.id == id] if dash else found
+
+    def known_by_key(self, key: str) -> Known | None:
+        """The message that was accepted under *key*."""
+        return known_by_key(self._connection, key)
+
+    def standing(
+        self, batch_id: str, after: int, limit: int
+    ) -> tuple[Known, list[tuple[int, Entry]], list[Ended]] | None:
+        """What is kept of a message, its pending deliveries and its ended ones, with numbers past *after*."""
+        if (found := known(self._connection, batch_id)) is None:
+            return None
+        # In this order: what ends between the two is in both.
+        rows = self._connection.execute(_ROWS_OF_MESSAGE, (batch_id,)).fetchall()
+        pending = [
+            entry for first, last in rows for entry in self._entries(_SOME_OF_MESSAGE, (first, last, after, limit))
+        ]
+        return found, pending, ends(self._connection, batch_id, after, limit)
 
     def quarantined(self) -> int:
         """How many rows are in quarantine."""

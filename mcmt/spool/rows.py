@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from mcmt.message.event import Event
+from mcmt.message.event import TRACKED, Event
 from mcmt.message.failure import Failure
 from mcmt.message.model import Envelope, Headers, Message, NewDelivery, Part, Sender
 
@@ -62,10 +62,11 @@ class SenderData(msgspec.Struct, frozen=True, array_like=True):
     reverse_path: str
     context: dict[str, str]
     peer: str = ""
+    protocol: str = ""
 
     def sender(self) -> Sender:
         """The value that travels."""
-        return Sender(self.batch_id, self.received, self.reverse_path, self.context, self.peer)
+        return Sender(self.batch_id, self.received, self.reverse_path, self.context, self.peer, self.protocol)
 
 
 class StoredMessage(msgspec.Struct, frozen=True, array_like=True):
@@ -139,7 +140,7 @@ def encode_sender(message: Message) -> str:
     """``message.sender``."""
     envelope = message.envelope
     sender = (message.batch_id, message.received, envelope.reverse_path, message.context, envelope.peer)
-    return _json.encode(sender).decode()
+    return _json.encode((*sender, envelope.protocol) if envelope.protocol in TRACKED else sender).decode()
 
 
 def encode_envelope(message: Message) -> bytes:

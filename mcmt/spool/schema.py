@@ -18,8 +18,9 @@ import apsw
 
 from mcmt.errors import SpoolUnusable
 from mcmt.spool.folder import create_file
+from mcmt.spool.tracking import TABLES as TABLES_OF_TRACKING
 
-VERSION = 3
+VERSION = 4
 APPLICATION = 0x6D636D74  # "mcmt", for file(1)
 # https://sqlite.org/wal.html: before it, a checkpoint beside a writer could corrupt a WAL that two connections use.
 _FIRST_SOUND_SQLITE = (3, 51, 3)
@@ -93,7 +94,8 @@ _WITHOUT_POSITIONS = "DROP TABLE position"
 # Sequences of a shard that is deleted and made anew go on past the old ones, which the event log may still remember:
 # no shard has a million rows a second.
 _FIRST_SEQUENCE = "INSERT INTO sqlite_sequence VALUES ('outbox', {});"
-_MIGRATIONS = {1: _REPORTS, 2: _WITHOUT_POSITIONS}
+# Since version 4: what became of messages whose senders may ask.
+_MIGRATIONS = {1: _REPORTS, 2: _WITHOUT_POSITIONS, 3: TABLES_OF_TRACKING}
 """What brings a file from that version to the next one."""
 
 COLUMNS = {
@@ -115,7 +117,7 @@ def open_writer(path: Path, created: float) -> apsw.Connection:
     create_file(path)
     connection = reopen_writer(path)
     try:
-        tables = _TABLES + _REPORTS + _FIRST_SEQUENCE.format(int(created * 1e6))
+        tables = _TABLES + _REPORTS + TABLES_OF_TRACKING + _FIRST_SEQUENCE.format(int(created * 1e6))
         prepare(connection, path, APPLICATION, VERSION, tables, _MIGRATIONS)
     except apsw.Error as error:
         raise unusable(path, error) from error

@@ -34,7 +34,6 @@ from mcmt.spool.folder import FolderLock
 from mcmt.spool.handover import Handover
 from mcmt.spool.held import moves
 from mcmt.spool.jobs import (
-    Accept,
     Bounce,
     Quarantine,
     Reschedule,
@@ -65,6 +64,7 @@ from mcmt.spool.reports import Reports
 from mcmt.spool.salvage import mark
 from mcmt.spool.shard_files import shard_file
 from mcmt.spool.space import Space
+from mcmt.spool.tracker import ShardTracker
 from mcmt.spool.transaction import Damaged
 
 SHARD = "shard-0.sqlite"
@@ -124,6 +124,8 @@ class SqliteSpool:
         self._file = Path(writer.filename)
         self._commits = Commits(writer, self._handover.tell, self._pulls.leave, self._note_damage)
         self._acknowledging = Acknowledging(self._commits, clock)
+        ask = partial(self._ask, self._listing_thread)
+        self.tracker = ShardTracker(self._listing, ask, self._put, self._require_space, self._mark)
 
     # ---- what changes the spool
 
@@ -135,12 +137,7 @@ class SqliteSpool:
         failures: Sequence[Failure] = (),
     ) -> None:
         """Keep a message with all its deliveries."""
-        if not deliveries and not failures:
-            await self.record(events)
-            return
-        await self._require_space(message, deliveries)
-        await self._has_room()
-        await self._commits.put(Accept(self._loop.create_future(), message, deliveries, events, failures))
+        await self.tracker.accept(message, deliveries, events, failures)
 
     async def settle(self, settlements: Sequence[Settlement], events: Sequence[Event]) -> None:
         """Finish or reschedule deliveries that are out."""
@@ -184,8 +181,7 @@ class SqliteSpool:
     async def record(self, events: Sequence[Event]) -> None:
         """Keep events that change nothing else."""
         if events:
-            await self._has_room()
-            await self._commits.put(SpoolJob(self._loop.create_future(), events))
+            await self._put(SpoolJob(self._loop.create_future(), events))
 
     async def acknowledge(self, through: int) -> None:
         """Let outbox rows go with the next transaction that comes along, within moments; nobody waits for it."""
@@ -337,6 +333,10 @@ class SqliteSpool:
             # The room of what was delivered is in our own file, which does not shrink: statvfs(3) knows nothing of it.
             reusable = await self._ask(self._listing_thread, self._listing.reusable)
             self._space.require(self._loop.time(), size, len(deliveries), reusable)
+
+    async def _put(self, job: SpoolJob) -> None:
+        await self._has_room()
+        await self._commits.put(job)
 
     async def _has_room(self) -> None:
         await self._commits.room()

@@ -16,7 +16,7 @@ import apsw
 import msgspec
 
 from mcmt.errors import SpoolError
-from mcmt.message.event import Event
+from mcmt.message.event import TRACKED, Event
 from mcmt.message.failure import Failure
 from mcmt.message.model import Message, NewDelivery
 from mcmt.spool.owed import Owed, finish_messages
@@ -31,6 +31,7 @@ from mcmt.spool.rows import (
 )
 from mcmt.spool.schema import COLUMNS, ids
 from mcmt.spool.statements import execute_rows
+from mcmt.spool.tracking import Track, Tracks
 
 # One outbox row is read and written whole, so it must stay small beside memory.
 EVENTS_PER_ROW = 256
@@ -113,6 +114,7 @@ class Transaction:
         self._parts: list[int] = []
         self._countdown: dict[int, int] = {}
         self._owed = Owed()
+        self._tracks = Tracks()
         self._events: list[Event] = []
         self._through = 0
         self._damaged: list[tuple[float, Damaged]] = []
@@ -169,6 +171,13 @@ class Transaction:
     def record(self, events: Sequence[Event]) -> None:
         """Events for the outbox."""
         self._events += events
+        for event in events:
+            if event.protocol in TRACKED:
+                self._tracks.note(event)
+
+    def track(self, track: Track) -> None:
+        """A message whose sender may ask what became of it."""
+        self._tracks.add(track)
 
     def acknowledge(self, through: int) -> None:
         """Outbox rows go, up to a sequence."""
@@ -202,6 +211,7 @@ class Transaction:
         self._owed.let_go(connection)
         _delete(connection, "message", "id", finish_messages(connection, self._messages))
         _delete(connection, "part", "id", self._parts)
+        self._tracks.apply(connection)
         for time, damaged in self._damaged:
             _move(connection, time, damaged)
         for start in range(0, len(self._events), EVENTS_PER_ROW):

@@ -16,6 +16,7 @@ from mcmt.message.event import Event, OutboxRow
 from mcmt.message.failure import Failure
 from mcmt.message.model import Message, NewDelivery
 from mcmt.spool.port import Entry, IdPage, Selection
+from mcmt.spool.standing import Once, Standing
 
 # -- the supervisor calls ---------------------------------------------------------------------------------------------
 
@@ -161,15 +162,38 @@ class Accept(msgspec.Struct, frozen=True, tag="accept"):
     failures: tuple[Failure, ...]
 
 
+class AcceptOnce(msgspec.Struct, frozen=True, tag="accept once"):
+    """Keep a message unless its key is known: the worker that is asked is the one for this key. Answered by Known."""
+
+    once: Once
+    accept: Accept
+
+
+class FindStanding(msgspec.Struct, frozen=True, tag="standing"):
+    """See mcmt.spool.standing.Tracker. Answered by MaybeStanding, of all shards of the worker."""
+
+    batch_id: str
+    after: int
+    limit: int
+
+
 # -- the worker calls -------------------------------------------------------------------------------------------------
 
 
 class HandOver(msgspec.Struct, frozen=True, tag="hand over"):
-    """Have *owner* keep a message. Answered as Accept; refused with OutboxAway when *owner* was not even asked."""
+    """Have *owner* keep a message. Answered as what it is given is; refused with OutboxAway when *owner* was not even
+    asked."""
 
     owner: int
     accept: msgspec.Raw
-    """An Accept, encoded: the supervisor passes it on unread."""
+    """An Accept or AcceptOnce, encoded: the supervisor passes it on unread, and the answer back."""
+
+
+class AskAll(msgspec.Struct, frozen=True, tag="ask all"):
+    """Have every worker asked. Answered by MaybeStanding; refused with OutboxAway when none knows it, and not all
+    could be asked."""
+
+    question: FindStanding
 
 
 class Retired(msgspec.Struct, frozen=True, tag="retired"):
@@ -207,6 +231,12 @@ class Ids(msgspec.Struct, frozen=True):
     """A page of ids; None: there are no more."""
 
     page: IdPage | None
+
+
+class MaybeStanding(msgspec.Struct, frozen=True):
+    """Where a message stands, if it is known."""
+
+    standing: Standing | None
 
 
 # -- notices ----------------------------------------------------------------------------------------------------------
@@ -261,10 +291,10 @@ class Gossip(msgspec.Struct, frozen=True, tag="gossip"):
     """A News or a Login, encoded: the supervisor passes it on unread."""
 
 
-_Questions = ReadOutbox | Look | ReadPage | ListIds | Find | CountSelected | CountAnswers | DoWork | Note
-ToWorker = Begin | Drain | Stop | Acknowledge | Act | Accept | Granted | Recalled | Gossip | _Questions
+_Questions = ReadOutbox | Look | ReadPage | ListIds | Find | FindStanding | CountSelected | CountAnswers | DoWork | Note
+ToWorker = Begin | Drain | Stop | Acknowledge | Act | Accept | AcceptOnce | Granted | Recalled | Gossip | _Questions
 """What a worker hears."""
-ToSupervisor = HandOver | Retired | Wanted | GivenBack | Left | Events | Gossip
+ToSupervisor = HandOver | AskAll | Retired | Wanted | GivenBack | Left | Events | Gossip
 """What the supervisor hears."""
 
 

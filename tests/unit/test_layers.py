@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 LAYERS: list[set[str]] = [
     {"errors", "clock", "options", "systemd"},
+    {"client"},
     {"wire"},
     {"message"},
     {"config", "spool", "eventlog", "channel", "simulator"},
@@ -25,6 +26,7 @@ LAYERS: list[set[str]] = [
 
 PORTS = {
     ("intake", "mcmt.spool.port"),
+    ("intake", "mcmt.spool.standing"),
     ("intake", "mcmt.channel.port"),
     ("engine", "mcmt.spool.port"),
     ("engine", "mcmt.channel.port"),

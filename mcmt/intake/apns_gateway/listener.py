@@ -87,7 +87,8 @@ class ApnsGateways:
         self._protocols += [partial(FeedbackSession, each, loop) for each in gateways if each.settings.feedback]
         if not listens:
             return
-        places = self._settings.addresses[len(self._settings.listen) :]
+        first = len(self._settings.listen)
+        places = self._settings.addresses[first : first + len(self._protocols)]
         listening: list[tuple[str, str, int]] = []
         for place, protocol, sockets in zip(places, self._protocols, self._bind(places), strict=True):
             for one_socket in sockets:

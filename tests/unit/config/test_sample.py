@@ -20,6 +20,9 @@ from mcmt.config.schema import (
     DomainStanza,
     GatewayStanza,
     GroupStanza,
+    HttpAddressStanza,
+    HttpStanza,
+    HttpTokenStanza,
     ListenerStanza,
     ListenStanza,
     MainLoggerStanza,
@@ -49,6 +52,9 @@ STANZAS: list[tuple[type[OptionsModel], list[Place]]] = [
     (ListenerStanza, [("esmtp_listener",)]),
     (ListenStanza, [LISTEN]),
     (GatewayStanza, [("apns_gateway", "listen", place) for place in ("127.0.0.1:2195", "127.0.0.1:3195")]),
+    (HttpStanza, [("http_listener",)]),
+    (HttpAddressStanza, [("http_listener", "listen", "127.0.0.1:8025")]),
+    (HttpTokenStanza, [("http_listener", "tokens", "shop")]),
     (DomainStanza, [(), ("domain", "discard.example.com")]),
     (GroupStanza, [("domain_group", "apps")]),
     (channels()["apn"].Options, [TOKEN, CERTIFICATE]),
@@ -150,6 +156,8 @@ def value(model: type[OptionsModel], name: str, field: FieldInfo, text: str) -> 
         needed = {"logfile": "tokens.jsonl"}
     elif model is GatewayStanza:
         needed = {"tls_certificate": "x", "client_ca": "x"}
+    elif model is HttpTokenStanza:
+        needed = {"hash": "x"}
     return getattr(model.model_validate({**needed, **reading.data}), name)
 
 
@@ -158,6 +166,8 @@ def test_nothing_is_named_that_is_no_option() -> None:
     known = {name for model, _ in STANZAS for name in model.model_fields}
     stanzas = {
         "apns_gateway",
+        "http_listener",
+        "tokens",
         "spool",
         "control",
         "esmtp_listener",
@@ -170,7 +180,7 @@ def test_nothing_is_named_that_is_no_option() -> None:
         "ec_logger",
         "token_logger",
     }
-    instances = {"discard.example.com", "apn.example.com", "apn-certificate.example.com"}
+    instances = {"discard.example.com", "apn.example.com", "apn-certificate.example.com", "shop"}
     instances |= {"apps", "apn_logger1", "ec_logger1", "token_logger1"}
     names = set(re.findall(r"^ *([\w.-]+):", uncommented(), flags=re.MULTILINE))
     assert names - known - stanzas - instances == set()

@@ -1,0 +1,4 @@
+"""The HTTP API: messages in, one or many a request, and what became of them.
+
+Nothing here is imported unless the configuration has ``http_listener``: the server is aiohttp, which is an extra.
+"""

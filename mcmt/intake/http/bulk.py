@@ -1,0 +1,150 @@
+"""Many messages in one request: a JSON message a line in, an answer a line out, in their order, as they are kept.
+
+Rules: so many lines are on their way at once and no more, so that their commits are shared and memory is bounded; a
+line that is refused concerns no other; with a key, each line has one of its own, made of the key and the line's number,
+so that a request that is sent again gives the same ids.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import msgspec
+from aiohttp import web
+
+from mcmt.clock import Clock
+from mcmt.config.settings import HttpAddressSettings
+from mcmt.intake.http.acceptance import Acceptance, Client, once_of
+from mcmt.intake.http.problem import Problem, no_room, too_large
+from mcmt.intake.http.submission import Submission, read_json
+from mcmt.intake.memory import IntakeMemory
+
+AT_ONCE: Final = 256
+"""Lines of one request on their way to the disk."""
+
+
+class Bulk:
+    """One request."""
+
+    def __init__(
+        self,
+        request: Any,
+        client: Client,
+        settings: HttpAddressSettings,
+        acceptance: Acceptance,
+        memory: IntakeMemory,
+        clock: Clock,
+    ) -> None:
+        self._request = request
+        self._client = client
+        self._settings = settings
+        self._acceptance = acceptance
+        self._memory = memory
+        self._clock = clock
+        self._answers: asyncio.Queue[asyncio.Task[bytes] | None] = asyncio.Queue(AT_ONCE)
+
+    async def answer(self, key: str | None) -> Any:
+        """Read all lines, and answer each. Raises Problem before the first of them."""
+        once_of(key, self._client.token)
+        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson", "Server": "mcmt"})
+        await response.prepare(self._request)
+        writer = asyncio.get_running_loop().create_task(self._write(response), name="bulk answers")
+        number = 0
+        try:
+            try:
+                async for line in self._lines():
+                    number += 1
+                    await self._put(writer, self._one(number, line, key))
+            except Problem as problem:
+                await self._put(writer, self._refused(number + 1, None, problem))
+                response.force_close()
+            await self._put(writer, None)
+            await writer
+        finally:
+            # The client has gone, or the engine ends: what is on its way to the disk is finished without us.
+            writer.cancel()
+        await response.write_eof()
+        return response
+
+    async def _put(self, writer: asyncio.Task[None], answer: Any) -> None:
+        task = None if answer is None else asyncio.get_running_loop().create_task(answer)
+        put = asyncio.ensure_future(self._answers.put(task))
+        # A client that reads no answers any more ends the reading of its lines too.
+        await asyncio.wait((put, writer), return_when=asyncio.FIRST_COMPLETED)
+        if not put.done():
+            put.cancel()
+            await writer
+            raise ConnectionResetError("nobody reads the answers")
+
+    async def _write(self, response: Any) -> None:
+        """Write what is ready, in order: one write for all that is."""
+        while True:
+            task = await self._answers.get()
+            lines = []
+            while task is not None:
+                lines.append(await task)
+                if self._answers.empty() or len(lines) >= AT_ONCE:
+                    break
+                task = self._answers.get_nowait()
+            if lines:
+                await asyncio.wait_for(response.write(b"".join(lines)), self._settings.data_timeout)
+            if task is None:
+                return
+
+    async def _lines(self) -> AsyncIterator[bytes]:
+        """The lines that are not empty; the octets of each are the receiver's to give back. Raises Problem."""
+        limit, memory, content = self._settings.max_message_size, self._memory, self._request.content
+        held = bytearray()
+        try:
+            while piece := await self._next(content):
+                if not memory.take(len(piece)):
+                    raise no_room()
+                held += piece
+                start = 0
+                while (end := held.find(b"\n", start)) >= 0:
+                    line = bytes(held[start:end])
+                    memory.give_back(end + 1 - start - len(line))
+                    start = end + 1
+                    if line.strip():
+                        yield line
+                    else:
+                        memory.give_back(len(line))
+                del held[:start]
+                if len(held) > limit:
+                    raise too_large(limit, "a line")
+            if held.strip():
+                line, held = bytes(held), bytearray()
+                yield line
+        finally:
+            memory.give_back(len(held))
+
+    async def _next(self, content: Any) -> bytes:
+        try:
+            async with asyncio.timeout(self._settings.data_timeout):
+                piece: bytes = await content.readany()
+                return piece
+        except TimeoutError:
+            raise Problem(408, "nothing came for too long (data_timeout)", enhanced="4.4.2") from None
+
+    async def _one(self, number: int, line: bytes, key: str | None) -> bytes:
+        submission: Submission | None = None
+        client = self._client
+        try:
+            if len(line) > self._settings.max_message_size:
+                raise too_large(self._settings.max_message_size, "the line")
+            submission = read_json(line, client.token, self._clock.time())
+            once = once_of(None if key is None else f"{key[:255]}/{number}"[-255:], client.token, line)
+            accepted = await self._acceptance.accept(client, submission, once, len(line))
+        except Problem as problem:
+            return await self._refused(number, submission, problem)
+        finally:
+            self._memory.give_back(len(line))
+        told = {"line": number, "status": 202, "id": accepted.batch_id, "deliveries": accepted.deliveries}
+        return msgspec.json.encode(told) + b"\n"
+
+    async def _refused(self, number: int, submission: Submission | None, problem: Problem) -> bytes:
+        self._acceptance.refuse(self._client, submission, problem)
+        more = {"retry_after": problem.retry_after} if problem.retry_after else {}
+        return problem.body(line=number, **more) + b"\n"

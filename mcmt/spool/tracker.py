@@ -1,0 +1,104 @@
+"""``mcmt.spool.standing.Tracker`` of one shard.
+
+Rule: of two that come with one key at once, the second waits until the first is on disk or has failed. The table's own
+constraint stands behind that: a key is never there twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from mcmt.message.event import TRACKED, Event
+from mcmt.message.failure import Failure
+from mcmt.message.model import Message, NewDelivery
+from mcmt.spool.jobs import Accept, SpoolJob
+from mcmt.spool.listing import Listing
+from mcmt.spool.port import Entry
+from mcmt.spool.standing import Ended, Known, Once, Standing
+from mcmt.spool.tracking import Track
+
+
+class ShardTracker:
+    """Lives on the event loop."""
+
+    def __init__(
+        self,
+        listing: Listing,
+        ask: Callable[..., Awaitable[object]],
+        put: Callable[[SpoolJob], Awaitable[None]],
+        require_space: Callable[[Message, Sequence[NewDelivery]], Awaitable[None]],
+        mark: Callable[[int, Entry], Entry],
+    ) -> None:
+        """*ask*: calls a function of *listing* where it may be called. *put*: has a job done. *mark*: marks an entry
+        that is out."""
+        self._listing = listing
+        self._ask = ask
+        self._put = put
+        self._require_space = require_space
+        self._mark = mark
+        self._busy: dict[str, asyncio.Event] = {}
+        self.retention = 86400.0
+        """Seconds that keys and ends are wanted."""
+
+    async def accept(
+        self,
+        message: Message,
+        deliveries: Sequence[NewDelivery],
+        events: Sequence[Event],
+        failures: Sequence[Failure] = (),
+        once: Once | None = None,
+    ) -> Track | None:
+        """Keep a message; where its sender may ask about it, what is kept for that."""
+        job = SpoolJob(asyncio.get_running_loop().create_future(), events)
+        if deliveries or failures:
+            await self._require_space(message, deliveries)
+            job = Accept(job.future, message, deliveries, events, failures)
+        elif not events:
+            return None
+        if message.envelope.protocol in TRACKED:
+            job.track = Track.of(message, deliveries, events, once, self.retention)
+        await self._put(job)
+        return job.track
+
+    async def accept_once(
+        self,
+        once: Once,
+        message: Message,
+        deliveries: Sequence[NewDelivery],
+        events: Sequence[Event],
+        failures: Sequence[Failure] = (),
+    ) -> Known:
+        """See Tracker."""
+        while (busy := self._busy.get(once.key)) is not None:
+            await busy.wait()
+        self._busy[once.key] = done = asyncio.Event()
+        try:
+            found = await self._ask(self._listing.known_by_key, once.key)
+            if isinstance(found, Known):
+                return found
+            track = await self.accept(message, deliveries, events, failures, once)
+            assert track is not None  # noqa: S101 - only such messages have keys
+            return Known(track.batch_id, track.fingerprint, track.sender, track.deliveries, track.received)
+        finally:
+            del self._busy[once.key]
+            done.set()
+
+    async def standing(self, batch_id: str, after: int, limit: int) -> Standing | None:
+        """See Tracker."""
+        found = await self._ask(self._listing.standing, batch_id, after, limit)
+        if found is None:
+            return None
+        known, pending, ended = _standing(found)
+        numbers = {one.number for one in ended}
+        left = [self._mark(row, entry) for row, entry in pending if _number(entry) not in numbers]
+        return Standing(known, ended, left)
+
+
+def _number(entry: Entry) -> int:
+    return int(entry.id.rpartition("-")[2])
+
+
+def _standing(found: object) -> tuple[Known, list[tuple[int, Entry]], list[Ended]]:
+    assert isinstance(found, tuple)  # noqa: S101 - as the listing answers
+    return found
