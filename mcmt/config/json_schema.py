@@ -11,6 +11,7 @@ from typing import Any
 
 from mcmt.config.channel_schema import Channels, ChannelSchema
 from mcmt.config.gateways import STANZA as GATEWAY
+from mcmt.config.http import STANZA as HTTP
 from mcmt.config.includes import INCLUDE
 from mcmt.config.loggers import MAIN, TOKENS
 from mcmt.config.monitor import MONITOR
@@ -20,6 +21,9 @@ from mcmt.config.schema import (
     DomainStanza,
     GatewayStanza,
     GroupStanza,
+    HttpAddressStanza,
+    HttpStanza,
+    HttpTokenStanza,
     ListenerStanza,
     ListenStanza,
     MainLoggerStanza,
@@ -60,6 +64,7 @@ def json_schema(channels: Channels) -> Schema:
             MONITOR: _empty_or(_stanza(MonitorStanza)),
             "esmtp_listener": _stanza(ListenerStanza, listen=_map(_stanza(ListenStanza))),
             GATEWAY: _object({"listen": _map(_stanza(GatewayStanza))}),
+            HTTP: _stanza(HttpStanza, listen=_map(_stanza(HttpAddressStanza)), tokens=_map(_stanza(HttpTokenStanza))),
             "domain": _map({"$ref": "#/$defs/domain"}),
             GROUPS: _map({"$ref": "#/$defs/domain_group"}),
             **{name: _map(_logger(model)) for name, model in sorted(loggers.items())},

@@ -71,7 +71,9 @@ class Reception:
 
     async def receive(self, envelope: Envelope, data: bytes, mcmt_reception: McmtReception) -> str:
         """Keep the message; return its batch id when it is on disk. Raises MessageError, SpoolError: nothing kept."""
-        return await self.keep(await self.composed(envelope, data, mcmt_reception))
+        composed = await self.composed(envelope, data, mcmt_reception)
+        await self._spool.accept(*composed)
+        return composed.message.batch_id
 
     async def receive_parts(self, envelope: Envelope, parts: Sequence[Part], size: int) -> str:
         """``receive`` for what did not come as a message, but as *parts* of *size* octets together."""
@@ -86,8 +88,13 @@ class Reception:
         self, envelope: Envelope, data: bytes, mcmt_reception: McmtReception, schedule: Schedule = NOW
     ) -> Composed:
         """What is to be kept of a message. Raises MessageError."""
-        large = len(data) > LARGE or len(envelope.forward_paths) > MANY
-        return await self._made(large, self._open, envelope, data, mcmt_reception, schedule)
+        now = self._clock.time()
+        batch_id = new_batch_id(now, self._random_bits)
+        if len(data) > LARGE or len(envelope.forward_paths) > MANY:
+            return await asyncio.get_running_loop().run_in_executor(
+                self._thread, self._open, batch_id, now, envelope, data, mcmt_reception, schedule
+            )
+        return self._open(batch_id, now, envelope, data, mcmt_reception, schedule)
 
     async def composed_parts(
         self,
@@ -98,15 +105,13 @@ class Reception:
         schedule: Schedule = NOW,
     ) -> Composed:
         """``composed`` of parts; *headers*: what would be the message's own fields."""
-        large = size > LARGE or len(envelope.forward_paths) > MANY
-        return await self._made(large, self._join, envelope, tuple(parts), size, headers, schedule)
-
-    async def _made(self, large: bool, make: Callable[..., Composed], *args: object) -> Composed:
         now = self._clock.time()
         batch_id = new_batch_id(now, self._random_bits)
-        if large:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, make, batch_id, now, *args)
-        return make(batch_id, now, *args)
+        if size > LARGE or len(envelope.forward_paths) > MANY:
+            return await asyncio.get_running_loop().run_in_executor(
+                self._thread, self._join, batch_id, now, envelope, tuple(parts), size, headers, schedule
+            )
+        return self._join(batch_id, now, envelope, tuple(parts), size, headers, schedule)
 
     def _join(
         self,
@@ -121,7 +126,20 @@ class Reception:
         block = "".join([f"{name}: {value}\r\n" for name, value in headers]).encode()
         parsed = ParsedMessage(block, headers, True, parts)
         context = context_variables(headers)
-        return self._compose(batch_id, now, envelope, b"", parsed, context, "allow", size, schedule)
+        return compose(
+            self._settings,
+            self._channels,
+            envelope,
+            b"",
+            parsed,
+            context,
+            "allow",
+            batch_id,
+            now,
+            size,
+            self._suppression,
+            schedule,
+        )
 
     def _open(
         self,
@@ -134,20 +152,6 @@ class Reception:
     ) -> Composed:
         parsed = open_message(data, mcmt_reception)
         context = context_variables(parsed.headers)
-        return self._compose(batch_id, now, envelope, data, parsed, context, mcmt_reception, len(data), schedule)
-
-    def _compose(
-        self,
-        batch_id: str,
-        now: float,
-        envelope: Envelope,
-        data: bytes,
-        parsed: ParsedMessage,
-        context: dict[str, str],
-        mcmt_reception: McmtReception,
-        size: int,
-        schedule: Schedule,
-    ) -> Composed:
         return compose(
             self._settings,
             self._channels,
@@ -158,7 +162,7 @@ class Reception:
             mcmt_reception,
             batch_id,
             now,
-            size,
+            len(data),
             self._suppression,
             schedule,
         )

@@ -66,12 +66,18 @@ class Accept(SpoolJob):
 
     def stage(self, transaction: Transaction) -> None:
         """Keep all of it."""
-        self.later = [place for place, delivery in enumerate(self.deliveries) if delivery.due]
-        self.places = _by_domain(self.deliveries, self.later)
+        deliveries = self.deliveries
+        if len(deliveries) == 1 and not deliveries[0].due:
+            self.places = {deliveries[0].domain: (0,)}
+        else:
+            self.later = [place for place, delivery in enumerate(deliveries) if delivery.due]
+            self.places = _by_domain(deliveries, self.later)
         self.key, self.row = transaction.insert_message(self.message, self.deliveries)
         for failure in self._failures:
             transaction.fail(self.key, 0, failure)
-        super().stage(transaction)
+        transaction.record(self.events)
+        if self.track is not None:
+            transaction.track(self.track)
 
 
 def _by_domain(deliveries: Sequence[NewDelivery], later: Sequence[int]) -> dict[str, Sequence[int]]:

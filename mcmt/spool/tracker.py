@@ -32,6 +32,7 @@ class ShardTracker:
     ) -> None:
         """*ask*: calls a function of *listing* where it may be called. *put*: has a job done. *mark*: marks an entry
         that is out."""
+        self._loop = asyncio.get_running_loop()
         self._listing = listing
         self._ask = ask
         self._put = put
@@ -50,11 +51,13 @@ class ShardTracker:
         once: Once | None = None,
     ) -> Track | None:
         """Keep a message; where its sender may ask about it, what is kept for that."""
-        job = SpoolJob(asyncio.get_running_loop().create_future(), events)
+        future: asyncio.Future[None] = self._loop.create_future()
         if deliveries or failures:
             await self._require_space(message, deliveries)
-            job = Accept(job.future, message, deliveries, events, failures)
-        elif not events:
+            job: SpoolJob = Accept(future, message, deliveries, events, failures)
+        elif events:
+            job = SpoolJob(future, events)
+        else:
             return None
         if message.envelope.protocol in TRACKED:
             job.track = Track.of(message, deliveries, events, once, self.retention)

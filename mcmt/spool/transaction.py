@@ -21,6 +21,7 @@ from mcmt.message.failure import Failure
 from mcmt.message.model import Message, NewDelivery
 from mcmt.spool.owed import Owed, finish_messages
 from mcmt.spool.rows import (
+    due_at,
     encode_data,
     encode_envelope,
     encode_events,
@@ -244,7 +245,7 @@ def _columns(row: int, message: int, deliveries: Sequence[NewDelivery], sizes: S
     columns: list[Any] = []
     for key, one in enumerate(deliveries, row):
         data = encode_data((one,), sizes)[1:-1]
-        columns += (key, message, one.domain, first_due(one), microseconds(one.expires), 0, data, "")
+        columns += (key, message, one.domain, due_at(one.due) if one.due else 0, microseconds(one.expires), 0, data, "")
     return columns
 
 
