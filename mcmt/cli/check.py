@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG, S_ISSOCK
 from typing import TYPE_CHECKING
@@ -62,6 +63,11 @@ def check(context: click.Context, file: Path | None, config: Path | None) -> Non
         secured = "with TLS" if http.tls_certificate else "without TLS"
         click.echo(f"HTTP on {address(http.host or '*', http.port)}: {secured}, {len(settings.http.tokens)} tokens")
     usable = True
+    if settings.http.listen and find_spec("aiohttp") is None:
+        from mcmt.intake.http import NEEDS_AIOHTTP
+
+        usable = False
+        click.echo(NEEDS_AIOHTTP, err=True)
     for place, fault in places(settings):
         usable = usable and not fault
         click.echo(f"{place}: {fault or 'can be written'}", err=bool(fault))

@@ -17,12 +17,11 @@ from mcmt.errors import ListenError, MessageError
 from mcmt.intake.apns_gateway import ApnsGateways
 from mcmt.intake.door import Admission
 from mcmt.intake.failures import Login
+from mcmt.intake.http import NEEDS_AIOHTTP
 from mcmt.intake.listener import SmtpListener
 from mcmt.intake.sockets import Bind, bind_all
 from mcmt.spool.port import GoneTokens, Keeper
 from mcmt.spool.standing import Tracker
-
-NEEDS_AIOHTTP = "http_listener needs aiohttp: pip install 'mcmt[http]'"
 
 
 class HttpDoors(Protocol):

@@ -2,3 +2,7 @@
 
 Nothing here is imported unless the configuration has ``http_listener``: the server is aiohttp, which is an extra.
 """
+
+from __future__ import annotations
+
+NEEDS_AIOHTTP = "http_listener needs aiohttp: pip install 'mcmt[http]'"
