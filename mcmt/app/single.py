@@ -28,6 +28,7 @@ from mcmt.eventlog.loggers import build_loggers
 from mcmt.eventlog.tally import Tally
 from mcmt.eventlog.writer import EventLogWriter
 from mcmt.intake.doors import Doors
+from mcmt.intake.pyapns.provisioning import SCOPE as PROVISIONED
 from mcmt.intake.sockets import Bind, bind_all
 from mcmt.monitor.server import MonitorServer
 from mcmt.spool.folder import FolderLock, prepare_folder
@@ -122,6 +123,7 @@ class App:
             gone_tokens=gone_tokens,
             bind=self._bind,
             tracker=self.shards,
+            provisioned=state.scope(PROVISIONED),
         )
         await self.doors.start()
         self._closing.add(lambda: self.doors.drain(settings.drain_timeout))

@@ -29,6 +29,7 @@ from mcmt.engine.news import News
 from mcmt.errors import BusLost, McmtError, MessageError
 from mcmt.intake.doors import Doors
 from mcmt.intake.failures import Login
+from mcmt.intake.pyapns.provisioning import SCOPE as PROVISIONED
 from mcmt.spool.gone_tokens import StoredGoneTokens
 from mcmt.spool.state import StateStore
 from mcmt.workers.bus import Bus
@@ -224,6 +225,7 @@ class WorkerApp:
             self._gossip,
             gone_tokens,
             tracker=WorkersTracker(self.shards, begin.number, settings.workers, self._bus),
+            provisioned=state.scope(PROVISIONED),
         )
         await self.doors.start()
         self._receiver = Receiver(self._connections, self._take)

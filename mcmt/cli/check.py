@@ -62,6 +62,9 @@ def check(context: click.Context, file: Path | None, config: Path | None) -> Non
     for http in settings.http.listen:
         secured = "with TLS" if http.tls_certificate else "without TLS"
         click.echo(f"HTTP on {address(http.host or '*', http.port)}: {secured}, {len(settings.http.tokens)} tokens")
+    for word, doors in (("pyapns", settings.pyapns), ("propeller", settings.propeller)):
+        for door in doors:
+            click.echo(f"{word} on {address(door.host or '*', door.port)}: to {', '.join(sorted(door.served()))}")
     usable = True
     if settings.http.listen and find_spec("aiohttp") is None:
         from mcmt.intake.http import NEEDS_AIOHTTP

@@ -53,7 +53,7 @@ def read_gateways(
     taken: dict[str, tuple[str | None, int]] = {
         f"{one.host or ''}:{one.port} of esmtp_listener": (one.host, one.port) for one in listen
     }
-    check_domain = partial(_check_domain, checker, channels, domains)
+    check_domain = partial(check_push_domain, checker, channels, domains)
     found: list[GatewaySettings] = []
     for address, options in entries.items():
         settings = _read(checker, (*_LISTEN, address), address, options, taken, check_domain)
@@ -118,9 +118,10 @@ def _read_clients(
     return clients
 
 
-def _check_domain(
+def check_push_domain(
     checker: Checker, channels: Channels, domains: Mapping[str, DomainSettings], place: Path, name: str
 ) -> None:
+    """Note in *checker* what keeps the domain *name*, named at *place*, from being pushed to."""
     routed = routing_name(name)
     domain = domains.get(routed) or domains.get(patterns_among(domains).stanza_of(routed))
     if domain is None:

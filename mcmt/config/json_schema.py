@@ -15,6 +15,7 @@ from mcmt.config.http import STANZA as HTTP
 from mcmt.config.includes import INCLUDE
 from mcmt.config.loggers import MAIN, TOKENS
 from mcmt.config.monitor import MONITOR
+from mcmt.config.request_doors import PROPELLER, PYAPNS
 from mcmt.config.schema import (
     ChannelLoggerStanza,
     ControlStanza,
@@ -28,6 +29,8 @@ from mcmt.config.schema import (
     ListenStanza,
     MainLoggerStanza,
     MonitorStanza,
+    PropellerStanza,
+    PyapnsStanza,
     RootStanza,
     RotateStanza,
     SpoolStanza,
@@ -65,6 +68,8 @@ def json_schema(channels: Channels) -> Schema:
             "esmtp_listener": _stanza(ListenerStanza, listen=_map(_stanza(ListenStanza))),
             GATEWAY: _object({"listen": _map(_stanza(GatewayStanza))}),
             HTTP: _stanza(HttpStanza, listen=_map(_stanza(HttpAddressStanza)), tokens=_map(_stanza(HttpTokenStanza))),
+            PYAPNS: _object({"listen": _map(_stanza(PyapnsStanza))}),
+            PROPELLER: _object({"listen": _map(_stanza(PropellerStanza))}),
             "domain": _map({"$ref": "#/$defs/domain"}),
             GROUPS: _map({"$ref": "#/$defs/domain_group"}),
             **{name: _map(_logger(model)) for name, model in sorted(loggers.items())},

@@ -26,6 +26,7 @@ from mcmt.config.listeners import CheckListen, read_listeners
 from mcmt.config.loggers import MAIN, TOKENS, read_loggers, tidy
 from mcmt.config.monitor import MONITOR, read_monitor
 from mcmt.config.patterns import patterns_among
+from mcmt.config.request_doors import PROPELLER, PYAPNS, RequestDoorsReader
 from mcmt.config.schema import ELSEWHERE, ControlStanza, DomainStanza, RootStanza, SpoolStanza
 from mcmt.config.scopes import GROUPS
 from mcmt.config.settings import Settings, SpoolSettings, addresses_of
@@ -37,7 +38,8 @@ __all__ = ["ChannelSchema", "Loaded", "find_config", "load"]
 PLACES = ("config/mcmt.yaml", "/etc/mcmt/mcmt.yaml")
 """Where the configuration is looked for when nothing names it."""
 
-_STANZAS = frozenset({GROUPS, MONITOR, "spool", "control", "esmtp_listener", GATEWAY, HTTP, "domain", MAIN, TOKENS})
+_DOORS = frozenset({"esmtp_listener", GATEWAY, HTTP, PYAPNS, PROPELLER})
+_STANZAS = _DOORS | {GROUPS, MONITOR, "spool", "control", "domain", MAIN, TOKENS}
 _SOCKET_NAME = 64
 """Bytes of the control socket's own name. Its folder's path may be of any length (mcmt/control/unix_socket.py)."""
 
@@ -155,10 +157,12 @@ def _settings(
     domains = read_domains(checker, channels, open_files, root)
     check_bounce_routes(checker, channels, domains)
     listen, intake = read_listeners(checker, channels, domains, check_listen, workers)
-    gateways = read_gateways(checker, channels, domains, listen, intake.max_intake_bytes // workers, check_gateway)
+    memory = intake.max_intake_bytes // workers
+    gateways = read_gateways(checker, channels, domains, listen, memory, check_gateway)
     monitor = read_monitor(checker)
-    others = addresses_of(listen, gateways)
-    http = read_http(checker, domains, others, intake.max_intake_bytes // workers, check_http)
+    http = read_http(checker, domains, addresses_of(listen, gateways), memory, check_http)
+    reader = RequestDoorsReader(checker, channels, domains, addresses_of(listen, gateways, http), memory)
+    pyapns, propeller = reader.pyapns(), reader.propeller()
     spool_path = tidy(spool.path if spool else checker.base)
     loggers = read_loggers(checker, channels, domains, spool_path, check_format)
     control_socket = tidy((control and control.socket) or spool_path / "control.sock")
@@ -176,6 +180,8 @@ def _settings(
         monitor=monitor,
         gateways=gateways,
         http=http,
+        pyapns=pyapns,
+        propeller=propeller,
         domains=domains,
         patterns=patterns_among(domains),
         channel_loggers=loggers.channel_loggers,

@@ -24,6 +24,8 @@ from mcmt.config.settings import (
     IntakeSettings,
     ListenSettings,
     MonitorSettings,
+    PropellerSettings,
+    PyapnsSettings,
     RotateSettings,
     RunAs,
     Settings,
@@ -270,6 +272,28 @@ class HttpTokenStanza(OptionsModel):
     scopes: Annotated[tuple[HttpScope, ...], BeforeValidator(_tuple), Field(min_length=1)] = ("send", "status")
     domains: Annotated[list[str], Field(min_length=1)] | None = None
     """None: every domain."""
+
+
+class PyapnsStanza(OptionsModel):
+    """``pyapns.listen``, one address"""
+
+    production: dict[str, str] | None = None
+    sandbox: dict[str, str] | None = None
+    return_path: str | None = None
+    """None: nobody hears of failures."""
+    max_message_size: Annotated[Size, Field(ge=1)] = _default(PyapnsSettings, "max_message_size")
+    idle_timeout: Span = _default(PyapnsSettings, "idle_timeout")
+
+
+class PropellerStanza(OptionsModel):
+    """``propeller.listen``, one address"""
+
+    auth_token: Annotated[str, Field(min_length=1)]
+    topics: Annotated[dict[str, str], Field(min_length=1)]
+    return_path: str | None = None
+    """None: nobody hears of failures."""
+    max_message_size: Annotated[Size, Field(ge=1)] = _default(PropellerSettings, "max_message_size")
+    idle_timeout: Span = _default(PropellerSettings, "idle_timeout")
 
 
 class DomainStanza(OptionsModel):

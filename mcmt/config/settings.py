@@ -137,6 +137,60 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds that what became of a message, and the key that it came with, are known."""
 
 
+class PyapnsSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """One address for clients of pyapns."""
+
+    host: str | None
+    """None: every address, IPv4 and IPv6."""
+    port: int
+    """0: chosen by the system, for tests."""
+    production: Mapping[str, str] = {}
+    """The domain of each app that is provisioned for ``production``, by its app id."""
+    sandbox: Mapping[str, str] = {}
+    """The same for ``sandbox``."""
+    return_path: str = ""
+    """Who hears of failures; empty: nobody."""
+    max_message_size: int = 10 * 1024**2
+    """Of a request's body."""
+    idle_timeout: float = 60.0
+    """For one whole request, and between two of them."""
+
+    def domain_of(self, app_id: str, environment: Literal["sandbox", "production"]) -> str:
+        """The domain of an app; empty: it has none."""
+        return (self.production if environment == "production" else self.sandbox).get(app_id, "")
+
+    def served(self) -> frozenset[str]:
+        """The domains that clients of this address push to."""
+        return frozenset((*self.production.values(), *self.sandbox.values()))
+
+
+class PropellerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """One address for clients of propeller-apns."""
+
+    host: str | None
+    """None: every address, IPv4 and IPv6."""
+    port: int
+    """0: chosen by the system, for tests."""
+    auth_token: str
+    """What every client shows."""
+    topics: Mapping[str, str]
+    """The domain of each topic that clients push to."""
+    return_path: str = ""
+    """Who hears of failures; empty: nobody."""
+    max_message_size: int = 64 * 1024
+    """Of a request's body."""
+    idle_timeout: float = 60.0
+    """For one whole request, and between two of them."""
+
+    def domain_of(self, topic: str) -> str:
+        """The domain of a topic; empty: it has none."""
+        return self.topics.get(topic, "")
+
+    def served(self) -> frozenset[str]:
+        """The domains that clients of this address push to."""
+        return frozenset(self.topics.values())
+
+
 class AddressSettings(msgspec.Struct, frozen=True):
     """One address that is listened on, whatever is spoken there."""
 
@@ -259,17 +313,29 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     monitor: MonitorSettings = MonitorSettings()
     gateways: tuple[GatewaySettings, ...] = ()
     http: HttpSettings = HttpSettings()
+    pyapns: tuple[PyapnsSettings, ...] = ()
+    propeller: tuple[PropellerSettings, ...] = ()
     max_deliveries_per_message: int = 10_000
     max_resident_messages: int = 32_768
     drain_timeout: float = 20.0
 
     @property
     def addresses(self) -> tuple[AddressSettings, ...]:
-        """Everything that is listened on: ``listen``, the gateways, the feedback services of those that have one, HTTP.
+        """Everything that is listened on: ``listen``, the gateways, the feedback services of those that have one,
+        the doors for requests, HTTP.
 
         A connection is known by its address' index in here.
         """
-        return addresses_of(self.listen, self.gateways, self.http)
+        first = addresses_of(self.listen, self.gateways)
+        return (*first, *self.request_addresses, *addresses_of((), (), self.http))
+
+    @property
+    def request_addresses(self) -> tuple[AddressSettings, ...]:
+        """The doors for requests of older push servers' clients."""
+        return (
+            *[AddressSettings(one.host, one.port, "pyapns.listen", "pyapns") for one in self.pyapns],
+            *[AddressSettings(one.host, one.port, "propeller.listen", "propeller") for one in self.propeller],
+        )
 
     def domain(self, name: str) -> DomainSettings | None:
         """The stanza that applies to a routing domain: its own, else the first expression that matches, else ``*``."""
@@ -294,7 +360,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 def addresses_of(
     listen: tuple[ListenSettings, ...], gateways: tuple[GatewaySettings, ...], http: HttpSettings | None = None
 ) -> tuple[AddressSettings, ...]:
-    """``Settings.addresses``."""
+    """Of ``Settings.addresses`` those of mail, of the gateways and of HTTP."""
     return (
         *[AddressSettings(one.host, one.port, "esmtp_listener.listen", "SMTP") for one in listen],
         *[AddressSettings(one.host, one.port, "apns_gateway.listen", "apns gateway") for one in gateways],

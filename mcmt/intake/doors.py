@@ -1,4 +1,5 @@
-"""Every door of one process: SMTP, the gateways, HTTP, with one account of connections and one memory.
+"""Every door of one process: SMTP, the gateways, the doors for requests of older push servers' clients, HTTP; with one
+account of connections and one memory.
 
 A connection is known by the number of its address in ``Settings.addresses``.
 """
@@ -10,7 +11,7 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from mcmt.channel.port import Channel
+from mcmt.channel.port import Channel, State
 from mcmt.clock import Clock
 from mcmt.config.settings import Settings
 from mcmt.errors import ListenError, MessageError
@@ -19,6 +20,7 @@ from mcmt.intake.door import Admission
 from mcmt.intake.failures import Login
 from mcmt.intake.http import NEEDS_AIOHTTP
 from mcmt.intake.listener import SmtpListener
+from mcmt.intake.requests.listener import RequestListener
 from mcmt.intake.sockets import Bind, bind_all
 from mcmt.spool.port import GoneTokens, Keeper
 from mcmt.spool.standing import Tracker
@@ -58,9 +60,11 @@ class Doors:
         gone_tokens: GoneTokens | None = None,
         bind: Bind = bind_all,
         tracker: Tracker | None = None,
+        provisioned: State | None = None,
     ) -> None:
         """*admission*, *tell* and *bind* as of SmtpListener; *gone_tokens*: what the feedback services tell, and
         what nothing is sent to. *tracker*: what became of messages, for the clients of HTTP, where there is HTTP.
+        *provisioned*: where what clients of pyapns provision is kept.
 
         Raises ListenError."""
         self._settings = settings
@@ -69,9 +73,10 @@ class Doors:
         self.gateways = ApnsGateways(
             settings, self.smtp.reception, self.smtp.memory, self.smtp.admission, clock, random_bits, gone_tokens, bind
         )
+        shared = self.smtp.reception, self.smtp.memory, self.smtp.admission
+        self.requests = RequestListener(settings, *shared, clock, random_bits, gone_tokens, provisioned, bind)
         self.http: HttpDoors | None = None
         if settings.http.listen and tracker is not None:
-            shared = self.smtp.reception, self.smtp.memory, self.smtp.admission
             self.http = _http_listener()(settings, *shared, clock, random_bits, tracker, bind)
 
     @property
@@ -83,18 +88,21 @@ class Doors:
     def listening(self) -> Sequence[tuple[str, str, int]]:
         """What is spoken on which host and port."""
         http = self.http.listening if self.http else ()
-        return [*[("SMTP", host, port) for host, port in self.addresses], *self.gateways.listening, *http]
+        smtp = [("SMTP", host, port) for host, port in self.addresses]
+        return [*smtp, *self.gateways.listening, *self.requests.listening, *http]
 
     @property
     def sessions(self) -> int:
         """How many clients are connected."""
-        return self.smtp.sessions + self.gateways.sessions + (self.http.sessions if self.http else 0)
+        served = self.smtp.sessions + self.gateways.sessions + self.requests.sessions
+        return served + (self.http.sessions if self.http else 0)
 
     async def start(self) -> None:
         """Begin to accept connections. Raises ListenError, UsersError."""
         await self.smtp.start()
         try:
             await self.gateways.start(listens=self._listens)
+            await self.requests.start(listens=self._listens)
             if self.http is not None:
                 await self.http.start(listens=self._listens)
         except BaseException:
@@ -111,16 +119,20 @@ class Doors:
         *refusal*: what the client is told instead. Raises OSError: the client has gone already.
         """
         smtp = len(self._settings.listen)
+        http = len(self._settings.addresses) - len(self._settings.http.listen)
+        requests = http - len(self._settings.request_addresses)
         if number < smtp:
             await self.smtp.take(number, connected, refusal)
-        elif number < (first := len(self._settings.addresses) - len(self._settings.http.listen)):
+        elif number < requests:
             await self.gateways.take(number - smtp, connected, refusal)
+        elif number < http:
+            await self.requests.take(number - requests, connected, refusal)
         elif self.http is not None:
-            await self.http.take(number - first, connected, refusal)
+            await self.http.take(number - http, connected, refusal)
 
     async def drain(self, limit: float) -> None:
         """Stop accepting; let what is being received come to its end, for up to *limit* seconds."""
-        drains = [self.smtp.drain_sessions(limit), self.gateways.drain(limit)]
+        drains = [self.smtp.drain_sessions(limit), self.gateways.drain(limit), self.requests.drain(limit)]
         if self.http is not None:
             drains.append(self.http.drain(limit))
         await asyncio.gather(*drains)

@@ -69,6 +69,8 @@ class EngineProcess:
         self.smtp_port = 0
         self.gateway = "apns_gateway" in stanzas
         self.gateway_port = self.feedback_port = 0
+        self.doors = {name: 0 for name in ("pyapns", "propeller") if name in stanzas}
+        """The ports of the doors for older push servers' clients."""
         self.diagnostics = folder / "stderr"
 
     def start(self, **options: Any) -> None:
@@ -81,6 +83,10 @@ class EngineProcess:
             assert self.process.stdout is not None
             lines = [self.process.stdout.readline() for _ in range(2)]
             self.gateway_port, self.feedback_port = [int(line.rpartition(":")[2]) for line in lines]
+        for name in self.doors:
+            assert self.process is not None
+            assert self.process.stdout is not None
+            self.doors[name] = int(self.process.stdout.readline().rpartition(":")[2])
 
     def launch(self, **options: Any) -> None:
         """Start it."""

@@ -27,6 +27,8 @@ from mcmt.config.schema import (
     ListenStanza,
     MainLoggerStanza,
     MonitorStanza,
+    PropellerStanza,
+    PyapnsStanza,
     RootStanza,
     RotateStanza,
     SpoolStanza,
@@ -55,6 +57,8 @@ STANZAS: list[tuple[type[OptionsModel], list[Place]]] = [
     (HttpStanza, [("http_listener",)]),
     (HttpAddressStanza, [("http_listener", "listen", "127.0.0.1:8025")]),
     (HttpTokenStanza, [("http_listener", "tokens", "shop")]),
+    (PyapnsStanza, [("pyapns", "listen", "127.0.0.1:7077")]),
+    (PropellerStanza, [("propeller", "listen", "127.0.0.1:8080")]),
     (DomainStanza, [(), ("domain", "discard.example.com")]),
     (GroupStanza, [("domain_group", "apps")]),
     (channels()["apn"].Options, [TOKEN, CERTIFICATE]),
@@ -158,6 +162,8 @@ def value(model: type[OptionsModel], name: str, field: FieldInfo, text: str) -> 
         needed = {"tls_certificate": "x", "client_ca": "x"}
     elif model is HttpTokenStanza:
         needed = {"hash": "x"}
+    elif model is PropellerStanza:
+        needed = {"auth_token": "x", "topics": {"x": "y"}}
     return getattr(model.model_validate({**needed, **reading.data}), name)
 
 
@@ -168,6 +174,8 @@ def test_nothing_is_named_that_is_no_option() -> None:
         "apns_gateway",
         "http_listener",
         "tokens",
+        "pyapns",
+        "propeller",
         "spool",
         "control",
         "esmtp_listener",

@@ -1,0 +1,210 @@
+"""The doors for clients of pyapns and propeller-apns with the real process: what they are told was taken is delivered.
+
+docs/migrate.md shows the commands and configurations that are run here.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import random
+import subprocess
+import threading
+import time
+import xmlrpc.client
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+
+from tests.support.engine_process import EngineProcess
+from tests.support.simulator_process import Simulator, simulator
+
+DOMAIN = "apn.example.com"
+APP = "myapp"
+TOPIC = "com.example.app"
+SECRET = "00000000-0000-0000-0000-000000000000"
+KILLS = 50 if os.environ.get("MCMT_LONG_KILLS") else 4
+FAILURES = {"return_path": "app@example.com"}
+DOORS: dict[str, Any] = {
+    "pyapns": {"listen": {"127.0.0.1:0": {"sandbox": {APP: DOMAIN}, **FAILURES}}},
+    "propeller": {"listen": {"127.0.0.1:0": {"auth_token": SECRET, "topics": {TOPIC: DOMAIN}, **FAILURES}}},
+}
+HELLO = {"aps": {"alert": "hello"}}
+
+
+def token(number: int) -> str:
+    return f"{number:064x}"
+
+
+@contextmanager
+def pyapns(process: EngineProcess) -> Iterator[xmlrpc.client.ServerProxy]:
+    """A client on a connection of its own."""
+    with xmlrpc.client.ServerProxy(f"http://127.0.0.1:{process.doors['pyapns']}/", allow_none=True) as proxy:
+        yield proxy
+
+
+def arrived(apple: Simulator) -> Counter[str]:
+    return Counter(push["token"] for push in apple.received if push["status"] == 200)
+
+
+def curl(process: EngineProcess, *fields: str) -> tuple[int, str]:
+    """Status and body, as curl has them."""
+    command = ["curl", "-s", "-w", "\n%{http_code}", f"http://127.0.0.1:{process.doors['propeller']}/post"]
+    for field in fields:
+        command += ["--data-urlencode", field]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    body, _, status = done.stdout.rpartition("\n")
+    return int(status), body
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_clients_of_pyapns_move_in(tmp_path: Path, workers: int) -> None:
+    dead = "dead410000" + "7" * 54
+    with simulator(tmp_path / "apple") as apple:
+        process = EngineProcess(
+            tmp_path / "engine", {DOMAIN: apple.stanza}, generate_bounces=False, workers=workers, **DOORS
+        )
+        try:
+            process.start()
+            with pyapns(process) as client:
+                assert client.provision(APP, "/etc/ssl/certs/app.pem", "sandbox", 15) is None
+            # Each over a connection of its own: every worker knows the app at once.
+            for number in range(20):
+                with pyapns(process) as client:
+                    assert client.notify(APP, token(number), HELLO) is None
+            with pyapns(process) as client:
+                assert client.notify(APP, [token(n) for n in range(20, 300)], [HELLO] * 280) is None
+                assert client.notify(APP, dead, HELLO) is None
+            process.wait(lambda: len(process.listing("tokens", "list", DOMAIN)) == 1)
+            assert process.stop() == 0
+            process.start()
+            # Provisioned once, and for good.
+            with pyapns(process) as client:
+                assert client.notify(APP, token(300), HELLO) is None
+                told: Any = client.feedback(APP)
+                ((when, name),) = told
+                assert name == dead
+                assert abs(time.mktime(time.strptime(str(when), "%Y%m%dT%H:%M:%S")) - time.time()) < 600
+                assert client.feedback(APP) == []
+            process.wait(lambda: sum(arrived(apple).values()) >= 301)
+            assert process.stop() == 0
+            receptions = [line for line in process.mainlog if line[4] == "R"]
+        finally:
+            if process.process is not None:
+                process.kill()
+        assert arrived(apple) == Counter(token(number) for number in range(301))
+    assert {line[10] for line in receptions} == {"pyapns"}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_clients_of_propeller_move_in_and_a_delay_outlives_a_kill(tmp_path: Path, workers: int) -> None:
+    fields = [f"auth_token={SECRET}", "title=Hello", "body=It works", "badge=3", f"topic={TOPIC}"]
+    with simulator(tmp_path / "apple") as apple:
+        process = EngineProcess(
+            tmp_path / "engine", {DOMAIN: apple.stanza}, generate_bounces=False, workers=workers, **DOORS
+        )
+        try:
+            process.start()
+            status, body = curl(process, *fields, f"token={token(1)}")
+            assert (status, json.loads(body)["token"]) == (200, token(1))
+            assert curl(process, *fields[1:], f"token={token(2)}") == (401, "Unauthorized")
+            assert curl(process, *fields, f"token={token(3)}", "delay=soon")[0] == 400
+            due = time.time() + 3
+            assert curl(process, *fields, f"token={token(4)}", "delay=3")[0] == 200
+            process.kill()
+            process.start()
+            process.wait(lambda: len(apple.received) == 2)
+            assert time.time() >= due
+            assert process.stop() == 0
+            receptions = [line for line in process.mainlog if line[4] == "R"]
+        finally:
+            if process.process is not None:
+                process.kill()
+        first = next(push for push in apple.received if push["token"] == token(1))
+        assert arrived(apple) == Counter([token(1), token(4)])
+    expected = '{"aps":{"content-available":0,"alert":{"title":"Hello","body":"It works"},"badge":3}}'
+    assert first["payload"] == expected
+    assert {line[10] for line in receptions} == {"propeller"}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_kill_loses_nothing_that_either_door_has_acknowledged(tmp_path: Path, workers: int) -> None:
+    """Killed at any moment while clients of both push, KILLS times."""
+    chance = random.Random(workers)
+    acknowledged: list[str] = []
+    with simulator(tmp_path / "apple") as apple:
+        stanza = {**apple.stanza, "retry_interval": "100ms"}
+        process = EngineProcess(tmp_path / "engine", {DOMAIN: stanza}, generate_bounces=False, workers=workers, **DOORS)
+        try:
+            for kill in range(KILLS):
+                process.start()
+                if not kill:
+                    with pyapns(process) as client:
+                        client.provision(APP, "/etc/ssl/certs/app.pem", "sandbox", 15)
+                assert process.process is not None
+                senders = [
+                    threading.Thread(target=_notify_until_killed, args=(process, 2 * kill * 10**6, acknowledged)),
+                    threading.Thread(target=_post_until_killed, args=(process, (2 * kill + 1) * 10**6, acknowledged)),
+                ]
+                for sender in senders:
+                    sender.start()
+                killer = threading.Timer(0.05 + chance.random() * 0.4, process.process.kill)
+                killer.start()
+                for thread in (*senders, killer):
+                    thread.join(30)
+                process.kill()
+            process.start()
+            process.wait(lambda: set(acknowledged) <= set(arrived(apple)), within=60)
+            assert process.stop() == 0
+        finally:
+            if process.process is not None:
+                process.kill()
+    assert len(acknowledged) > 10 * KILLS
+
+
+def _notify_until_killed(process: EngineProcess, first: int, acknowledged: list[str]) -> None:
+    number = first
+    try:
+        with pyapns(process) as client:
+            while True:
+                tokens = [token(number), token(number + 1)]
+                client.notify(APP, tokens, [HELLO, HELLO])
+                acknowledged += tokens
+                number += 2
+    except (OSError, http.client.HTTPException):
+        return
+
+
+def _post_until_killed(process: EngineProcess, first: int, acknowledged: list[str]) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", process.doors["propeller"], timeout=20)
+    number = first
+    try:
+        while True:
+            form = {"auth_token": SECRET, "title": "x", "topic": TOPIC, "token": token(number)}
+            headers = {"Content-Type": "application/x-www-form-urlencoded"}
+            connection.request("POST", "/post", urlencode(form), headers)
+            answer = connection.getresponse()
+            answer.read()
+            assert answer.status == 200
+            acknowledged.append(token(number))
+            number += 1
+    except (OSError, http.client.HTTPException):
+        return
+    finally:
+        connection.close()
+
+
+def test_the_door_that_anybody_may_use_is_warned_of_where_others_reach_it(tmp_path: Path) -> None:
+    doors = {"pyapns": {"listen": {":0": {"sandbox": {APP: DOMAIN}}}}}
+    with simulator(tmp_path / "apple") as apple:
+        process = EngineProcess(tmp_path / "engine", {DOMAIN: apple.stanza}, generate_bounces=False, **doors)
+        done = subprocess.run(process.command("check"), capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "clients of pyapns show no password" in done.stderr
+    assert f"pyapns on *:0: to {DOMAIN}" in done.stdout
