@@ -14,9 +14,10 @@ $(VENV)/.installed: pyproject.toml
 run: install
 	$(BIN)/mcmt demo
 
+# Three files of tests at a time: most of a test is waiting for processes. AT_ONCE=0: one after another.
 test: install
 	tests/peers.sh
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(or $(AT_ONCE),3) --dist loadfile
 
 # Every row of the table of faults, also those that take minutes; make test has the others.
 faults: install
