@@ -20,4 +20,4 @@ def compose(settings: Settings, channels: Mapping[str, Channel], content: Conten
         # Who is not root any more could not bind again what only root may bind: that is for systemd to start.
         begin_again = execute_again if settings.run_as is None else end
         return App(settings, channels, bind=bind, begin_again=begin_again)
-    return Supervisor(settings, content, bind=bind)
+    return Supervisor(settings, channels, content, bind=bind)

@@ -19,8 +19,13 @@ def load_channels(folders: Sequence[Path] = ()) -> Mapping[str, Channel]:
     return {name: load(name, folders) for name in available(folders)}
 
 
-def load_settings(file: Path, channels: Mapping[str, Channel], content: Content | None = None) -> Loaded:
-    """The settings in *file*, or in the *content* that was read before. Raises ConfigError with every fault."""
+def load_settings(
+    file: Path, channels: Mapping[str, Channel], content: Content | None = None, *, open_files: bool = True
+) -> Loaded:
+    """The settings in *file*, or in the *content* that was read before. Raises ConfigError with every fault.
+
+    Without *open_files* nobody looks into certificates and keys, which may have gone since.
+    """
     return load_config(
         file,
         channels,
@@ -28,5 +33,6 @@ def load_settings(file: Path, channels: Mapping[str, Channel], content: Content 
         check_listen=check_listen,
         check_gateway=check_gateway,
         check_http=check_http,
+        open_files=open_files,
         content=content,
     )

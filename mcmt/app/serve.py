@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import resource
@@ -13,6 +14,8 @@ from typing import Protocol
 
 from mcmt import systemd
 from mcmt.config.settings import Settings
+from mcmt.control.protocol import Reloaded
+from mcmt.errors import ControlError
 from mcmt.monitor.server import MonitorServer
 
 log = logging.getLogger(__name__)
@@ -54,6 +57,9 @@ class Runnable(Protocol):
     async def reopen_logs(self) -> None:
         """Write to what the log files' paths name now."""
 
+    async def reload(self, *, check: bool) -> Reloaded:
+        """Read the configuration again and go on by it; what came of it. Raises ControlError."""
+
 
 def prepare_process(settings: Settings) -> None:
     """What a process that delivers needs of the system and the interpreter."""
@@ -79,7 +85,10 @@ def raise_open_files(settings: Settings) -> None:
 
 
 async def serve(app: Runnable, on_ready: Callable[[Runnable], None]) -> None:
-    """Run until SIGTERM or SIGINT, then drain; another signal a second later ends at once. SIGHUP reopens the logs."""
+    """Run until SIGTERM or SIGINT, then drain; another signal a second later ends at once.
+
+    SIGHUP reopens the logs and reads the configuration again.
+    """
     loop = asyncio.get_running_loop()
     asked_to_stop = asyncio.Event()
     asked_at = 0.0
@@ -93,8 +102,13 @@ async def serve(app: Runnable, on_ready: Callable[[Runnable], None]) -> None:
         elif loop.time() - asked_at >= _SECOND_THOUGHT:
             raise KeyboardInterrupt
 
+    async def hang_up() -> None:
+        await app.reopen_logs()
+        with contextlib.suppress(ControlError):  # it was told
+            await app.reload(check=False)
+
     def reopen() -> None:
-        task = loop.create_task(app.reopen_logs(), name="reopen logs")
+        task = loop.create_task(hang_up(), name="hang up")
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 

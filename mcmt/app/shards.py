@@ -137,6 +137,13 @@ class Shards:
 
     # -- the rest -----------------------------------------------------------------------------------------------------
 
+    def reload(self, settings: Settings) -> None:
+        """Have every engine go on by other settings."""
+        self._settings = settings
+        for shard in self.all:
+            shard.engine.reload(settings)
+            shard.station.reload(settings)
+
     def heard(self, news: News) -> None:
         """What an engine of another process has learned."""
         for shard in self.all:

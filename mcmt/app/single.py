@@ -16,10 +16,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from mcmt.app.closing import Closing
+from mcmt.app.reloading import Reloading
 from mcmt.app.shards import Shards, adopted
 from mcmt.channel.port import Channel
 from mcmt.clock import Clock, SystemClock
+from mcmt.config.load import Loaded
 from mcmt.config.settings import Settings
+from mcmt.control.protocol import Reloaded
 from mcmt.control.server import ControlServer
 from mcmt.control.station import Station
 from mcmt.engine.feedback import Readers
@@ -67,6 +70,7 @@ class App:
         self._draw = draw
         self._bind = bind
         self._closing = Closing()
+        self._reloading = Reloading(channels)
 
     async def start(self) -> None:
         """Open everything, in order. Raises McmtError; then what was opened is closed again."""
@@ -86,7 +90,7 @@ class App:
         self.tokens = StoredTokenTable.create(folder, clock)
         self._closing.add(lambda: asyncio.to_thread(self.tokens.close))
         self.tally = Tally(self.tokens, settings.exact_domains, settings.monitor.max_metric_domains)
-        lender = Lender(settings.connections_of, clock)
+        self._lender = lender = Lender(settings.connections_of, clock)
         self.shards = Shards(
             settings,
             self._channels,
@@ -111,9 +115,10 @@ class App:
         # On a connection of its own: the one that writes them is held while the disk is waited for.
         gone_tokens = await asyncio.to_thread(StoredGoneTokens.open, folder)
         self._closing.add(lambda: asyncio.to_thread(gone_tokens.close))
-        readers = Readers(settings, self._channels, own.spool, gone_tokens, state.scope("feedback"), clock, self._draw)
-        readers.start()
-        self._closing.add(readers.stop)
+        feedback = state.scope("feedback")
+        self._readers = Readers(settings, self._channels, own.spool, gone_tokens, feedback, clock, self._draw)
+        self._readers.start()
+        self._closing.add(self._readers.stop)
         self.doors = Doors(
             settings,
             self._channels,
@@ -126,10 +131,10 @@ class App:
             provisioned=state.scope(PROVISIONED),
         )
         await self.doors.start()
-        self._closing.add(lambda: self.doors.drain(settings.drain_timeout))
-        control = ControlServer(self.settings, self, self.eventlog, clock)
-        await control.start()
-        self._closing.add(control.close)
+        self._closing.add(lambda: self.doors.drain(self.settings.drain_timeout))
+        self._control = ControlServer(self.settings, self, self.eventlog, clock)
+        await self._control.start()
+        self._closing.add(self._control.close)
         self.monitor = MonitorServer(settings, self, self.eventlog, clock)
         await self.monitor.start()
         self._closing.add(self.monitor.close)
@@ -144,6 +149,23 @@ class App:
     async def reopen_logs(self) -> None:
         """The log files may have been renamed: write to what their paths name now."""
         await self.eventlog.reopen()
+
+    async def reload(self, *, check: bool) -> Reloaded:
+        """See Front."""
+        return await self._reloading.reload(lambda: self.settings, self._swap, check=check)
+
+    async def _swap(self, loaded: Loaded, settings: Settings, check: bool) -> None:  # noqa: ARG002 - workers read it
+        prepared = self.doors.prepare(settings)
+        if check:
+            return
+        # Nothing from here to the last line of these can fail, and nothing else runs meanwhile.
+        self.settings = settings
+        self._lender.reload(settings.connections_of)
+        self.shards.reload(settings)
+        self.doors.reload(prepared)
+        self._control.reload(settings)
+        self.monitor.reload(settings)
+        await self._readers.reload(settings)
 
     # -- mcmt.control.answers.Front -------------------------------------------------------------------------------
 

@@ -11,15 +11,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from mcmt.app.closing import Closing
+from mcmt.app.reloading import Reloading
 from mcmt.app.shards import adopted
+from mcmt.channel.port import Channel
 from mcmt.clock import Clock, SystemClock
+from mcmt.config.load import Loaded
 from mcmt.config.settings import Settings
 from mcmt.config.sources import Content
+from mcmt.control.protocol import Reloaded
 from mcmt.control.server import ControlServer
 from mcmt.control.station import Station
 from mcmt.engine.lender import Lender
@@ -65,13 +69,21 @@ class Supervisor:
     eventlog: EventLogWriter
     acceptor: Acceptor
 
-    def __init__(self, settings: Settings, content: Content, clock: Clock | None = None, bind: Bind = bind_all) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        channels: Mapping[str, Channel],
+        content: Content,
+        clock: Clock | None = None,
+        bind: Bind = bind_all,
+    ) -> None:
         """*content*: of the configuration, for the workers to read as it was read here. *bind*: gives sockets."""
         self.settings = settings
         self._content = content
         self._bind = bind
         self._clock = clock or SystemClock()
         self._closing = Closing()
+        self._reloading = Reloading(channels)
         self._workers: list[Worker] = []
         self._sinks: dict[Worker, Sink] = {}
         self._holders: dict[tuple[int, str], RemoteHolder] = {}
@@ -94,7 +106,8 @@ class Supervisor:
         self._closing.add(lambda: asyncio.to_thread(state.close))
         self.tokens = StoredTokenTable.create(folder, clock)
         self._closing.add(lambda: asyncio.to_thread(self.tokens.close))
-        self.acceptor = Acceptor(settings.addresses, SessionLimits(settings.intake, clock), clock, self._bind)
+        self._limits = SessionLimits(settings.intake, clock)
+        self.acceptor = Acceptor(settings.addresses, self._limits, clock, self._bind)
         self.tally = Tally(self.tokens, settings.exact_domains, settings.monitor.max_metric_domains)
         self.acceptor.open()
         self._closing.add(self._close_acceptor)
@@ -112,9 +125,9 @@ class Supervisor:
         self._closing.add(self.eventlog.stop)
         self._closing.add(self._drain_workers)
         self._closing.add(self._close_acceptor)
-        control = ControlServer(settings, self, self.eventlog, clock)
-        await control.start()
-        self._closing.add(control.close)
+        self._control = ControlServer(settings, self, self.eventlog, clock)
+        await self._control.start()
+        self._closing.add(self._control.close)
         self.monitor = MonitorServer(settings, self, self.eventlog, clock)
         await self.monitor.start()
         self._closing.add(self.monitor.close)
@@ -136,6 +149,22 @@ class Supervisor:
 
     async def _stop_workers(self) -> None:
         await asyncio.gather(*(worker.stop() for worker in self._workers))
+
+    async def reload(self, *, check: bool) -> Reloaded:
+        """See Front."""
+        return await self._reloading.reload(lambda: self.settings, self._swap, check=check)
+
+    async def _swap(self, loaded: Loaded, settings: Settings, check: bool) -> None:
+        # In two steps: every worker has read it and is ready before the first one goes on by it.
+        await asyncio.gather(*(worker.prepare(loaded.content) for worker in self._workers))
+        if check:
+            return
+        self.settings = settings
+        self._limits.settings = settings.intake
+        self._lender.reload(settings.connections_of)
+        self._control.reload(settings)
+        self.monitor.reload(settings)
+        await asyncio.gather(*(worker.swap(loaded.content) for worker in self._workers))
 
     # -- mcmt.control.answers.Front -------------------------------------------------------------------------------
 

@@ -24,11 +24,14 @@ from mcmt.app.parts import load_channels, load_settings
 from mcmt.app.serve import prepare_process
 from mcmt.app.shards import Shard, Shards
 from mcmt.clock import SystemClock
+from mcmt.config.changes import changes_between
+from mcmt.config.sources import Content
 from mcmt.engine.feedback import Readers
 from mcmt.engine.news import News
-from mcmt.errors import BusLost, McmtError, MessageError
+from mcmt.errors import BusLost, ControlError, McmtError, MessageError
 from mcmt.intake.doors import Doors
 from mcmt.intake.failures import Login
+from mcmt.intake.listener import Prepared
 from mcmt.intake.pyapns.provisioning import SCOPE as PROVISIONED
 from mcmt.spool.gone_tokens import StoredGoneTokens
 from mcmt.spool.state import StateStore
@@ -61,12 +64,14 @@ from mcmt.workers.words import (
     MaybeStanding,
     Note,
     Nothing,
+    Prepare,
     ReadOutbox,
     ReadPage,
     Recalled,
     Retired,
     Rows,
     Stop,
+    Swap,
     ToWorker,
     raw,
 )
@@ -116,6 +121,7 @@ class WorkerApp:
         self._bus = Bus(ToWorker, self._answer, self._noticed, self._ended)
         self._lending: dict[int, RemoteLending] = {}
         self._readers: Readers | None = None
+        self._prepared: Prepared | None = None
         self._taking: set[asyncio.Task[None]] = set()
         self._told: set[int] = set()
         """Shards whose outboxes the supervisor knows to have rows, and has not read since."""
@@ -135,6 +141,10 @@ class WorkerApp:
         match request:
             case Begin():
                 await self._begin(request)
+            case Prepare():
+                await self._prepare(request.content)
+            case Swap():
+                await self._swap()
             case Accept():
                 await self.shards.own.spool.accept(
                     request.message, request.deliveries, request.events, request.failures
@@ -197,8 +207,12 @@ class WorkerApp:
     # -- its life ---------------------------------------------------------------------------------------------------
 
     async def _begin(self, begin: Begin) -> None:
-        channels = load_channels()
-        settings = load_settings(Path(begin.config), channels, begin.content).settings
+        channels = self._channels = load_channels()
+        file = Path(begin.config)
+        settings = load_settings(file, channels, begin.content, open_files=begin.reloaded is None).settings
+        if begin.reloaded is not None:
+            settings = changes_between(settings, load_settings(file, channels, begin.reloaded).settings).settings
+        self._settings = settings
         prepare_process(settings)
         state = StateStore.open(settings.spool.path)
         self.shards = Shards(settings, channels, state, self._lend, self._clock, random.random, self._gossip, end)
@@ -206,9 +220,8 @@ class WorkerApp:
             shard = await self.shards.open(number)
             shard.spool.on_events(partial(self._tell_events, number))
         await self.shards.run(self._retired)
-        own, owners = self.shards.own.spool, Owners(settings)
-        keeper = HandingOver(own, begin.number, owners, self._bus) if owners else own
-        self._drain_timeout = settings.drain_timeout
+        own = self.shards.own.spool
+        self._keeper = HandingOver(own, begin.number, Owners(settings), self._bus)
         gone_tokens = StoredGoneTokens.open(settings.spool.path)
         if begin.number == 0:  # one reader in the machine
             self._readers = Readers(
@@ -218,7 +231,7 @@ class WorkerApp:
         self.doors = Doors(
             settings,
             channels,
-            keeper,
+            self._keeper,
             self._clock,
             secrets.randbits,
             Elsewhere(self._bus),
@@ -230,11 +243,26 @@ class WorkerApp:
         await self.doors.start()
         self._receiver = Receiver(self._connections, self._take)
 
+    async def _prepare(self, content: Content) -> None:
+        loaded = await asyncio.to_thread(load_settings, self._settings.file, self._channels, content)
+        self._prepared = self.doors.prepare(changes_between(self._settings, loaded.settings).settings)
+
+    async def _swap(self) -> None:
+        if self._prepared is None:
+            raise ControlError("it has begun since, by the old configuration")
+        prepared, self._prepared = self._prepared, None
+        settings = self._settings = prepared.settings
+        self.shards.reload(settings)
+        self.doors.reload(prepared)
+        self._keeper.owners = Owners(settings)
+        if self._readers is not None:
+            await self._readers.reload(settings)
+
     async def _drain(self) -> None:
         self._receiver.close()
         if self._readers is not None:
             await self._readers.stop()
-        await self.doors.drain(self._drain_timeout)
+        await self.doors.drain(self._settings.drain_timeout)
         await self.shards.drain()
 
     async def _stop(self) -> None:

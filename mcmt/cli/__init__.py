@@ -25,6 +25,7 @@ _COMMANDS = {
     "apikey": "mcmt.cli.apikey:apikey",
     "passwd": "mcmt.cli.passwd:passwd",
     "queue": "mcmt.cli.queue:queue",
+    "reload": "mcmt.cli.reload:reload",
     "send": "mcmt.cli.send:send",
     "serve": "mcmt.cli.serve:serve",
     "simulate": "mcmt.cli.simulate:simulate",

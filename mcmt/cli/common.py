@@ -88,11 +88,11 @@ def load_places(config: Path | None) -> Settings:
     return load_config(find_file(config), channels, open_files=False, full_hostname=lambda: "localhost").settings
 
 
-def connect(settings: Settings) -> ControlClient:
-    """The running engine. Raises ControlError when there is none."""
-    from mcmt.control.client import ControlClient
+def connect(settings: Settings, patience: float | None = None) -> ControlClient:
+    """The running engine; *patience*: seconds that it may be silent. Raises ControlError when there is none."""
+    from mcmt.control.client import PATIENCE, ControlClient
 
-    return ControlClient(settings.control_socket)
+    return ControlClient(settings.control_socket, patience or PATIENCE)
 
 
 def address(host: str, port: int) -> str:

@@ -24,8 +24,8 @@ def serve(config: Path | None) -> None:
 
     It stays in the foreground and tells systemd when it is ready. When asked to stop, it takes no more mail and waits
     up to drain_timeout for the answers to what is on the wire; asked a second time, it ends at once. Nothing is lost
-    either way. SIGHUP opens the log files anew. Diagnostics go to standard error. Started as root with run_as set, it
-    binds its addresses and is that user from then on.
+    either way. SIGHUP opens the log files anew and does what mcmt reload does. Diagnostics go to standard error.
+    Started as root with run_as set, it binds its addresses and is that user from then on.
     """
     set_up_diagnostics(os.environ)
     import uvloop

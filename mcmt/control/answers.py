@@ -35,6 +35,8 @@ from mcmt.control.protocol import (
     Question,
     Queue,
     Rates,
+    Reload,
+    Reloaded,
     Resume,
     Retry,
     Show,
@@ -89,6 +91,9 @@ class Front(Protocol):
     def workers(self) -> Sequence[int]:
         """Pids of the processes that deliver."""
 
+    async def reload(self, *, check: bool) -> Reloaded:
+        """Read the configuration again and go on by it; *check*: only say what it changes. Raises ControlError."""
+
     @property
     def missing(self) -> Sequence[str]:
         """Why some shards are not among them at the moment: one text each."""
@@ -103,6 +108,10 @@ class Answers:
         self._clock = clock
         self._started = clock.monotonic()
 
+    def reload(self, settings: Settings) -> None:
+        """Other settings hold."""
+        self._settings = settings
+
     @property
     def crew(self) -> tuple[tuple[int, ...], tuple[str, ...]]:
         """The processes that deliver, and what is missing: the same before and after, nobody came or went."""
@@ -113,6 +122,8 @@ class Answers:
         match request:
             case Status():
                 return self._status()
+            case Reload():
+                return self._reload(request)
             case Rates():
                 return self._rates()
             case Queue():
@@ -164,6 +175,9 @@ class Answers:
         )
         for domain in merged:
             yield domain
+
+    async def _reload(self, request: Reload) -> AsyncIterator[Reloaded]:
+        yield await self._front.reload(check=request.check)
 
     async def _rates(self) -> AsyncIterator[Totals]:
         for totals in self._front.tally.totals():

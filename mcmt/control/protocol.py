@@ -18,6 +18,7 @@ from typing import Literal
 
 import msgspec
 
+from mcmt.config.changes import DomainChange
 from mcmt.engine.hands import Verb
 from mcmt.spool.port import GoneToken, Selection
 
@@ -177,7 +178,14 @@ class Follow(msgspec.Struct, frozen=True, tag_field="do", tag="follow"):
     """Only events of these letters (mcmt/message/event.py); empty: of any."""
 
 
-Question = Status | Rates | Queue | Show | Count | Order | Ids | Domains | Domain | Action | TokenRequest
+class Reload(msgspec.Struct, frozen=True, tag_field="do", tag="reload"):
+    """Read the configuration again and go on by it; answered by Reloaded."""
+
+    check: bool = False
+    """Only say what it would change."""
+
+
+Question = Status | Reload | Rates | Queue | Show | Count | Order | Ids | Domains | Domain | Action | TokenRequest
 """What the engine answers from its shards (answers.py)."""
 Request = Question | Rotate | Follow
 
@@ -336,6 +344,23 @@ class Counted(msgspec.Struct, frozen=True, kw_only=True):
     """How many it were."""
 
     count: int
+
+
+class Reloaded(msgspec.Struct, frozen=True, kw_only=True):
+    """What a configuration that was read again has changed, or with ``check`` would change."""
+
+    config: str
+    check: bool = False
+    faults: tuple[str, ...] = ()
+    """What is wrong with it, each with its place; where there are any, nothing was changed."""
+    warnings: tuple[str, ...] = ()
+    """What works and is probably not meant."""
+    domains: tuple[DomainChange, ...] = ()
+    """Stanzas that are other ones now."""
+    options: tuple[str, ...] = ()
+    """Other options that are, by their paths."""
+    restart: tuple[str, ...] = ()
+    """What has changed in the file and holds only after a restart, by its path."""
 
 
 class LogLine(msgspec.Struct, frozen=True, kw_only=True):

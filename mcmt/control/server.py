@@ -44,6 +44,10 @@ class ControlServer:
         self._server: asyncio.Server | None = None
         self._inode = 0
 
+    def reload(self, settings: Settings) -> None:
+        """Other settings hold. The socket stays where it is."""
+        self._answers.reload(settings)
+
     async def start(self) -> None:
         """Begin to listen. Raises ControlError naming the path: it is in use, or cannot be had."""
         listening, self._inode = bind_unix(self._path)

@@ -125,6 +125,10 @@ class LocalStation:
         self._engine = engine
         self._clock = clock
 
+    def reload(self, settings: Settings) -> None:
+        """Other settings hold."""
+        self._settings = settings
+
     async def look(self) -> Seen:
         """See Station."""
         backlogs = {backlog.domain: backlog for backlog in await self._spool.backlog()}

@@ -23,7 +23,7 @@ class Answers:
         self, domain: str, settings: DomainSettings, shared: Shared, guard: MismatchGuard, settled: Settled
     ) -> None:
         self._domain = domain
-        self._settings = settings
+        self.settings = settings
         self._shared = shared
         self._settled = settled
         self.guard = guard
@@ -77,7 +77,7 @@ class Answers:
             return
         now, due_from = self._shared.clock.time(), self._shared.steady.now()
         not_before = self.not_before()
-        settings, random = self._settings, self._shared.random
+        settings, random = self.settings, self._shared.random
         verdicts = [
             judge(delivery, outcome, settings, now, random, not_before, due_from) for delivery, outcome in tried
         ]

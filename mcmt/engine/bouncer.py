@@ -62,6 +62,10 @@ class Bouncer:
         self._draining = False
         self._told = False
 
+    def reload(self, settings: Settings) -> None:
+        """Other settings hold."""
+        self._settings = settings
+
     def tick(self) -> None:
         """See whether reports are due, unless that is under way."""
         if self._task is None and not self._draining:

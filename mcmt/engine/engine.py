@@ -93,6 +93,26 @@ class Engine:
                 queue.due()
         self._timer = self._clock.call_later(TICK, self._tick)
 
+    def reload(self, settings: Settings) -> None:
+        """Go on by other settings: domains whose stanza has changed over new connections, the others untouched."""
+        self._settings = settings
+        self._hands.reload(settings)
+        self._bouncer.reload(settings)
+        self._shared.residency.limit = settings.max_resident_messages // settings.workers
+        for domain, queue in self._queues.items():
+            now = settings.domain(domain)
+            if now is None:
+                queue.abandon()
+                self._tell_homeless(domain)
+            elif now != queue.settings or domain in self._homeless:
+                method = now.delivery_method
+                queue.reload(now, self._channels[method], self._states[method], self._leases_of(now))
+        housed = {domain for domain in self._homeless if settings.domain(domain) is not None}
+        self._homeless -= housed
+        for domain in housed:
+            if (back := self._queue_of(domain)) is not None:
+                back.due()
+
     async def drain(self, limit: float) -> None:
         """Send nothing more, wait up to *limit* seconds for answers, write what became of them."""
         self._draining = True
@@ -204,22 +224,28 @@ class Engine:
     def _queue_for(self, domain: str) -> DomainQueue | None:
         settings = self._settings.domain(domain)
         if settings is None:
-            if domain not in self._homeless:
-                self._homeless.add(domain)
-                log.warning(
-                    "the spool holds deliveries for %s, which has no stanza under domain: any more; "
-                    "they stay until they expire, or the stanza is put back and mcmt restarted",
-                    domain,
-                )
+            self._tell_homeless(domain)
             return None
         method = settings.delivery_method
-        leases = self._leases.setdefault(settings.name, Leases(settings.name, self._lender))
+        leases = self._leases_of(settings)
         guard = self._guards.pop(domain, None) or MismatchGuard(self._clock, self._guard_news(domain))
         queue = DomainQueue(domain, settings, self._channels[method], self._states[method], leases, guard, self._shared)
         if suspension := self._suspensions.of(domain):
             queue.suspend(suspension.reason)
         self._queues[domain] = queue
         return queue
+
+    def _leases_of(self, settings: DomainSettings) -> Leases:
+        return self._leases.setdefault(settings.name, Leases(settings.name, self._lender))
+
+    def _tell_homeless(self, domain: str) -> None:
+        if domain not in self._homeless:
+            self._homeless.add(domain)
+            log.warning(
+                "the spool holds deliveries for %s, which has no stanza under domain: any more; "
+                "they stay until they expire, or the stanza is put back (mcmt reload)",
+                domain,
+            )
 
     def _settings_of(self, domain: str) -> DomainSettings:
         """The domain's stanza; for one that lost it, what suffices to end its deliveries."""

@@ -160,20 +160,32 @@ class Readers:
         clock: Clock,
         draw: Callable[[], float],
     ) -> None:
-        self._readers: list[Reader] = []
-        for domain in settings.domains.values():
-            channel = domain.delivery_method
-            if (feedback := feedback_of(channels[channel], domain.options)) is not None:
-                self._readers.append(Reader(domain.name, channel, feedback, keeper, tokens, state, clock, draw))
+        self._settings = settings
+        self._channels = channels
+        self._reader: Callable[[str, str, Feedback], Reader] = lambda domain, channel, feedback: Reader(
+            domain, channel, feedback, keeper, tokens, state, clock, draw
+        )
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin to read what is due."""
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(reader.run(), name="feedback") for reader in self._readers]
+        for domain in self._settings.domains.values():
+            channel = domain.delivery_method
+            if (feedback := feedback_of(self._channels[channel], domain.options)) is not None:
+                reader = self._reader(domain.name, channel, feedback)
+                self._tasks.append(loop.create_task(reader.run(), name="feedback"))
+
+    async def reload(self, settings: Settings) -> None:
+        """Read the services of other settings from now on; when each was read last is remembered."""
+        if settings.domains != self._settings.domains:
+            await self.stop()
+            self._settings = settings
+            self.start()
 
     async def stop(self) -> None:
         """Read no more; a reading that is under way is given up, and its service has its list still."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()

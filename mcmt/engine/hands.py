@@ -73,6 +73,10 @@ class Hands:
         self._queue_of = queue_of
         self._tasks: set[asyncio.Task[Handled]] = set()
 
+    def reload(self, settings: Settings) -> None:
+        """Other settings hold."""
+        self._settings = settings
+
     async def carry_out(self, work: Work, chosen: Mapping[int, str]) -> Handled:
         """Carry out *work* on the rows *chosen*, each with the domain it had. Raises SpoolError, ControlError."""
         task = asyncio.get_running_loop().create_task(self._carry_out(work, chosen), name="by hand")

@@ -51,6 +51,10 @@ class Leases:
         any(other.spare() for other in list(self._borrowers) if other is not borrower)
         return False
 
+    def withdraw(self, borrower: Borrower) -> None:
+        """It does not wait for a connection any more."""
+        self._waiting.pop(borrower, None)
+
     def give(self) -> None:
         """A connection has ended."""
         self._lent -= 1

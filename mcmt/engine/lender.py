@@ -81,6 +81,13 @@ class Lender:
             self._lower(pool, holder, 1)
             self._serve(pool)
 
+    def reload(self, limit_of: Callable[[str], int]) -> None:
+        """Other limits hold. What is lent past one stays lent until it is given back."""
+        self._limit_of = limit_of
+        for stanza, pool in self._pools.items():
+            pool.limit = limit_of(stanza)
+            self._serve(pool)
+
     def lost(self, holder: Holder) -> None:
         """The engine has died: its connections count for GRACE seconds more, its wants not at all."""
         for pool in self._pools.values():

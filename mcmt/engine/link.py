@@ -12,6 +12,7 @@ from typing import Protocol
 
 from mcmt.channel.port import Connection
 from mcmt.clock import Clock
+from mcmt.engine.leases import Leases
 from mcmt.engine.route_health import RouteHealth
 from mcmt.message.model import Delivery
 from mcmt.message.status import Disposition, Outcome
@@ -43,8 +44,10 @@ class LinkOwner(Protocol):
 class Link:
     """One connection of a domain, from the attempt to open it to its end."""
 
-    def __init__(self, owner: LinkOwner, health: RouteHealth, clock: Clock, quota: int) -> None:
+    def __init__(self, owner: LinkOwner, health: RouteHealth, leases: Leases, clock: Clock, quota: int) -> None:
+        """*leases*: whom the connection was borrowed of."""
         self._owner = owner
+        self.leases = leases
         self._clock = clock
         self._quota = quota  # max_deliveries_per_connection; 0: no limit
         self._taken = 0

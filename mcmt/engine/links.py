@@ -17,8 +17,10 @@ from mcmt.clock import Clock
 from mcmt.config.settings import DomainSettings
 from mcmt.engine.leases import Leases
 from mcmt.engine.link import Link, LinkOwner
+from mcmt.engine.news import News
 from mcmt.engine.route_health import RouteHealth
 from mcmt.errors import ChannelError, RouteFaultError
+from mcmt.message.route import Route
 
 log = logging.getLogger(__name__)
 
@@ -45,21 +47,47 @@ class Links:
         random: Callable[[], float],
         news: RouteNews,
     ) -> None:
-        self._settings = settings
-        self._channel = channel
-        self._state = state
         self._owner = owner
-        self._leases = leases
         self._clock = clock
-        self._routes = [
-            (route, RouteHealth(clock, random, settings.max_retry_interval, _about(str(route), news)))
-            for route in settings.routes
-        ]
-        self._current = 0
+        self._random = random
+        self._routes: list[tuple[Route, RouteHealth]] = []
+        self._use(settings, channel, state, leases, news)
         self._opening: asyncio.Task[None] | None = None
         self._last_opened = -SPACING
         self._draining = False
         self.all: list[Link] = []
+
+    def _use(self, settings: DomainSettings, channel: Channel, state: State, leases: Leases, news: RouteNews) -> None:
+        self._settings = settings
+        self._channel = channel
+        self._state = state
+        self._leases = leases
+        down = {route: health.down for route, health in self._routes}
+        self._routes = [
+            (route, RouteHealth(self._clock, self._random, settings.max_retry_interval, _about(str(route), news)))
+            for route in settings.routes
+        ]
+        for route, health in self._routes:
+            health.down = down.get(route, "")  # for its end to be told, as its beginning was
+        self._current = 0
+
+    def reload(self, settings: DomainSettings, channel: Channel, state: State, leases: Leases, news: RouteNews) -> None:
+        """Connect by other settings from now on; what spoke against a route is forgotten."""
+        self.leave()
+        self._use(settings, channel, state, leases, news)
+
+    def leave(self) -> None:
+        """Have every connection answer what it owes, and end; one that is being opened is given up."""
+        if self._opening is not None:
+            self._opening.cancel()
+            self._opening = None
+        for link in tuple(self.all):
+            if link.connection is None:
+                self._drop(link)  # a task that is cancelled before it has begun drops nothing
+            link.close(UNTIL_ANSWERED)
+        self._leases.withdraw(self)
+        for _, health in self._routes:
+            health.retire()
 
     @property
     def route(self) -> str:
@@ -109,7 +137,7 @@ class Links:
         if not self._leases.take(self):
             return None
         self._last_opened = self._clock.monotonic()
-        link = Link(self._owner, health, self._clock, self._settings.max_deliveries_per_connection)
+        link = Link(self._owner, health, self._leases, self._clock, self._settings.max_deliveries_per_connection)
         self.all.append(link)
         self._opening = asyncio.get_running_loop().create_task(self._open(link), name="connect")
         return None
@@ -129,7 +157,7 @@ class Links:
     def _drop(self, link: Link) -> None:
         if link in self.all:
             self.all.remove(link)
-            self._leases.give()
+            link.leases.give()
 
     def close_idle(self) -> None:
         """Close the connections that have had nothing to do for ``idle_timeout``."""
@@ -154,17 +182,14 @@ class Links:
         for _, health in self._routes:
             health.forgive()
 
-    def heard_fault(self, route: str, reason: str) -> None:
-        """See RouteHealth."""
+    def heard(self, news: News) -> None:
+        """What another engine of the machine has learned of a route."""
         for known, health in self._routes:
-            if str(known) == route:
-                health.heard_fault(reason)
-
-    def heard_mended(self, route: str) -> None:
-        """See RouteHealth."""
-        for known, health in self._routes:
-            if str(known) == route:
-                health.heard_mended()
+            if str(known) == news.route:
+                if news.kind == "resumed":
+                    health.heard_mended()
+                else:
+                    health.heard_fault(news.text)
 
     async def drain(self, limit: float) -> None:
         """Open nothing more, let connections answer for up to *limit* seconds, close them."""
@@ -210,7 +235,8 @@ class Links:
             log.exception("channel %s failed to connect to %s", self._settings.delivery_method, route)
             reason = f"internal error: {error!r}"
         finally:
-            self._opening = None
+            if self._opening is asyncio.current_task():
+                self._opening = None
             if link.connection is None:
                 self._drop(link)
         if reason:

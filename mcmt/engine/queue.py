@@ -22,6 +22,7 @@ from mcmt.channel.port import Channel, State
 from mcmt.config.settings import DomainSettings
 from mcmt.engine.alarm import Alarm
 from mcmt.engine.answers import Answers
+from mcmt.engine.halts import Halts
 from mcmt.engine.herald import Herald
 from mcmt.engine.leases import Leases
 from mcmt.engine.link import Link
@@ -66,11 +67,11 @@ class DomainQueue:
         self.domain = domain
         self.guard = guard
         self._renders = channel.MEDIA_TYPES
-        self._settings = settings
+        self.settings = settings
         self._shared = shared
         self._clock = shared.clock
-        herald = Herald(domain, settings, shared)
-        self._links = Links(settings, channel, state, self, leases, shared.clock, shared.random, herald.tell)
+        news = Herald(domain, settings, shared).tell
+        self._links = Links(settings, channel, state, self, leases, shared.clock, shared.random, news)
         self._ready: deque[Delivery] = deque()
         self._resident = 0
         self._more_due = True
@@ -79,9 +80,8 @@ class DomainQueue:
         self._alarm = Alarm(shared.clock, self._rung)
         self._answers = Answers(domain, settings, shared, guard, self._settled)
         self._answers.not_before = lambda: self._horizon
-        self._suspended = ""
         self._told_unreadable = -math.inf
-        self._draining = False
+        self._halts = Halts(settings)
         self._horizon = 0.0
         """While an operator's retry goes on: what is due up to here is sent now, and tried again only after it."""
 
@@ -96,7 +96,7 @@ class DomainQueue:
 
     def arrived(self, arrived: Arrived) -> None:
         """Deliveries were accepted just now: what there is room for is taken as it is, the rest is due in the spool."""
-        if not (self._stopped or self._more_due or self._pulling):
+        if not (self._halts.stopped or self._more_due or self._pulling):
             self._take_over(arrived)
         if arrived.rest:
             self._more_due = True
@@ -116,8 +116,24 @@ class DomainQueue:
 
     def suspend(self, reason: str) -> None:
         """Send nothing more; what was not sent yet goes back, what is on the wire may still be answered."""
-        self._suspended = reason
+        self._halts.by_hand = reason
         self._put_back()
+
+    def reload(self, settings: DomainSettings, channel: Channel, state: State, leases: Leases) -> None:
+        """Go on by other settings: what is on the wire is answered where it is, all else goes over new connections."""
+        self.settings = self._answers.settings = self._halts.settings = settings
+        self._renders = channel.MEDIA_TYPES
+        self._halts.homeless = False
+        self._put_back()
+        self._links.reload(settings, channel, state, leases, Herald(self.domain, settings, self._shared).tell)
+        self.guard.reset()
+        self._look_again(0.0)
+
+    def abandon(self) -> None:
+        """No stanza serves the domain any more: as if suspended, until there is one again."""
+        self._halts.homeless = True
+        self._put_back()
+        self._links.leave()
 
     def _put_back(self) -> None:
         self._shared.spool.release([delivery.row for delivery in self._ready])
@@ -127,7 +143,7 @@ class DomainQueue:
 
     def resume(self, *, trust: bool = False) -> None:
         """Send again, forgetting what spoke against the route; *trust*: and believe whom it refuses."""
-        self._suspended = ""
+        self._halts.by_hand = ""
         self._links.forgive()
         if trust:
             self._answers.guard.trust()
@@ -137,7 +153,7 @@ class DomainQueue:
 
     def retry(self) -> None:
         """Try now what waits for its time, and the route if it is backed off. Each delivery once."""
-        self._horizon = self._shared.steady.now() + self._settings.max_retry_interval * (1 + JITTER)
+        self._horizon = self._shared.steady.now() + self.settings.max_retry_interval * (1 + JITTER)
         self.due(try_route=True)
 
     def hand_over(self, rows: Container[int]) -> list[Delivery]:
@@ -149,7 +165,7 @@ class DomainQueue:
 
     def pump(self) -> None:
         """Move what can move: ready to connections, spool to ready; a new connection if all are full."""
-        if self._stopped:
+        if self._halts.stopped:
             return
         for link in tuple(self._links.all):
             if not self._ready:
@@ -159,37 +175,27 @@ class DomainQueue:
 
     async def drain(self, limit: float) -> None:
         """Send nothing more, let connections answer for up to *limit* seconds, close them."""
-        self._draining = True
+        self._halts.draining = True
         self._alarm.cancel()
         if self._pulling is not None:
             await asyncio.wait([self._pulling])
         await self._links.drain(limit)
 
     @property
-    def _stopped(self) -> bool:
-        return self._draining or bool(self._suspended) or self._settings.suspend_delivery
-
-    @property
     def idle(self) -> bool:
         """Nothing is resident, connected, under way or waited for: it can be forgotten."""
-        return not (self._resident or self._links.all or self._more_due) and self._next_due is None
+        waits = not self._halts.homeless and (self._more_due or self._next_due is not None)
+        return not (self._resident or self._links.all or waits)
 
     def snapshot(self) -> dict[str, object]:
         """What ``mcmt status`` says of it."""
-        health = self._links.health
-        state = "down" if health.down else "up"
-        if health.fault:
-            state = "suspended by a route fault"
-        if self._settings.suspend_delivery:
-            state = "suspended by suspend_delivery"
-        if self._suspended:
-            state = "suspended by hand"
+        state, reason = self._halts.state(self._links.health)
         return {
             "domain": self.domain,
-            "channel": self._settings.delivery_method,
+            "channel": self.settings.delivery_method,
             "route": self._links.route,
             "state": state,
-            "reason": self._suspended or health.fault or health.down,
+            "reason": reason,
             "connections": len(self._links.all),
             "in_flight": self._links.in_flight,
             "ready": len(self._ready),
@@ -205,16 +211,15 @@ class DomainQueue:
         if front or end:
             self._ready.extendleft(reversed(front))
             self._ready.extend(end)
-            if self._suspended:
+            if self._halts.held_back:
                 self._put_back()
             # Not at once: the connection that reports may be in the middle of its own work.
             self._look_again(0.0)
 
     def has_room(self, link: Link) -> None:
         """Offer to this connection alone: nothing has changed for the others."""
-        if not self._stopped:
-            if self._ready:
-                self._offer(link)
+        if not self._halts.stopped:
+            self._offer(link)
             self._refill()
 
     def ended(self, link: Link, reason: str) -> None:
@@ -224,9 +229,8 @@ class DomainQueue:
 
     def may_connect(self) -> bool:
         """Whether deliveries wait for a connection; then one is asked for."""
-        if (
-            wanted := bool(self._ready) and not self._stopped
-        ):  # not at once: whoever gave the connection back is in the middle of its own work
+        wanted = bool(self._ready) and not self._halts.stopped
+        if wanted:  # not at once: whoever gave the connection back is in the middle of its own work
             self._look_again(0.0)
         return wanted
 
@@ -271,7 +275,7 @@ class DomainQueue:
         dead = [delivery for delivery in batch if delivery.expires <= now]
         if not dead:
             return batch
-        self._shared.settler.fail(dead, EXPIRED, self._settings, self._clock.time(), self._settled)
+        self._shared.settler.fail(dead, EXPIRED, self.settings, self._clock.time(), self._settled)
         return [delivery for delivery in batch if delivery.expires > now]
 
     def _settled(self, settlements: Sequence[Settlement]) -> None:
@@ -280,7 +284,7 @@ class DomainQueue:
         dues = [settlement.retry_at for settlement in settlements if settlement.retry_at is not None]
         if dues:
             self._wait_for(min(dues))
-        if not self._stopped:
+        if not self._halts.stopped:
             self._refill()
 
     # -- pulling ----------------------------------------------------------------------------------------------
@@ -310,7 +314,7 @@ class DomainQueue:
         warm = self._links.warm
         if self._holds_enough(warm):
             return 0
-        wanted = min(PULL_LIMIT if warm else PULL_COLD, self._settings.max_resident_active_queue - self._resident)
+        wanted = min(PULL_LIMIT if warm else PULL_COLD, self.settings.max_resident_active_queue - self._resident)
         wanted = self._shared.residency.enter(wanted, self._resident)
         self._resident += wanted
         return wanted
@@ -341,7 +345,7 @@ class DomainQueue:
         finally:
             self._pulling = None
             self._leave(wanted - got)
-            if self._suspended:
+            if self._halts.held_back:
                 self._put_back()
         self.pump()
 
@@ -357,7 +361,7 @@ class DomainQueue:
         foreign = [one for one in deliveries if self._renders and one.part.media_type not in self._renders]
         if not foreign:
             return deliveries
-        self._shared.settler.fail(foreign, NO_PART, self._settings, self._clock.time(), self._settled)
+        self._shared.settler.fail(foreign, NO_PART, self.settings, self._clock.time(), self._settled)
         return [one for one in deliveries if one.part.media_type in self._renders]
 
     def _leave(self, count: int) -> None:
@@ -365,8 +369,7 @@ class DomainQueue:
         self._shared.residency.leave(count)
 
     def _wait_for(self, due: float) -> None:
-        if self._next_due is None or due < self._next_due:
-            self._next_due = due
+        self._next_due = due if self._next_due is None else min(due, self._next_due)
         self._note_due()
 
     def _note_due(self) -> None:
@@ -381,7 +384,7 @@ class DomainQueue:
             self._look_again(delay)
 
     def _look_again(self, delay: float) -> None:
-        if not self._stopped:
+        if not self._halts.stopped:
             self._alarm.within(delay)
 
     def _rung(self) -> None:
@@ -390,11 +393,8 @@ class DomainQueue:
 
     def heard(self, news: News) -> None:
         """What another engine of the machine has learned of this domain."""
-        match news.kind:
-            case "suspended" | "probe":
-                self._links.heard_fault(news.route, news.text)
-            case "resumed":
-                self._links.heard_mended(news.route)
-                self._look_again(0.0)
-            case "accepted" | "refused":
-                self.guard.heard(news.kind, news.text)
+        if news.kind == "accepted" or news.kind == "refused":
+            self.guard.heard(news.kind, news.text)
+        else:
+            self._links.heard(news)
+            self._look_again(0.0)

@@ -14,12 +14,12 @@ class Residency:
     """The count of resident deliveries and its limit."""
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
+        self.limit = limit
         self.count = 0
 
     def enter(self, wanted: int, held: int) -> int:
         """Take up to *wanted* places for a queue that holds *held*; how many it got."""
-        granted = max(0, min(wanted, max(self._limit - self.count, GUARANTEED - held)))
+        granted = max(0, min(wanted, max(self.limit - self.count, GUARANTEED - held)))
         self.count += granted
         return granted
 

@@ -117,12 +117,21 @@ class RouteHealth:
         self._failures = self._refusals = self._holds = 0
         self._connect_after = self._send_after = 0.0
 
-    def forgive(self) -> None:
+    def forgive(self, reason: str = "by hand") -> None:
         """An operator says that the fault is mended."""
         self.try_now()
         if self.fault:
             self.fault = ""
-            self._news("resumed", "by hand")
+            self._news("resumed", reason)
+
+    def retire(self) -> None:
+        """Other settings hold for the route: what old connections still bring says nothing about it."""
+        self.forgive("the configuration was reloaded")
+        self._news = _tell_nobody
 
     def _hold(self, seconds: float) -> None:
         self._send_after = max(self._send_after, self._clock.monotonic() + seconds)
+
+
+def _tell_nobody(_word: str, _reason: str) -> None:
+    pass

@@ -49,14 +49,14 @@ class SessionLimits:
     """How many sessions there may be, in all and from one client."""
 
     def __init__(self, settings: IntakeSettings, clock: Clock) -> None:
-        self._settings = settings
+        self.settings = settings
         self._per_address: Counter[str] = Counter()
         self._reminder = Reminder(clock)
         self.count = 0
 
     def admit(self, address: str) -> MessageError | None:
         """See Admission."""
-        settings = self._settings
+        settings = self.settings
         if self.count >= settings.max_connections:
             # RFC 3463: X.3.2, the system is not accepting network messages.
             text = f"{settings.max_connections} connections are open, no more are taken (max_connections)"

@@ -19,7 +19,7 @@ from mcmt.intake.apns_gateway import ApnsGateways
 from mcmt.intake.door import Admission
 from mcmt.intake.failures import Login
 from mcmt.intake.http import NEEDS_AIOHTTP
-from mcmt.intake.listener import SmtpListener
+from mcmt.intake.listener import Prepared, SmtpListener
 from mcmt.intake.requests.listener import RequestListener
 from mcmt.intake.sockets import Bind, bind_all
 from mcmt.spool.port import GoneTokens, Keeper
@@ -108,6 +108,14 @@ class Doors:
         except BaseException:
             await self.drain(0.0)
             raise
+
+    def prepare(self, settings: Settings) -> Prepared:
+        """See SmtpListener. The other doors stay as they are until a restart."""
+        return self.smtp.prepare(settings)
+
+    def reload(self, prepared: Prepared) -> None:
+        """See SmtpListener."""
+        self.smtp.reload(prepared)
 
     def heard(self, login: Login) -> None:
         """What another process with the same doors tells."""

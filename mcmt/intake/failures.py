@@ -36,6 +36,11 @@ class FailureBudget:
     def __len__(self) -> int:
         return len(self._counts)
 
+    def reload(self, allowed: int, window: float) -> None:
+        """Other limits hold; a window that has begun ends when it was to end."""
+        self._allowed = allowed
+        self._window = window
+
     def is_spent(self, client: str) -> bool:
         """Whether no further login of *client* is to be tried now."""
         end, failures = self._counts.get(client, (0.0, 0))

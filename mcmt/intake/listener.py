@@ -10,8 +10,9 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from mcmt.channel.port import Channel
 from mcmt.clock import Clock
@@ -30,6 +31,14 @@ from mcmt.intake.sockets import Bind, bind_all
 from mcmt.intake.tls import CertificateFiles, reason_of
 from mcmt.intake.users import UsersFile
 from mcmt.spool.port import GoneTokens, Keeper
+
+
+class Prepared(NamedTuple):
+    """Doors by other settings, ready to take the place of those that are open."""
+
+    settings: Settings
+    doors: list[Door]
+    logins: dict[Path, Logins]
 
 
 class SmtpListener:
@@ -52,23 +61,23 @@ class SmtpListener:
         *tell*: the other processes with sessions of the same listener. *gone_tokens*: see Reception. *bind* gives
         the sockets of addresses.
         """
-        self._tell = tell
         self._bind = bind
-        self._failures: FailureBudget | None = None
-        self._hostname = settings.hostname
-        self._listen = settings.listen
-        self._addresses = settings.addresses[: len(settings.listen)]
-        self._intake = settings.intake
+        self._failures = FailureBudget(
+            settings.intake.auth_failures_per_address, settings.intake.auth_failure_window, clock, tell
+        )
+        self._settings = settings
         self.reception = Reception(settings, channels, spool, clock, random_bits, gone_tokens)
         self._clock = clock
         self._random_bits = random_bits
         self._listens = admission is None
         self._doors: list[Door] = []
+        self._logins: dict[Path, Logins] = {}
+        self._secret = random_bits(256).to_bytes(32, "big")
         self._servers: list[asyncio.Server] = []
         self.admission = admission or SessionLimits(settings.intake, clock)
         self._sessions = Sessions(self.admission)
         self.memory = IntakeMemory(settings.intake.max_intake_bytes // settings.workers)
-        self._passwords: PasswordThread | None = None
+        self._passwords = PasswordThread()
         self.addresses: tuple[tuple[str, int], ...] = ()
         """Host and port of every socket, once started."""
 
@@ -86,46 +95,64 @@ class SmtpListener:
         """Begin to accept connections. Raises ListenError, UsersError: then nothing listens."""
         # aiosmtpd writes a line of INFO a connection, with what clients sent in it.
         logging.getLogger("mail.log").setLevel(logging.WARNING)
-        certificates = [_load_certificate(listen) for listen in self._listen]
-        logins = self._read_users()
+        self.reload(self.prepare(self._settings))
         loop = asyncio.get_running_loop()
-        template = make_template(self._hostname, loop)
-        bound = self._bind(self._addresses) if self._listens else []
-        for listen, certificate in zip(self._listen, certificates, strict=True):
-            size = listen.max_message_size
-            door = Door(
-                self._hostname,
-                listen,
-                self._intake,
-                self.reception,
-                self._clock,
-                self._random_bits,
-                self._sessions,
-                self.memory,
-                certificate,
-                None if listen.users_file is None else logins[listen.users_file],
-                # RFC 3207 4.2: STARTTLS is not offered within TLS. RFC 4954 4: AUTH is, only there.
-                tell_extensions(self._hostname, size, "STARTTLS" if certificate else None),
-                tell_extensions(self._hostname, size, AUTH if listen.users_file else None),
-                template,
-            )
-            self._doors.append(door)
+        listen = self._settings.listen
+        bound = self._bind(self._settings.addresses[: len(listen)]) if self._listens else []
         addresses = []
-        for door, sockets in zip(self._doors, bound, strict=False):
+        for number, sockets in enumerate(bound):
             for listening in sockets:
                 addresses.append(listening.getsockname()[:2])
                 server = await loop.create_server(
-                    lambda door=door: SmtpSession(door, loop),  # type: ignore[misc]
+                    lambda number=number: SmtpSession(self._doors[number], loop),  # type: ignore[misc]
                     sock=listening,
                     backlog=limits.BACKLOG,
                 )
                 self._servers.append(server)
         self.addresses = tuple(addresses)
 
+    def prepare(self, settings: Settings) -> Prepared:
+        """Doors by *settings*, which have the same addresses. Raises ListenError, UsersError; nothing changes yet."""
+        template = make_template(settings.hostname, asyncio.get_running_loop())
+        logins = self._read_users(settings.listen)
+        doors = [self._door(settings, listen, logins, template) for listen in settings.listen]
+        return Prepared(settings, doors, logins)
+
+    def reload(self, prepared: Prepared) -> None:
+        """Whoever connects from now on comes through the new doors; sessions go on through those that they came by."""
+        settings, self._doors, self._logins = prepared
+        self._settings = settings
+        intake = settings.intake
+        if isinstance(self.admission, SessionLimits):
+            self.admission.settings = intake
+        self.memory.limit = intake.max_intake_bytes // settings.workers
+        self._failures.reload(intake.auth_failures_per_address, intake.auth_failure_window)
+        self.reception.reload(settings)
+
+    def _door(
+        self, settings: Settings, listen: ListenSettings, logins: Mapping[Path, Logins], template: Mapping[str, Any]
+    ) -> Door:
+        certificate, size = _load_certificate(listen), listen.max_message_size
+        return Door(
+            settings.hostname,
+            listen,
+            settings.intake,
+            self.reception,
+            self._clock,
+            self._random_bits,
+            self._sessions,
+            self.memory,
+            certificate,
+            None if listen.users_file is None else logins[listen.users_file],
+            # RFC 3207 4.2: STARTTLS is not offered within TLS. RFC 4954 4: AUTH is, only there.
+            tell_extensions(settings.hostname, size, "STARTTLS" if certificate else None),
+            tell_extensions(settings.hostname, size, AUTH if listen.users_file else None),
+            template,
+        )
+
     def heard(self, login: Login) -> None:
         """What another process with sessions of the same listener tells."""
-        if self._failures is not None:
-            self._failures.heard(login)
+        self._failures.heard(login)
 
     async def take(self, number: int, connected: socket.socket, refusal: MessageError | None) -> None:
         """Begin a session on a connection that came to address *number* of ``settings.listen``.
@@ -153,18 +180,14 @@ class SmtpListener:
     async def aclose(self) -> None:
         """Write what is known of refusals, and let go of threads. Every door is drained."""
         await self.reception.aclose()
-        if self._passwords is not None:
-            self._passwords.close()
+        self._passwords.close()
 
-    def _read_users(self) -> dict[Path, Logins]:
-        files = {listen.users_file: UsersFile(listen.users_file) for listen in self._listen if listen.users_file}
-        if not files:
-            return {}
-        self._passwords = PasswordThread()
-        allowed, window = self._intake.auth_failures_per_address, self._intake.auth_failure_window
-        failures = self._failures = FailureBudget(allowed, window, self._clock, self._tell)
-        secret = self._random_bits(256).to_bytes(32, "big")
-        return {name: Logins(file, failures, self._passwords, secret) for name, file in files.items()}
+    def _read_users(self, listens: Sequence[ListenSettings]) -> dict[Path, Logins]:
+        return {
+            file: self._logins.get(file) or Logins(UsersFile(file), self._failures, self._passwords, self._secret)
+            for file in {listen.users_file for listen in listens}
+            if file is not None
+        }
 
 
 def _load_certificate(listen: ListenSettings) -> CertificateFiles | None:

@@ -65,6 +65,10 @@ class Reception:
         self._rejections = Rejections(spool.record, clock)
         self._not_kept = Reminder(clock)
 
+    def reload(self, settings: Settings) -> None:
+        """Other settings hold for what is received from now on, and for what is kept from now on."""
+        self._settings = settings
+
     def stanza_of(self, recipient: str) -> DomainSettings:
         """The stanza that routes *recipient*. Raises MessageError 550 5.1.2 where there is none."""
         return stanza_of(self._settings, domain_of(recipient))

@@ -115,6 +115,11 @@ class Alerts:
         self._read_at = float("-inf")
         self._task: asyncio.Task[None] | None = None
 
+    def reload(self, settings: Settings) -> None:
+        """The certificates of other settings; ``monitor`` stays as it is."""
+        self._files = certificates_of(settings)
+        self._read_at = float("-inf")
+
     async def start(self) -> None:
         """Begin; the first look is at once."""
         self._task = asyncio.get_running_loop().create_task(self._run(), name="alerts")

@@ -81,6 +81,10 @@ class MonitorServer:
         """Host and port of every socket."""
         return self._http.addresses if self._http is not None else ()
 
+    def reload(self, settings: Settings) -> None:
+        """Other settings hold; what it listens on and its limits stay."""
+        self._alerts.reload(settings)
+
     async def start(self) -> None:
         """Begin to listen. Raises ListenError naming the address."""
         if self._http is not None:

@@ -57,7 +57,7 @@ class HandingOver:
     def __init__(self, own: Keeper, number: int, owners: Owners, bus: Bus) -> None:
         self._own = own
         self._number = number
-        self._owners = owners
+        self.owners = owners
         self._bus = bus
 
     async def accept(
@@ -68,7 +68,7 @@ class HandingOver:
         failures: Sequence[Failure] = (),
     ) -> None:
         """See Keeper."""
-        owner = self._owners.owner_of({delivery.domain for delivery in deliveries})
+        owner = self.owners.owner_of({delivery.domain for delivery in deliveries}) if self.owners else None
         if owner is not None and owner != self._number:
             body = raw(Accept(message, tuple(deliveries), tuple(events), tuple(failures)))
             try:

@@ -20,11 +20,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
+
 from mcmt.clock import Clock
-from mcmt.errors import BusError, McmtError
+from mcmt.config.sources import Content
+from mcmt.errors import BusError, ControlError, McmtError
 from mcmt.workers.bus import Bus
 from mcmt.workers.passing import passing_pair
-from mcmt.workers.words import Begin, Drain, Nothing, Stop, ToSupervisor
+from mcmt.workers.words import Begin, Drain, Nothing, Prepare, Stop, Swap, ToSupervisor
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +35,8 @@ SOUND = 10.0
 """Seconds after which a worker that ended is started again at once."""
 FIRST_WAIT = 0.5
 LONGEST_WAIT = 30.0
+PREPARE = 60.0
+"""Seconds that a worker may take to read a configuration."""
 MARGIN = 10.0
 """Seconds beside ``drain_timeout`` after which a worker that does not end is killed."""
 
@@ -102,7 +107,35 @@ class Worker:
     def retired(self, shard: int) -> None:
         """It serves that shard no more."""
         rest = tuple(number for number in self._begin.adopted if number != shard)
-        self._begin = Begin(self._begin.number, self._begin.config, self._begin.content, rest)
+        self._begin = msgspec.structs.replace(self._begin, adopted=rest)
+
+    async def prepare(self, content: Content) -> None:
+        """Have it be ready to go on by a configuration that was read again. Raises ControlError."""
+        bus = self.reach
+        if bus is None:
+            raise ControlError(f"{self.missing}: try again in a moment")
+        try:
+            async with asyncio.timeout(PREPARE):
+                await bus.call(Prepare(content), Nothing)
+        except TimeoutError:
+            raise ControlError(self._says(f"was not ready within {PREPARE:g} s")) from None
+        except McmtError as error:
+            raise ControlError(self._says(f"cannot go on by it: {error}")) from error
+
+    async def swap(self, content: Content) -> None:
+        """Have it go on by what it prepared, and begin with it whenever it is started again."""
+        self._begin = msgspec.structs.replace(self._begin, reloaded=content)
+        process, bus = self._process, self.reach
+        if bus is None:
+            return
+        try:
+            async with asyncio.timeout(MARGIN):
+                await bus.call(Swap(), Nothing)
+        except (McmtError, TimeoutError) as error:
+            # Started again, it begins by it.
+            log.error("%s", self._says(f"did not go on by the new configuration, and is ended: {error!r}"))
+            if process is not None and process.returncode is None:
+                process.kill()
 
     async def drain(self, within: float) -> None:
         """Have it take and send nothing more, and write what it knows. It is not started again from now on."""
@@ -145,7 +178,11 @@ class Worker:
             with theirs, received:
                 self._process = await self._spawn(theirs.fileno(), received.fileno())
             self.bus = await Bus(ToSupervisor, self._answer, self._noticed, _ignore).open(ours)
-            await self.bus.call(self._begin, Nothing)
+            begin = self._begin
+            await self.bus.call(begin, Nothing)
+            if self._begin.reloaded is not None and self._begin.reloaded is not begin.reloaded:
+                await self.bus.call(Prepare(self._begin.reloaded), Nothing)
+                await self.bus.call(Swap(), Nothing)
         except BaseException:
             passing.close()
             if self.bus is not None:

@@ -31,6 +31,18 @@ class Begin(msgspec.Struct, frozen=True, tag="begin"):
     """What was read when the supervisor read it: the file, those that it includes, and the secrets."""
     adopted: tuple[int, ...]
     """Shards beside its own."""
+    reloaded: Content | None = None
+    """What was read since and holds now, but for what stays as it was at the start."""
+
+
+class Prepare(msgspec.Struct, frozen=True, tag="prepare"):
+    """The configuration was read again: be ready to go on by it. Answered by Nothing, refused where that cannot be."""
+
+    content: Content
+
+
+class Swap(msgspec.Struct, frozen=True, tag="swap"):
+    """Go on by what was prepared last. Answered by Nothing."""
 
 
 class Drain(msgspec.Struct, frozen=True, tag="drain"):
@@ -292,7 +304,8 @@ class Gossip(msgspec.Struct, frozen=True, tag="gossip"):
 
 
 _Questions = ReadOutbox | Look | ReadPage | ListIds | Find | FindStanding | CountSelected | CountAnswers | DoWork | Note
-ToWorker = Begin | Drain | Stop | Acknowledge | Act | Accept | AcceptOnce | Granted | Recalled | Gossip | _Questions
+_Orders = Begin | Prepare | Swap | Drain | Stop
+ToWorker = _Orders | Acknowledge | Act | Accept | AcceptOnce | Granted | Recalled | Gossip | _Questions
 """What a worker hears."""
 ToSupervisor = HandOver | AskAll | Retired | Wanted | GivenBack | Left | Events | Gossip
 """What the supervisor hears."""

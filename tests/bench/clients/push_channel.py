@@ -16,6 +16,8 @@ import uvloop
 
 from mcmt.channel.plugins import load
 from mcmt.clock import SystemClock
+from mcmt.engine.leases import Leases
+from mcmt.engine.lender import Lender
 from mcmt.engine.link import Link
 from mcmt.engine.route_health import RouteHealth
 from mcmt.message.model import Delivery, Part, Sender
@@ -107,7 +109,8 @@ async def push(port: int, count: int, payload: bytes, ca: str, certificate: str,
     )
     clock = SystemClock()
     source = Source(count, payload)
-    link = Link(source, RouteHealth(clock, lambda: 0.5, 900.0, lambda news, reason: None), clock, quota=0)
+    leases = Leases("apn.example.com", Lender(lambda stanza: 1, clock))
+    link = Link(source, RouteHealth(clock, lambda: 0.5, 900.0, lambda news, reason: None), leases, clock, quota=0)
     link.connection = await channel.connect(parse_route(f"apn://localhost:{port}"), options, link, clock, NoState())
     source.has_room(link)
     await source.done

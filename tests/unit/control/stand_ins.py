@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from mcmt.config.settings import DomainSettings, EventLogSettings, ListenSettings, Settings, SpoolSettings
+from mcmt.control.protocol import Reloaded
 from mcmt.control.server import ControlServer
 from mcmt.control.station import LocalStation, Station
 from mcmt.engine.hands import Handled, Work
@@ -72,6 +73,9 @@ class StandInFront:
         self.tokens = tokens
         self.tally = Tally(tokens, [DOMAIN], 10)
         self.stations = stations
+
+    async def reload(self, *, check: bool) -> Reloaded:
+        return Reloaded(config="/etc/mcmt/mcmt.yaml", check=check)
 
 
 class StandInEventLog:

@@ -121,3 +121,16 @@ def test_nobody_is_asked_any_more_when_nobody_waits() -> None:
     asked = len(waiting.recalls)
     clock.advance(10 * TURN)
     assert len(waiting.recalls) == asked
+
+
+def test_a_limit_that_was_lowered_holds_for_what_is_granted_from_then_on() -> None:
+    lender, _ = make(3)
+    engine = Engine(lender).want(4)
+    lender.reload({STANZA: 1}.__getitem__)
+    engine.give_back()
+    engine.give_back()
+    assert engine.held == 1
+    engine.give_back()
+    assert engine.held == 1
+    lender.reload({STANZA: 2}.__getitem__)
+    assert engine.want().held == 2
