@@ -31,6 +31,19 @@ if [ ! -d "$peers/apn1/node_modules/apn" ]; then
     command -v npm >/dev/null 2>&1 || packages="$packages npm"
 fi
 
+# The client of pyapns, which is Python 2: where there is one. Its tests are left out where there is none.
+install_pyapns() {
+    [ -d "$peers/pyapns/pyapns" ] && return
+    for python in python2.7 "$HOME"/.pyenv/versions/2.7*/bin/python2.7; do
+        if "$python" -m pip --version >/dev/null 2>&1; then
+            mkdir -p "$peers/pyapns"
+            echo '*' >"$peers/.gitignore"
+            "$python" -m pip install -q --no-deps --target "$peers/pyapns" pyapns==0.4.1 2>/dev/null
+            return
+        fi
+    done
+}
+
 install_apn1() {
     [ -d "$peers/apn1/node_modules/apn" ] && return
     mkdir -p "$peers/apn1"
@@ -40,6 +53,7 @@ install_apn1() {
 
 if [ -z "$packages$exim" ]; then
     install_apn1
+    install_pyapns
     exit 0
 fi
 if [ "$(id -u)" -ne 0 ]; then
@@ -73,3 +87,4 @@ if [ -n "$exim" ]; then
     id Debian-exim >/dev/null 2>&1 || useradd --system --no-create-home --shell /usr/sbin/nologin Debian-exim
 fi
 install_apn1
+install_pyapns

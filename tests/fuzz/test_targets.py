@@ -24,6 +24,7 @@ from mcmt.intake.data import DataReader
 from mcmt.message import mime
 from mcmt.message.mime import ParsedMessage
 from mcmt.wire.apns_binary import FeedbackParser
+from mcmt.wire.http1 import RequestParser
 from mcmt.wire.http2 import ClientConnection
 from tests.fuzz.__main__ import HERE, TARGETS
 
@@ -108,6 +109,13 @@ def _raises(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("tests.fuzz.targets.mime.parse", parse)
 
 
+def _drops_what_is_split(patch: pytest.MonkeyPatch) -> None:
+    def receive(parser: RequestParser, data: bytes) -> None:
+        parser._buffer[:] = data
+
+    patch.setattr(RequestParser, "receive", receive)
+
+
 PLANTED: dict[str, list[Callable[[pytest.MonkeyPatch], None]]] = {
     "answers": [_knows_no_json],
     "binary": [_forgets_a_split_tuple],
@@ -116,6 +124,7 @@ PLANTED: dict[str, list[Callable[[pytest.MonkeyPatch], None]]] = {
     "http2": [_answers_twice],
     "mime": [_loses_a_part, _raises],
     "readback": [_reads_from_the_beginning],
+    "requests": [_drops_what_is_split],
     "smtp": [_knows_two_ends],
 }
 

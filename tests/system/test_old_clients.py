@@ -9,6 +9,7 @@ import http.client
 import json
 import os
 import random
+import shutil
 import subprocess
 import threading
 import time
@@ -22,9 +23,11 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.support.engine_process import EngineProcess
+from tests.support.engine_process import EngineProcess, engine
 from tests.support.simulator_process import Simulator, simulator
 
+LIBRARY = Path(__file__).parents[2] / ".peers" / "pyapns"
+"""Where tests/peers.sh puts pyapns 0.4.1."""
 DOMAIN = "apn.example.com"
 APP = "myapp"
 TOPIC = "com.example.app"
@@ -100,6 +103,61 @@ def test_clients_of_pyapns_move_in(tmp_path: Path, workers: int) -> None:
                 process.kill()
         assert arrived(apple) == Counter(token(number) for number in range(301))
     assert {line[10] for line in receptions} == {"pyapns"}
+
+
+def _python2() -> str:
+    """A Python 2.7, and the client beside it; the test is left out where there is none."""
+    found = [shutil.which("python2.7"), *map(str, Path.home().glob(".pyenv/versions/2.7*/bin/python2.7"))]
+    for python in filter(None, found):
+        if not subprocess.run([python, "-c", "import xmlrpclib"], capture_output=True, check=False).returncode:
+            if not (LIBRARY / "pyapns").exists():
+                pytest.skip(f"{LIBRARY} is not there: run tests/peers.sh")
+            return python
+    pytest.skip("there is no Python 2.7, which the client of pyapns needs")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_client_of_pyapns_0_4_1_itself_is_served(tmp_path: Path, workers: int) -> None:
+    python, dead = _python2(), "dead410000" + "7" * 54
+    with simulator(tmp_path / "apple") as apple:
+        domains = {DOMAIN: apple.stanza}
+        with engine(tmp_path / "engine", domains, generate_bounces=False, workers=workers, **DOORS) as process:
+            environment = {**os.environ, "PYTHONPATH": str(LIBRARY)}
+            values = [f"http://127.0.0.1:{process.doors['pyapns']}/", APP, token(1), token(2), dead]
+            done = subprocess.run(
+                [python, "-c", PYTHON_CLIENT, *values], capture_output=True, text=True, timeout=60, env=environment
+            )
+            assert done.returncode == 0, done.stderr
+            process.wait(lambda: len(process.listing("tokens", "list", DOMAIN)) == 1)
+            process.wait(lambda: sum(arrived(apple).values()) == 3)
+        payloads = {push["payload"] for push in apple.received if push["token"] == token(1)}
+        assert arrived(apple) == Counter([token(1), token(1), token(2)])
+    assert payloads == {'{"aps":{"alert":"schön"}}', '{"aps":{"badge":1}}'}
+    assert done.stdout.split() == ["None", "None", "[]", "401", "8002", "UnknownAppID"]
+
+
+PYTHON_CLIENT = """# -*- coding: utf-8 -*-
+import sys
+from xmlrpclib import Fault
+from pyapns import client
+
+host, app, one, two, dead = sys.argv[1:]
+client.configure({"HOST": host, "TIMEOUT": 20, "INITIAL": [(app, "/etc/cert.pem", "sandbox", 15)]})
+print(client.notify(app, one, {"aps": {"alert": u"sch\\xf6n"}}))
+print(client.notify(app, [one, two], [{"aps": {"badge": 1}}, {"aps": {"badge": 2}}]))
+print(client.feedback(app))
+for call in (lambda: client.provision(app, "x", "staging"), lambda: client.notify(app, "xyz", {"aps": {}})):
+    try:
+        call()
+    except Fault as fault:
+        print(fault.faultCode)
+client.notify(app, dead, {"aps": {"alert": "x"}})
+del client.OPTIONS["INITIAL"]  # or it would provision and try again, as deep as its stack is
+try:
+    client.notify("nobody", one, {"aps": {}})
+except client.UnknownAppID as unknown:
+    print(type(unknown).__name__)
+"""
 
 
 @pytest.mark.parametrize("workers", [1, 2])

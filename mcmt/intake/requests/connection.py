@@ -80,7 +80,11 @@ class RequestConnection(asyncio.Protocol):
         if self._ended:
             return
         if not self._station.memory.take(len(data)):
-            self._end(self._station.door.busy(NO_ROOM))
+            if self._task is None:
+                self._end(self._station.door.busy(NO_ROOM))
+            else:
+                # What is being answered comes first; the connection ends with that.
+                self._stopping = True
             return
         self._taken += len(data)
         if not self._parser.held:

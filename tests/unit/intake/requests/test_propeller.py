@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 import pytest
 
+from mcmt.config.settings import IntakeSettings
 from mcmt.errors import SpoolFull
 from tests.unit.intake.requests.conftest import SECRET, TOPIC, Server, Start
 
@@ -117,6 +118,33 @@ async def test_what_is_not_kept_is_503_with_a_time_to_come_again(start: Start) -
     head, _ = await post(server, **PUSH)
     assert head.startswith("HTTP/1.1 503 Service Unavailable\r\n")
     assert "Retry-After: 30\r\n" in head
+
+
+async def test_when_memory_is_short_a_client_is_told_to_come_again(start: Start) -> None:
+    server = await start(intake=IntakeSettings(max_intake_bytes=3000))
+    head, told = await post(server, **{**PUSH, "body": "x" * 1000})
+    assert head.startswith("HTTP/1.1 503 Service Unavailable\r\n")
+    assert "Retry-After: 30\r\n" in head
+    assert b"max_intake_bytes" in told
+    head, _ = await post(server, **PUSH)
+    assert head.startswith("HTTP/1.1 200 ")
+
+
+async def test_what_is_being_kept_is_answered_though_there_is_no_room_for_what_comes_behind_it(start: Start) -> None:
+    server = await start(intake=IntakeSettings(max_intake_bytes=3000))
+    server.spool.gate.clear()
+    body = urlencode(PUSH).encode()
+    head = f"POST /post HTTP/1.1\r\nHost: x\r\nContent-Type: {FORM}\r\nContent-Length: {len(body)}\r\n\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.propeller)
+    writer.write(head.encode() + body)
+    await asyncio.wait_for(server.spool.waiting.wait(), 5)
+    writer.write(b"x" * 2000)
+    await asyncio.sleep(0.05)  # what is thrown away has no event to wait for
+    server.spool.gate.set()
+    answer = await asyncio.wait_for(reader.read(), 5)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.count(b"HTTP/1.1") == 1
+    writer.close()
 
 
 @pytest.mark.parametrize(
