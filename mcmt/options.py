@@ -32,6 +32,8 @@ class OptionsModel(BaseModel):
     """Options of older configurations that are accepted and do nothing, each with the reason: a warning."""
     NOT_AVAILABLE: ClassVar[frozenset[str]] = frozenset()
     """Options that a later version has: a fault that says so."""
+    SECRETS: ClassVar[frozenset[str]] = frozenset()
+    """Options whose value is not shown, whatever is wrong with it."""
     OWN_NAME: ClassVar[str] = ""
     """Of a channel: the option that is our own name towards the peer; not given, it is the file's ``hostname``."""
     RETIRED_HOSTS: ClassVar[Mapping[str, str]] = {}

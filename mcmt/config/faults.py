@@ -139,7 +139,9 @@ class Checker:
             self.fault(path[:-1], "is missing", key=True, option=path)
         else:
             text = _TEXTS[kind].format(**detail.get("ctx", {})) if kind in _TEXTS else detail["msg"]
-            shown = _shown(detail["input"])
+            shown = (
+                "what is not shown here" if model.SECRETS.intersection(detail["loc"][:1]) else _shown(detail["input"])
+            )
             said = not detail["loc"] or (kind == "value_error" and shown in text)
             self.fault(path, text if said else f"{text}, got {shown}")
 

@@ -288,6 +288,8 @@ class PyapnsStanza(OptionsModel):
 class PropellerStanza(OptionsModel):
     """``propeller.listen``, one address"""
 
+    SECRETS = frozenset({"auth_token"})
+
     auth_token: Annotated[str, Field(min_length=1)]
     topics: Annotated[dict[str, str], Field(min_length=1)]
     return_path: str | None = None

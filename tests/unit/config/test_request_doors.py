@@ -44,6 +44,14 @@ def test_every_option_arrives(configuration: Configuration) -> None:
     )
 
 
+@pytest.mark.parametrize("given", ["918273", "[s3cr3t-918273]", "{s3cr3t: 918273}", "918273.5"])
+def test_the_auth_token_is_not_shown_whatever_is_wrong_with_it(configuration: Configuration, given: str) -> None:
+    entry = f'"127.0.0.1:8080": {{auth_token: {given}, topics: {{t: a.example.com}}}}'
+    faults = [fault for fault in configuration.faults(doors(propeller=entry)) if "propeller" in fault]
+    assert len(faults) == 1
+    assert "918273" not in faults[0]
+
+
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
