@@ -21,6 +21,9 @@ from mcmt.errors import ConfigError, ControlError, McmtError
 
 log = logging.getLogger(__name__)
 
+TOLD = 50
+"""Domains whose changes are told on standard error; the answer to ``mcmt reload`` has all of them."""
+
 Swap = Callable[[Loaded, Settings, bool], Awaitable[None]]
 """Goes on by the settings, or if the last argument says so only sees whether it could. Raises McmtError: then nothing
 has changed."""
@@ -75,9 +78,11 @@ class Reloading:
 def _tell(config: str, loaded: Loaded, changes: Changes) -> None:
     for warning in loaded.warnings:
         log.warning("%s", warning)
-    for domain in changes.domains:
+    for domain in changes.domains[:TOLD]:
         options = f": {', '.join(domain.options)}" if domain.options else ""
         log.info("%s is %s%s", shown_stanza(domain.stanza), domain.change, options)
+    if len(changes.domains) > TOLD:
+        log.info("and %d more domains are new, changed or removed", len(changes.domains) - TOLD)
     for option in changes.options:
         log.info("%s is changed", option)
     for option in changes.restart:
