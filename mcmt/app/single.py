@@ -27,6 +27,7 @@ from mcmt.control.server import ControlServer
 from mcmt.control.station import Station
 from mcmt.engine.feedback import Readers
 from mcmt.engine.lender import Lender
+from mcmt.errors import ControlError
 from mcmt.eventlog.loggers import build_loggers
 from mcmt.eventlog.tally import Tally
 from mcmt.eventlog.writer import EventLogWriter
@@ -70,6 +71,7 @@ class App:
         self._draw = draw
         self._bind = bind
         self._closing = Closing()
+        self._stopping = False
         self._reloading = Reloading(channels)
 
     async def start(self) -> None:
@@ -144,6 +146,7 @@ class App:
 
     async def stop(self) -> None:
         """Stop taking, drain within ``drain_timeout``, write the rest, let go of the spool."""
+        self._stopping = True
         await self._closing.close()
 
     async def reopen_logs(self) -> None:
@@ -158,6 +161,8 @@ class App:
         prepared = self.doors.prepare(settings)
         if check:
             return
+        if self._stopping:
+            raise ControlError("the engine stops")
         # Nothing from here to the last line of these can fail, and nothing else runs meanwhile.
         self.settings = settings
         self._lender.reload(settings.connections_of)

@@ -27,7 +27,7 @@ from mcmt.control.protocol import Reloaded
 from mcmt.control.server import ControlServer
 from mcmt.control.station import Station
 from mcmt.engine.lender import Lender
-from mcmt.errors import OutboxAway
+from mcmt.errors import ControlError, OutboxAway
 from mcmt.eventlog.loggers import build_loggers
 from mcmt.eventlog.tally import Tally
 from mcmt.eventlog.writer import EventLogWriter
@@ -83,6 +83,7 @@ class Supervisor:
         self._bind = bind
         self._clock = clock or SystemClock()
         self._closing = Closing()
+        self._stopping = False
         self._reloading = Reloading(channels)
         self._workers: list[Worker] = []
         self._sinks: dict[Worker, Sink] = {}
@@ -134,6 +135,7 @@ class Supervisor:
 
     async def stop(self) -> None:
         """Stop taking, drain within ``drain_timeout``, write the rest, end the workers, let go of the spool."""
+        self._stopping = True
         await self._closing.close()
 
     async def reopen_logs(self) -> None:
@@ -159,6 +161,8 @@ class Supervisor:
         await asyncio.gather(*(worker.prepare(loaded.content) for worker in self._workers))
         if check:
             return
+        if self._stopping:
+            raise ControlError("the engine stops")
         self.settings = settings
         self._limits.settings = settings.intake
         self._lender.reload(settings.connections_of)
