@@ -38,14 +38,14 @@ class IntakeMemory:
         if octets > 0 and held > self.limit:
             return False
         self.held = held
-        if octets < 0:
+        if octets < 0 and self._waiting:
             self._tell()
         return True
 
     def give_back(self, octets: int) -> None:
         """These are not held any more."""
         self.held -= INTAKE_COPIES * octets
-        if octets:
+        if octets and self._waiting:
             self._tell()
 
     def wait(self, go_on: Callable[[], None]) -> None:
@@ -53,10 +53,9 @@ class IntakeMemory:
         self._waiting.append(go_on)
 
     def _tell(self) -> None:
-        if self._waiting:
-            waiting, self._waiting = self._waiting, []
-            for go_on in waiting:
-                go_on()
+        waiting, self._waiting = self._waiting, []
+        for go_on in waiting:
+            go_on()
 
 
 def no_room() -> MessageError:
