@@ -14,10 +14,11 @@ $(VENV)/.installed: pyproject.toml
 run: install
 	$(BIN)/mcmt demo
 
-# Three files of tests at a time: most of a test is waiting for processes. AT_ONCE=0: one after another.
+# Three parts of the tests at a time (tests/conftest.py), since most of a test is waiting for processes. AT_ONCE=0: one
+# after another.
 test: install
 	tests/peers.sh
-	$(BIN)/python -m pytest -n $(or $(AT_ONCE),3) --dist loadfile
+	$(BIN)/python -m pytest -n $(or $(AT_ONCE),3) --dist loadgroup
 
 # Every row of the table of faults, also those that take minutes; make test has the others.
 faults: install

@@ -110,11 +110,15 @@ class _House:
         )
         self.loop.run_until_complete(self.listener.start())
         self.door: Door = self.listener._doors[0]
-        logging.getLogger("mcmt").addHandler(_Alarm(logging.ERROR))
 
     def talk(self, pieces: Sequence[bytes]) -> tuple[bytes, list[tuple[Message, int]]]:
         """What the client is told, and what was kept of what it said."""
-        return self.loop.run_until_complete(self._talk(pieces))
+        log, alarm = logging.getLogger("mcmt"), _Alarm(logging.ERROR)
+        log.addHandler(alarm)
+        try:
+            return self.loop.run_until_complete(self._talk(pieces))
+        finally:
+            log.removeHandler(alarm)
 
     async def _talk(self, pieces: Sequence[bytes]) -> tuple[bytes, list[tuple[Message, int]]]:
         self.kept.contents = []

@@ -9,7 +9,7 @@ from pathlib import Path
 from channels.apn.options import Options
 from channels.apn.transport import tls_context
 from tests.support.tls import Certificates
-from tests.unit.config.support import LISTENER, SPOOL, Configuration, channels
+from tests.unit.config.support import LISTENER, SPOOL, Configuration
 
 DOMAINS = 5000
 CERTIFICATES = 50
@@ -44,9 +44,6 @@ def test_5000_domains_with_50_certificates_are_read_in_under_3_seconds(
 ) -> None:
     """Of processor time; the best of some runs, because the machine has other work."""
     written = text(configuration.folder, certificates)
-    module = channels()["apn"].Options.__module__.rpartition(".")[0]  # the loader has given it a name of its own
-    read_certificate = sys.modules[f"{module}.credentials"]._read_certificate
-    read_certificate.cache_clear()
     taken: list[float] = []
     while len(taken) < 4 and min(taken, default=SECONDS) >= SECONDS:
         begun = time.process_time()
@@ -54,6 +51,10 @@ def test_5000_domains_with_50_certificates_are_read_in_under_3_seconds(
         taken.append(time.process_time() - begun)
     assert min(taken) < SECONDS
     assert len(loaded.settings.domains) == DOMAINS
+    module = type(next(iter(loaded.settings.domains.values())).options).__module__  # the loader gave it one of its own
+    read_certificate = sys.modules[f"{module.rpartition('.')[0]}.credentials"]._read_certificate
+    read_certificate.cache_clear()
+    configuration.load(written)
     assert read_certificate.cache_info().misses == CERTIFICATES
 
 
