@@ -206,7 +206,12 @@ class Links:
     def _leave_held_route(self) -> None:
         usable = [link for link in self.all if link.usable]
         held = [link for link in usable if link.health.send_delay() > 0]
-        if held and (len(held) < len(usable) or min(self._delays()) == 0):
+        if not held:
+            return
+        # Only the other routes are asked: a hold that ends between two looks at the clock does not end its connection.
+        others = [health for _, health in self._routes if all(health is not link.health for link in held)]
+        free = any(max(health.connect_delay(), health.send_delay()) == 0 for health in others)
+        if free or len(held) < len(usable):
             for link in held:
                 link.close(UNTIL_ANSWERED)
 
