@@ -19,6 +19,7 @@ def pytest_asyncio_loop_factories(
     return {"uvloop": uvloop.new_event_loop}
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in its own
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several processes (``-n 3 --dist loadgroup``) each of these folders is one's, in the order of its files."""
     here = Path(__file__).parent
