@@ -181,7 +181,7 @@ TOKEN_ROWS = (
         settings={"idle_timeout": 2 * HOUR},
         without=9.0,
         options={"delivery_response_timeout": "5s"},
-        expect=(delivered_once, tokens(2, 2), not_told("suspended"), connections(2, 3)),
+        expect=(delivered_once, tokens(2, 2), not_told("suspended"), connections(3, 2)),
         defence=Defence(
             "channels/apn/provider_token.py: replace() makes another one, and the connection is left",
             {"apn.provider_token.ProviderToken.replace": lambda self, refused: True},
