@@ -91,9 +91,13 @@ def relay(certificates: Certificates, *, fsync: bool = True) -> Iterator[Relay]:
             master = int((server.log.parent / "queue" / "pid" / "master.pid").read_text())
             children = Path(f"/proc/{master}/task/{master}/children")
             wait_for(lambda: bool(children.read_text()))
-            loaded = children.read_text().split()
-            preloaded = [bool(library) and library in Path(f"/proc/{pid}/environ").read_text() for pid in loaded]
-            assert all(preloaded) is not fsync, "eatmydata is not where it should be"
+
+            def preloaded() -> bool:
+                environments = [Path(f"/proc/{pid}/environ").read_text() for pid in children.read_text().split()]
+                return bool(library) and all(library in environment for environment in environments)
+
+            # A child has its own environment once it has become its program: eatmydata is where it should be.
+            wait_for(lambda: preloaded() is not fsync)
             yield Relay(server.port, master, counter)
 
 
