@@ -17,6 +17,7 @@ need cc gcc
 [ -e /usr/include/stdio.h ] || packages="$packages libc6-dev"
 need faketime faketime
 need strace strace
+need beanstalkd beanstalkd
 
 # Debian lets only one mail server be installed. Exim is the second: unpacked beside this checkout's files, with the
 # libraries and the user that its package would bring.
