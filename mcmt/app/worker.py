@@ -94,19 +94,28 @@ def die_with(supervisor: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-class Elsewhere:
-    """``mcmt.intake.door.Admission``: the supervisor has admitted whom it passes on."""
+class Passed:
+    """``mcmt.intake.door.Admission`` of one connection, which the supervisor has counted for *address*, or turns away.
 
-    def __init__(self, bus: Bus) -> None:
+    The count is given back by that address and not by the session's own: of a client that has gone already a socket
+    does not tell any.
+    """
+
+    def __init__(self, bus: Bus, address: str, refusal: MessageError | None) -> None:
         self._bus = bus
+        self._address = address
+        self._refusal = refusal
+        self._left = False
 
     def admit(self, address: str) -> MessageError | None:  # noqa: ARG002 - the protocol's
         """See Admission."""
-        return None
+        return self._refusal
 
-    def left(self, address: str) -> None:
-        """See Admission."""
-        self._bus.tell(Left(address))
+    def left(self, address: str = "") -> None:  # noqa: ARG002 - the protocol's
+        """See Admission. Of one that was turned away, and the second time, it does nothing."""
+        if self._refusal is None and not self._left:
+            self._left = True
+            self._bus.tell(Left(self._address))
 
 
 class WorkerApp:
@@ -234,9 +243,9 @@ class WorkerApp:
             self._keeper,
             self._clock,
             secrets.randbits,
-            Elsewhere(self._bus),
             self._gossip,
             gone_tokens,
+            listens=False,
             tracker=WorkersTracker(self.shards, begin.number, settings.workers, self._bus),
             provisioned=state.scope(PROVISIONED),
         )
@@ -292,17 +301,19 @@ class WorkerApp:
     async def _retired(self, number: int) -> None:
         await self._bus.call(Retired(number), Nothing)
 
-    def _take(self, number: int, connected: socket.socket, refusal: MessageError | None) -> None:
-        task = asyncio.get_running_loop().create_task(self._begin_session(number, connected, refusal), name="session")
+    def _take(self, number: int, connected: socket.socket, address: str, refusal: MessageError | None) -> None:
+        begin = self._begin_session(number, connected, Passed(self._bus, address, refusal))
+        task = asyncio.get_running_loop().create_task(begin, name="session")
         self._taking.add(task)
         task.add_done_callback(self._taking.discard)
 
-    async def _begin_session(self, number: int, connected: socket.socket, refusal: MessageError | None) -> None:
+    async def _begin_session(self, number: int, connected: socket.socket, passed: Passed) -> None:
         try:
-            await self.doors.take(number, connected, refusal)
-        except OSError as error:
-            log.warning("a connection was passed on and lost: %s", error)
+            await self.doors.take(number, connected, passed)
+        except OSError as error:  # a handshake that failed among them
+            log.debug("a connection was passed on and lost: %s", error)
             connected.close()
+            passed.left()
 
 
 async def work(bus: socket.socket, connections: socket.socket) -> None:

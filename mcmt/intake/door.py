@@ -84,26 +84,22 @@ class SessionLimits:
         return MessageError(421, enhanced, f"{text}; try again later")
 
 
-class Refusing:
-    """Admits nobody: for a connection that another process has refused already."""
+class Entrance(Protocol):
+    """Where a session begins and ends."""
 
-    def __init__(self, refusal: MessageError) -> None:
-        self._refusal = refusal
+    def admit(self, session: Stoppable, address: str) -> MessageError | None:
+        """Take one more, from *address* (``client_of``); or what it is told when it is one too many."""
 
-    def admit(self, address: str) -> MessageError:  # noqa: ARG002 - the protocol's
-        """See Admission."""
-        return self._refusal
-
-    def left(self, address: str) -> None:
-        """See Admission."""
+    def discard(self, session: Stoppable) -> None:
+        """It has gone, or was never in."""
 
 
 class Sessions:
-    """The sessions over all addresses of the listener."""
+    """The sessions over all addresses of the listener; an Entrance."""
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
-        self._members: dict[Stoppable, str] = {}
+        self._members: dict[Stoppable, tuple[Admission, str]] = {}
         self.on_empty: Callable[[], None] | None = None
         """Called when the last one has gone."""
 
@@ -113,12 +109,17 @@ class Sessions:
     def __iter__(self) -> Iterator[Stoppable]:
         return iter(tuple(self._members))
 
-    def admit(self, session: Stoppable, address: str) -> MessageError | None:
-        """Take one more, from *address* (``client_of``); or what it is told when it is one too many."""
-        refusal = self._admission.admit(address)
+    def admit(self, session: Stoppable, address: str, admission: Admission | None = None) -> MessageError | None:
+        """See Entrance. *admission*: asked in place of everybody's."""
+        admission = admission or self._admission
+        refusal = admission.admit(address)
         if refusal is None:
-            self._members[session] = address
+            self._members[session] = admission, address
         return refusal
+
+    def through(self, admission: Admission) -> Entrance:
+        """For a connection with an admission of its own: another process has counted it."""
+        return _Through(self, admission)
 
     async def emptied(self, limit: float, clock: Clock) -> None:
         """Return when all have gone, or after *limit* seconds."""
@@ -141,13 +142,24 @@ class Sessions:
         await self.emptied(2 * linger, clock)
 
     def discard(self, session: Stoppable) -> None:
-        """It has gone, or was never in."""
-        address = self._members.pop(session, None)
-        if address is None:
+        """See Entrance."""
+        admission, address = self._members.pop(session, (None, ""))
+        if admission is None:
             return
-        self._admission.left(address)
+        admission.left(address)
         if not self._members and self.on_empty is not None:
             self.on_empty()
+
+
+class _Through(NamedTuple):
+    sessions: Sessions
+    admission: Admission
+
+    def admit(self, session: Stoppable, address: str) -> MessageError | None:
+        return self.sessions.admit(session, address, self.admission)
+
+    def discard(self, session: Stoppable) -> None:
+        self.sessions.discard(session)
 
 
 class Door(NamedTuple):
@@ -159,7 +171,7 @@ class Door(NamedTuple):
     reception: Reception
     clock: Clock
     random_bits: Callable[[int], int]
-    sessions: Sessions
+    sessions: Entrance
     memory: IntakeMemory
     certificate: CertificateFiles | None
     """Offers STARTTLS."""

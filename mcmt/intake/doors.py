@@ -14,7 +14,7 @@ from typing import Protocol
 from mcmt.channel.port import Channel, State
 from mcmt.clock import Clock
 from mcmt.config.settings import Settings
-from mcmt.errors import ListenError, MessageError
+from mcmt.errors import ListenError
 from mcmt.intake.apns_gateway import ApnsGateways
 from mcmt.intake.door import Admission
 from mcmt.intake.failures import Login
@@ -38,7 +38,7 @@ class HttpDoors(Protocol):
     async def start(self, *, listens: bool) -> None:
         """See HttpListener."""
 
-    async def take(self, number: int, connected: socket.socket, refusal: MessageError | None) -> None:
+    async def take(self, number: int, connected: socket.socket, admission: Admission) -> None:
         """See HttpListener."""
 
     async def drain(self, limit: float) -> None:
@@ -55,21 +55,24 @@ class Doors:
         spool: Keeper,
         clock: Clock,
         random_bits: Callable[[int], int],
-        admission: Admission | None = None,
         tell: Callable[[Login], None] | None = None,
         gone_tokens: GoneTokens | None = None,
         bind: Bind = bind_all,
         tracker: Tracker | None = None,
         provisioned: State | None = None,
+        *,
+        listens: bool = True,
     ) -> None:
-        """*admission*, *tell* and *bind* as of SmtpListener; *gone_tokens*: what the feedback services tell, and
+        """*tell*, *bind* and *listens* as of SmtpListener; *gone_tokens*: what the feedback services tell, and
         what nothing is sent to. *tracker*: what became of messages, for the clients of HTTP, where there is HTTP.
         *provisioned*: where what clients of pyapns provision is kept.
 
         Raises ListenError."""
         self._settings = settings
-        self._listens = admission is None
-        self.smtp = SmtpListener(settings, channels, spool, clock, random_bits, admission, tell, gone_tokens, bind)
+        self._listens = listens
+        self.smtp = SmtpListener(
+            settings, channels, spool, clock, random_bits, tell, gone_tokens, bind, listens=listens
+        )
         self.gateways = ApnsGateways(
             settings, self.smtp.reception, self.smtp.memory, self.smtp.admission, clock, random_bits, gone_tokens, bind
         )
@@ -121,22 +124,22 @@ class Doors:
         """What another process with the same doors tells."""
         self.smtp.heard(login)
 
-    async def take(self, number: int, connected: socket.socket, refusal: MessageError | None) -> None:
-        """Begin a session on a connection that came to address *number*.
+    async def take(self, number: int, connected: socket.socket, admission: Admission) -> None:
+        """Begin a session, if *admission* has it so, on a connection that came to address *number*.
 
-        *refusal*: what the client is told instead. Raises OSError: the client has gone already.
+        Raises OSError: the client has gone already.
         """
         smtp = len(self._settings.listen)
         http = len(self._settings.addresses) - len(self._settings.http.listen)
         requests = http - len(self._settings.request_addresses)
         if number < smtp:
-            await self.smtp.take(number, connected, refusal)
+            await self.smtp.take(number, connected, admission)
         elif number < requests:
-            await self.gateways.take(number - smtp, connected, refusal)
+            await self.gateways.take(number - smtp, connected, admission)
         elif number < http:
-            await self.requests.take(number - requests, connected, refusal)
+            await self.requests.take(number - requests, connected, admission)
         elif self.http is not None:
-            await self.http.take(number - http, connected, refusal)
+            await self.http.take(number - http, connected, admission)
 
     async def drain(self, limit: float) -> None:
         """Stop accepting; let what is being received come to its end, for up to *limit* seconds."""

@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 from mcmt.channel.port import Channel
 from mcmt.clock import Clock
 from mcmt.config.settings import ListenSettings, Settings
-from mcmt.errors import ListenError, MessageError
+from mcmt.errors import ListenError
 from mcmt.intake import limits
 from mcmt.intake.connection import make_template
-from mcmt.intake.door import Admission, Door, Refusing, SessionLimits, Sessions
+from mcmt.intake.door import Admission, Door, SessionLimits, Sessions
 from mcmt.intake.failures import FailureBudget, Login
 from mcmt.intake.logins import Logins, PasswordThread
 from mcmt.intake.memory import IntakeMemory
@@ -51,15 +51,14 @@ class SmtpListener:
         spool: Keeper,
         clock: Clock,
         random_bits: Callable[[int], int],
-        admission: Admission | None = None,
         tell: Callable[[Login], None] | None = None,
         gone_tokens: GoneTokens | None = None,
         bind: Bind = bind_all,
+        *,
+        listens: bool = True,
     ) -> None:
-        """*admission*: who may have a session, where another process listens and hands connections in (``take``).
-
-        *tell*: the other processes with sessions of the same listener. *gone_tokens*: see Reception. *bind* gives
-        the sockets of addresses.
+        """*tell*: the other processes with sessions of the same listener. *gone_tokens*: see Reception. *bind* gives
+        the sockets of addresses. *listens*: not where another process does, and hands connections in (``take``).
         """
         self._bind = bind
         self._failures = FailureBudget(
@@ -69,12 +68,12 @@ class SmtpListener:
         self.reception = Reception(settings, channels, spool, clock, random_bits, gone_tokens)
         self._clock = clock
         self._random_bits = random_bits
-        self._listens = admission is None
+        self._listens = listens
         self._doors: list[Door] = []
         self._logins: dict[Path, Logins] = {}
         self._secret = random_bits(256).to_bytes(32, "big")
         self._servers: list[asyncio.Server] = []
-        self.admission = admission or SessionLimits(settings.intake, clock)
+        self.admission = SessionLimits(settings.intake, clock)
         self._sessions = Sessions(self.admission)
         self.memory = IntakeMemory(settings.intake.max_intake_bytes // settings.workers)
         self._passwords = PasswordThread()
@@ -123,8 +122,7 @@ class SmtpListener:
         settings, self._doors, self._logins = prepared
         self._settings = settings
         intake = settings.intake
-        if isinstance(self.admission, SessionLimits):
-            self.admission.settings = intake
+        self.admission.settings = intake
         self.memory.limit = intake.max_intake_bytes // settings.workers
         self._failures.reload(intake.auth_failures_per_address, intake.auth_failure_window)
         self.reception.reload(settings)
@@ -154,14 +152,10 @@ class SmtpListener:
         """What another process with sessions of the same listener tells."""
         self._failures.heard(login)
 
-    async def take(self, number: int, connected: socket.socket, refusal: MessageError | None) -> None:
-        """Begin a session on a connection that came to address *number* of ``settings.listen``.
-
-        *refusal*: what the client is told instead. Raises OSError: the client has gone already.
-        """
-        door = self._doors[number]
-        if refusal is not None:
-            door = door._replace(sessions=Sessions(Refusing(refusal)))
+    async def take(self, number: int, connected: socket.socket, admission: Admission) -> None:
+        """Begin a session, if *admission* has it so, on a connection that came to address *number* of
+        ``settings.listen``. Raises OSError: the client has gone already."""
+        door = self._doors[number]._replace(sessions=self._sessions.through(admission))
         loop = asyncio.get_running_loop()
         await loop.connect_accepted_socket(lambda: SmtpSession(door, loop), connected)
 

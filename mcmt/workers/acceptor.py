@@ -134,7 +134,7 @@ class Acceptor:
     def _pass_on(self, number: int, connection: socket.socket, address: str) -> bool:
         refusal = self._limits.admit(address)
         for sink in sorted(self._sinks, key=lambda sink: sink.sessions):
-            if pass_on(sink.end, number, connection, refusal):
+            if pass_on(sink.end, number, connection, address, refusal):
                 # Of those with as many sessions, the one that has waited longest is next: clients that connect for one
                 # message each would all be the first one's.
                 self._sinks.remove(sink)

@@ -1,6 +1,7 @@
 """Connections passed from the supervisor, which accepted them, to the worker that speaks on them (unix(7), SCM_RIGHTS).
 
-One datagram is one connection: the number of the listening address and, if it is to be turned away, the reply.
+One datagram is one connection: the number of the listening address, whom it was counted for and, if it is to be
+turned away, the reply.
 
 Rules: neither end waits; what cannot be passed now stays with whoever has it.
 """
@@ -20,10 +21,11 @@ _AT_ONCE = 64
 _BUFFER = 256 * 1024
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(tuple[int, tuple[int, str, str] | None]).decode
+_decode = msgspec.msgpack.Decoder(tuple[int, str, tuple[int, str, str] | None]).decode
 
-Taken = Callable[[int, socket.socket, MessageError | None], None]
-"""Takes a connection: the number of its address, and what its client is told instead of a greeting."""
+Taken = Callable[[int, socket.socket, str, MessageError | None], None]
+"""Takes a connection: the number of its address, whom it was counted for (``client_of``), and what its client is told
+instead of a greeting."""
 
 
 def passing_pair() -> tuple[socket.socket, socket.socket]:
@@ -35,12 +37,14 @@ def passing_pair() -> tuple[socket.socket, socket.socket]:
     return ends
 
 
-def pass_on(end: socket.socket, number: int, connection: socket.socket, refusal: MessageError | None) -> bool:
+def pass_on(
+    end: socket.socket, number: int, connection: socket.socket, address: str, refusal: MessageError | None
+) -> bool:
     """Whether the worker at the other *end* has *connection* now: the caller closes its own copy. False: it is full
     or gone."""
     told = None if refusal is None else (refusal.code, refusal.enhanced, refusal.text)
     try:
-        socket.send_fds(end, [_encode((number, told))], [connection.fileno()])
+        socket.send_fds(end, [_encode((number, address, told))], [connection.fileno()])
     except OSError:
         return False
     return True
@@ -72,8 +76,8 @@ class Receiver:
             if not data:
                 self._loop.remove_reader(self._end.fileno())  # the supervisor is gone, and so are we soon
                 return
-            number, told = _decode(data)
+            number, address, told = _decode(data)
             if descriptors:
                 connected = socket.socket(fileno=descriptors[0])
                 connected.setblocking(False)
-                self._taken(number, connected, None if told is None else MessageError(*told))
+                self._taken(number, connected, address, None if told is None else MessageError(*told))

@@ -185,7 +185,9 @@ class Worker:
                 await self.bus.call(Swap(), Nothing)
         except BaseException:
             passing.close()
-            if self.bus is not None:
+            if self.bus is None:
+                ours.close()
+            else:
                 self.bus.close()
                 self.bus = None
             if self._process is not None:
@@ -193,6 +195,8 @@ class Worker:
                     self._process.kill()
                 await self._process.wait()
                 self._process = None
+            # It may have worked on its shard already, and have been lent connections for it.
+            self._supervising.ended(self)
             raise
         self.connections, self.missing = passing, ""
         self._supervising.began(self)

@@ -69,8 +69,8 @@ class EngineProcess:
         self.smtp_port = 0
         self.gateway = "apns_gateway" in stanzas
         self.gateway_port = self.feedback_port = 0
-        self.doors = {name: 0 for name in ("pyapns", "propeller") if name in stanzas}
-        """The ports of the doors for older push servers' clients."""
+        self.doors = {name: 0 for name in ("pyapns", "propeller", "http_listener") if name in stanzas}
+        """The ports of the doors that speak HTTP."""
         self.diagnostics = folder / "stderr"
 
     def start(self, **options: Any) -> None:

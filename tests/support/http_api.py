@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -78,17 +77,7 @@ class Api:
     def restart(self) -> None:
         """Start the engine again; its port is another one."""
         self.process.start()
-        self.port = http_port(self.process)
-
-
-def http_port(process: EngineProcess) -> int:
-    """Said in one breath with the place of SMTP, which the process has been waited for to say."""
-    assert process.process is not None
-    assert process.process.stdout is not None
-    while match := re.match(r"(\w+) on \S*:(\d+)", process.process.stdout.readline()):
-        if match[1] == "HTTP":
-            return int(match[2])
-    raise AssertionError("HTTP is not listened for")
+        self.port = self.process.doors["http_listener"]
 
 
 @contextlib.contextmanager
@@ -103,7 +92,7 @@ def http_api(folder: Path, *, workers: int = 1, listen: dict[str, Any] | None = 
     process = EngineProcess(folder, domains, **given)
     process.start()
     try:
-        yield Api(process, http_port(process))
+        yield Api(process, process.doors["http_listener"])
     finally:
         if process.process is not None:
             process.stop()

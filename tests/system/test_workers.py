@@ -7,6 +7,8 @@ import json
 import os
 import signal
 import smtplib
+import socket
+import struct
 import subprocess
 import sys
 import time
@@ -20,6 +22,7 @@ import pytest
 
 from mcmt.message.identity import uuid_of
 from tests.support.engine_process import EngineProcess, apn_domain, engine, mcmt_message
+from tests.support.http_api import TOKENS
 from tests.support.peers import nginx
 from tests.support.simulator_process import Simulator, simulator
 from tests.support.tls import Certificates
@@ -118,6 +121,34 @@ def test_sessions_are_spread_evenly_and_counted_over_all_workers(tmp_path: Path)
         clients.append(smtplib.SMTP("127.0.0.1", process.smtp_port, timeout=10))
         os.kill(workers(process)[0], signal.SIGKILL)
         wait(lambda: process.status()["sessions"] in (2, 3))
+        for client in clients:
+            client.close()
+
+
+def test_clients_that_hang_up_at_once_or_fail_in_tls_are_not_counted_for_ever(
+    tmp_path: Path, certificates: Certificates
+) -> None:
+    """As health checks and scanners do, at every door. Of a connection that was reset nobody knows whose it was."""
+    tls = {"tls_certificate": str(certificates.server), "tls_key": str(certificates.server_key)}
+    stanzas: dict[str, Any] = {
+        "esmtp_listener": {"listen": {"127.0.0.1:0": {}}, "max_connections_per_address": 5},
+        "propeller": {"listen": {"127.0.0.1:0": {"topics": {"topic": DOMAIN}, "auth_token": "secret-of-propeller"}}},
+        "http_listener": {"listen": {"127.0.0.1:0": tls}, "tokens": {"shop": TOKENS["shop"]}},
+    }
+
+    def hang_up(port: int, said: bytes = b"") -> None:
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+            client.sendall(said)
+            # RST in place of FIN: what the other end asks about this connection fails from then on.
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    with engine(tmp_path / "engine", {DOMAIN: apn_domain(1, certificates)}, workers=2, **stanzas) as process:
+        for _ in range(20):
+            for port in (process.smtp_port, *process.doors.values()):
+                hang_up(port)
+                hang_up(port, b"neither TLS nor HTTP nor SMTP\r\n\r\n")
+        wait(lambda: process.status()["sessions"] == 0)
+        clients = [smtplib.SMTP("127.0.0.1", process.smtp_port, timeout=10) for _ in range(5)]
         for client in clients:
             client.close()
 

@@ -19,7 +19,7 @@ from mcmt.errors import MessageError
 from mcmt.intake import limits
 from mcmt.intake.apns_gateway.client import Client
 from mcmt.intake.apns_gateway.tls import ServerTls
-from mcmt.intake.door import Sessions, client_of
+from mcmt.intake.door import Entrance, client_of
 from mcmt.intake.memory import IntakeMemory
 from mcmt.intake.reception import Reception
 from mcmt.intake.tls import CertificateFiles
@@ -43,7 +43,7 @@ class Gateway(NamedTuple):
     reception: Reception
     clock: Clock
     random_bits: Callable[[int], int]
-    sessions: Sessions
+    sessions: Entrance
     memory: IntakeMemory
     certificate: CertificateFiles
     gone_tokens: GoneTokens | None

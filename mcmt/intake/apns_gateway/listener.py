@@ -13,7 +13,7 @@ from functools import partial
 
 from mcmt.clock import Clock
 from mcmt.config.settings import Settings
-from mcmt.errors import ListenError, MessageError
+from mcmt.errors import ListenError
 from mcmt.intake import limits
 from mcmt.intake.apns_gateway.burst import NOTIFICATIONS
 from mcmt.intake.apns_gateway.connection import Gateway
@@ -50,7 +50,7 @@ class ApnsGateways:
         self._bind = bind
         self._sessions = Sessions(admission)
         self._servers: list[asyncio.Server] = []
-        self._protocols: list[Callable[[], asyncio.Protocol]] = []
+        self._places: list[tuple[type[GatewaySession | FeedbackSession], Gateway]] = []
         self.listening: tuple[tuple[str, str, int], ...] = ()
         """What is spoken, host and port of every socket, once it listens."""
 
@@ -83,28 +83,27 @@ class ApnsGateways:
                     most,
                 )
             )
-        self._protocols = [partial(GatewaySession, gateway, loop) for gateway in gateways]
-        self._protocols += [partial(FeedbackSession, each, loop) for each in gateways if each.settings.feedback]
+        self._places += [(GatewaySession, gateway) for gateway in gateways]
+        self._places += [(FeedbackSession, each) for each in gateways if each.settings.feedback]
         if not listens:
             return
         first = len(self._settings.listen)
-        places = self._settings.addresses[first : first + len(self._protocols)]
+        places = self._settings.addresses[first : first + len(self._places)]
         listening: list[tuple[str, str, int]] = []
-        for place, protocol, sockets in zip(places, self._protocols, self._bind(places), strict=True):
+        for place, (session, gateway), sockets in zip(places, self._places, self._bind(places), strict=True):
             for one_socket in sockets:
                 listening.append((place.word, *one_socket.getsockname()[:2]))
+                protocol = partial(session, gateway, loop)
                 self._servers.append(await loop.create_server(protocol, sock=one_socket, backlog=limits.BACKLOG))
         self.listening = tuple(listening)
 
-    async def take(self, number: int, connected: socket.socket, refusal: MessageError | None) -> None:
-        """Begin on a connection that came to gateway *number*; those of the feedback services follow the gateways'.
-
-        With a *refusal* it is closed: the protocol has no word for it. Raises OSError: the client has gone already.
-        """
-        if refusal is not None:
-            connected.close()
-            return
-        await asyncio.get_running_loop().connect_accepted_socket(self._protocols[number], connected)
+    async def take(self, number: int, connected: socket.socket, admission: Admission) -> None:
+        """Begin, if *admission* has it so, on a connection that came to gateway *number*; those of the feedback
+        services follow the gateways'. Raises OSError: the client has gone already."""
+        loop = asyncio.get_running_loop()
+        session, gateway = self._places[number]
+        gateway = gateway._replace(sessions=self._sessions.through(admission))
+        await loop.connect_accepted_socket(partial(session, gateway, loop), connected)
 
     async def drain(self, limit: float) -> None:
         """Stop accepting; keep what was read, tell every client what was the last of it, within *limit* seconds."""

@@ -14,7 +14,7 @@ from mcmt.clock import Clock, Timer
 from mcmt.config.settings import HttpAddressSettings
 from mcmt.errors import MessageError
 from mcmt.intake import limits
-from mcmt.intake.door import Sessions, client_of
+from mcmt.intake.door import Entrance, client_of
 from mcmt.intake.http.problem import CONTENT_TYPE, SOON, Problem
 
 
@@ -24,7 +24,7 @@ class HttpDoor(NamedTuple):
     settings: HttpAddressSettings
     clock: Clock
     random_bits: Callable[[int], int]
-    sessions: Sessions
+    sessions: Entrance
     protocol: Callable[[], Any]
     """Makes an aiohttp RequestHandler."""
     connections: dict[Any, HttpConnection]
@@ -34,10 +34,8 @@ class HttpDoor(NamedTuple):
 class HttpConnection(asyncio.Protocol):
     """Stands between the transport and aiohttp."""
 
-    def __init__(self, door: HttpDoor, refusal: MessageError | None = None) -> None:
-        """*refusal*: what the client is told at once, where another process has turned it away."""
+    def __init__(self, door: HttpDoor) -> None:
         self._door = door
-        self._refusal = refusal
         self._inner: Any = None
         self._since = door.clock.monotonic()
         """Since when the client is waited for."""
@@ -52,7 +50,7 @@ class HttpConnection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
         self.peer = peer[0].partition("%")[0] if peer else ""
-        refusal = self._refusal or self._door.sessions.admit(self, client_of(self.peer))
+        refusal = self._door.sessions.admit(self, client_of(self.peer))
         if refusal is not None:
             self._turn_away(refusal)
             return

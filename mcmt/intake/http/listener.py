@@ -16,7 +16,7 @@ from aiohttp import web
 
 from mcmt.clock import Clock
 from mcmt.config.settings import HttpAddressSettings, Settings
-from mcmt.errors import ListenError, MessageError
+from mcmt.errors import ListenError
 from mcmt.intake import limits
 from mcmt.intake.door import Admission, Sessions
 from mcmt.intake.http.acceptance import Acceptance
@@ -106,12 +106,13 @@ class HttpListener:
                 self._servers.append(listener)
         self.listening = tuple(listening)
 
-    async def take(self, number: int, connected: socket.socket, refusal: MessageError | None) -> None:
-        """Begin on a connection that came to address *number*. *refusal*: what the client is told instead. Raises
-        OSError: the client has gone already."""
+    async def take(self, number: int, connected: socket.socket, admission: Admission) -> None:
+        """Begin, if *admission* has it so, on a connection that came to address *number*. Raises OSError: the client
+        has gone already, or there is no TLS with it."""
         door, context = self._doors[number]
+        door = door._replace(sessions=self._sessions.through(admission))
         await asyncio.get_running_loop().connect_accepted_socket(
-            lambda: HttpConnection(door, refusal),
+            lambda: HttpConnection(door),
             connected,
             ssl=context,
             ssl_handshake_timeout=limits.TLS_HANDSHAKE if context else None,

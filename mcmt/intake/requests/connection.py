@@ -16,9 +16,8 @@ from collections.abc import Callable
 from typing import NamedTuple, cast
 
 from mcmt.clock import Clock, Timer
-from mcmt.errors import MessageError
 from mcmt.intake import limits
-from mcmt.intake.door import Sessions, client_of
+from mcmt.intake.door import Entrance, client_of
 from mcmt.intake.memory import IntakeMemory
 from mcmt.intake.requests.door import Answer, Callback, Client, RequestDoor
 from mcmt.wire.http1 import Request, RequestParser, Response
@@ -35,18 +34,16 @@ class Station(NamedTuple):
     door: RequestDoor
     clock: Clock
     random_bits: Callable[[int], int]
-    sessions: Sessions
+    sessions: Entrance
     memory: IntakeMemory
 
 
 class RequestConnection(asyncio.Protocol):
     """One client."""
 
-    def __init__(self, station: Station, loop: asyncio.AbstractEventLoop, refusal: MessageError | None = None) -> None:
-        """*refusal*: what the client is told at once, where another process has turned it away."""
+    def __init__(self, station: Station, loop: asyncio.AbstractEventLoop) -> None:
         self._station = station
         self._loop = loop
-        self._refusal = refusal
         self._parser = RequestParser(station.door.max_message_size)
         self._taken = 0
         """Octets that count in the memory."""
@@ -54,7 +51,6 @@ class RequestConnection(asyncio.Protocol):
         self._timer: Timer | None = None
         self._task: asyncio.Task[None] | None = None
         self._received: Callback | None = None
-        self._admitted = False
         self._stopping = False
         self._eof = False
         self._ended = False
@@ -68,11 +64,10 @@ class RequestConnection(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         address = peer[0].partition("%")[0] if peer else ""
         self._client = Client(address, f"{self._station.random_bits(64):016x}")
-        refusal = self._refusal or self._station.sessions.admit(self, client_of(address))
+        refusal = self._station.sessions.admit(self, client_of(address))
         if refusal is not None:
             self._end(self._station.door.busy(refusal.text))
             return
-        self._admitted = True
         self._watch()
 
     def data_received(self, data: bytes) -> None:
@@ -217,8 +212,7 @@ class RequestConnection(asyncio.Protocol):
     def _leave(self) -> None:
         self._station.memory.give_back(self._taken)
         self._taken = 0
-        if self._admitted:
-            self._station.sessions.discard(self)
+        self._station.sessions.discard(self)
 
     def drain(self) -> None:
         """Answer what has come, and end."""

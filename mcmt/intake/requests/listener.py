@@ -13,7 +13,6 @@ from functools import partial
 from mcmt.channel.port import State
 from mcmt.clock import Clock
 from mcmt.config.settings import AddressSettings, Settings
-from mcmt.errors import MessageError
 from mcmt.intake import limits
 from mcmt.intake.door import Admission, Sessions
 from mcmt.intake.memory import IntakeMemory
@@ -75,12 +74,12 @@ class RequestListener:
                 self._servers.append(await loop.create_server(protocol, sock=one, backlog=limits.BACKLOG))
         self.listening = tuple(listening)
 
-    async def take(self, number: int, connected: socket.socket, refusal: MessageError | None) -> None:
-        """Begin on a connection that came to address *number* of these. *refusal*: what the client is told instead.
-        Raises OSError: the client has gone already."""
+    async def take(self, number: int, connected: socket.socket, admission: Admission) -> None:
+        """Begin, if *admission* has it so, on a connection that came to address *number* of these. Raises OSError: the
+        client has gone already."""
         loop = asyncio.get_running_loop()
-        protocol = partial(RequestConnection, self._stations[number], loop, refusal)
-        await loop.connect_accepted_socket(protocol, connected)
+        station = self._stations[number]._replace(sessions=self._sessions.through(admission))
+        await loop.connect_accepted_socket(partial(RequestConnection, station, loop), connected)
 
     async def drain(self, limit: float) -> None:
         """Stop accepting; answer the requests that have come, within *limit* seconds."""

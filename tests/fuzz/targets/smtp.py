@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from mcmt.clock import SystemClock
-from mcmt.intake.door import Door, SessionLimits
+from mcmt.intake.door import Door
 from mcmt.intake.listener import SmtpListener
 from mcmt.intake.session import FAULT
 from mcmt.intake.smtp import SmtpSession
@@ -103,10 +103,9 @@ class _House:
         self.kept = _Kept()
         listen = make_listen(max_message_size=_MAX_SIZE, max_recipients_per_message=100, max_errors=100)
         settings = msgspec.structs.replace(make_settings(file=Path("mcmt.yaml")), listen=(listen,))
-        admission = SessionLimits(settings.intake, SystemClock())
         channels: Any = make_channels()
         self.listener = SmtpListener(
-            settings, channels, self.kept, SystemClock(), lambda bits: (1 << bits) // 3, admission
+            settings, channels, self.kept, SystemClock(), lambda bits: (1 << bits) // 3, listens=False
         )
         self.loop.run_until_complete(self.listener.start())
         self.door: Door = self.listener._doors[0]
@@ -135,7 +134,7 @@ class _House:
             await self._settle(session)
         session.connection_lost(None)
         await self._settle(session)
-        assert len(self.door.sessions) == 0
+        assert self.listener.sessions == 0
         assert self.door.memory.held == 0
         return client.said, self.kept.contents
 

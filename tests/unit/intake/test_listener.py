@@ -23,10 +23,10 @@ from tests.unit.intake.server import MCMT, ListSpool, make_channels, make_listen
 IDLE = ListenSettings(host=None, port=0).idle_timeout
 
 
-def make_listener(*listen: Any, admission: Any = None) -> SmtpListener:
+def make_listener(*listen: Any, listens: bool = True) -> SmtpListener:
     settings = msgspec.structs.replace(make_settings(), listen=listen)
     spool: Any = ListSpool()
-    return SmtpListener(settings, make_channels(), spool, SystemClock(), secrets.randbits, admission)
+    return SmtpListener(settings, make_channels(), spool, SystemClock(), secrets.randbits, listens=listens)
 
 
 async def greeting(host: str, port: int) -> bytes:
@@ -98,13 +98,18 @@ async def test_connections_that_another_process_accepted_are_sessions_like_other
     left: list[str] = []
 
     class Elsewhere:
-        def admit(self, address: str) -> None: ...
+        def __init__(self, refusal: MessageError | None) -> None:
+            self.refusal = refusal
+
+        def admit(self, address: str) -> MessageError | None:
+            return self.refusal
+
         def left(self, address: str) -> None:
             left.append(address)
 
     listen = make_listen()
     [listening] = bind(listen)
-    listener = make_listener(listen, admission=Elsewhere())
+    listener = make_listener(listen, listens=False)
     await listener.start()
     assert listener.addresses == (), "it listens nowhere itself"
     address = listening.getsockname()
@@ -112,7 +117,7 @@ async def test_connections_that_another_process_accepted_are_sessions_like_other
     for refusal, word in ((None, b"220 "), (MessageError(421, "4.3.2", "no more"), b"421 4.3.2 no more")):
         greeted = asyncio.ensure_future(greeting(*address))
         connected, _ = await loop.sock_accept(listening)
-        await listener.take(0, connected, refusal)
+        await listener.take(0, connected, Elsewhere(refusal))
         assert (await greeted).startswith(word)
     await listener.drain(0.0)
     listening.close()

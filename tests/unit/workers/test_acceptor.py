@@ -22,12 +22,12 @@ class Worker:
     def __init__(self) -> None:
         ours, theirs = passing_pair()
         self.sink = Sink(ours)
-        self.taken: list[tuple[int, socket.socket, MessageError | None]] = []
+        self.taken: list[tuple[int, socket.socket, str, MessageError | None]] = []
         self.receiver = Receiver(theirs, lambda *one: self.taken.append(one))
 
     def die(self) -> None:
         self.receiver.close()
-        for _, connected, _ in self.taken:
+        for _, connected, _, _ in self.taken:
             connected.close()
         self.sink.end.close()
 
@@ -71,7 +71,7 @@ async def test_the_worker_with_the_fewest_sessions_gets_the_next(front: Front) -
     front.connect(3, number=1)
     await until(first, second, count=6)
     assert (len(first.taken), len(second.taken)) == (3, 3)
-    assert [number for number, _, _ in second.taken] == [1, 1, 1]
+    assert [number for number, _, _, _ in second.taken] == [1, 1, 1]
     assert front.acceptor.sessions == 6
     first.die()
     second.die()
@@ -82,7 +82,7 @@ async def test_one_too_many_is_passed_on_with_its_refusal_and_not_counted(front:
     front.acceptor.add(worker.sink)
     front.connect(7)
     await until(worker, count=7)
-    refusals = [refusal for _, _, refusal in worker.taken if refusal is not None]
+    refusals = [refusal for _, _, _, refusal in worker.taken if refusal is not None]
     assert [(refusal.code, refusal.enhanced) for refusal in refusals] == [(421, "4.3.2")]
     assert front.acceptor.sessions == 6
     front.acceptor.left(worker.sink, "127.0.0.1")
