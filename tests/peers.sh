@@ -13,6 +13,7 @@ need smtp-sink postfix
 need nginx nginx-light
 need nghttpd nghttp2-server
 need node nodejs
+need curl curl
 need cc gcc
 [ -e /usr/include/stdio.h ] || packages="$packages libc6-dev"
 need faketime faketime

@@ -49,7 +49,7 @@ def delivered(process: EngineProcess) -> int:
 def test_at_the_watermark_clients_are_told_to_come_again_and_afterwards_they_are_taken(tmp_path: Path) -> None:
     """Twice, without a restart: what was delivered leaves its room inside the spool's file, which does not shrink."""
     domains = {"slow.example.com": SINK, "sink.example.com": SINK}
-    with small_disk(tmp_path / "disk", 128) as disk:
+    with small_disk(tmp_path / "disk", 160) as disk:
         spool = {"path": str(disk / "spool"), "min_free": "80MB"}
         with engine(tmp_path / "engine", domains, spool=spool) as process, Watch(process) as memory:
             taken = []
@@ -65,6 +65,6 @@ def test_at_the_watermark_clients_are_told_to_come_again_and_afterwards_they_are
                 taken.append(1)
             assert taken[0] > 200
             assert taken[2] > taken[0] / 2
-            # All of it was on disk: some 80 MB.
-            assert memory.grown < 48 * MB, memory.grown
+            # All of it was on disk, some 130 MB, and what is on its way out of it has its own bounds.
+            assert memory.grown < 72 * MB, memory.grown
             process.wait(lambda: delivered(process) == sum(taken))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import signal
 import socket
 import ssl
@@ -23,8 +22,6 @@ import pytest
 from mcmt.client import AsyncClient, Client, RefusedError, Sent, UnavailableError, message
 from tests.support.http_api import DISCARD, KEY, MAIL, MESSAGE, NARROW_KEY, OTHER_KEY, TO, Api, http_api
 from tests.support.tls import make_certificates
-
-pytest.importorskip("aiohttp", reason="the HTTP API is an extra")
 
 HOLD = {"delivery_method": "discard", "routes": ["discard://sink"], "suspend_delivery": True}
 
@@ -193,7 +190,6 @@ def test_a_raw_message_has_its_envelope_in_the_query(tmp_path: Path) -> None:
         assert (missing.status, missing.body["field"]) == (400, "to")
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_with_curl_as_the_manual_has_it(tmp_path: Path) -> None:
     (tmp_path / "messages.ndjson").write_text(f"{json.dumps(MESSAGE)}\n{{}}\n{json.dumps(MESSAGE)}\n")
     with http_api(tmp_path / "engine") as api:
@@ -396,7 +392,6 @@ def test_the_command_line_makes_a_token_and_sends_with_it(tmp_path: Path) -> Non
 
 
 def test_the_openapi_document_is_what_is_done(tmp_path: Path) -> None:
-    pytest.importorskip("schemathesis")
     with http_api(tmp_path, domain={"discard.example.com": HOLD, "*": DISCARD}) as api:
         command = [
             *(sys.executable, "-m", "schemathesis.cli", "run", f"{api.url}/v1/openapi.json"),

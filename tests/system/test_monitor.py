@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 import trustme
+from prometheus_client import parser
 
 from tests.support.engine_process import EngineProcess, engine, mcmt_message
 from tests.support.simulator_process import Simulator, simulator
@@ -136,7 +137,6 @@ def test_several_workers_are_one_page_and_a_death_is_counted_once(
 
 
 def test_prometheus_reads_it_and_so_does_curl(tmp_path: Path, gateway: Simulator, port: int) -> None:
-    parser = pytest.importorskip("prometheus_client.parser")
     with engine(tmp_path, **stanzas(gateway, port)) as process:
         process.send(MESSAGE, USER)
         process.wait_for("D")

@@ -110,8 +110,7 @@ def _python2() -> str:
     found = [shutil.which("python2.7"), *map(str, Path.home().glob(".pyenv/versions/2.7*/bin/python2.7"))]
     for python in filter(None, found):
         if not subprocess.run([python, "-c", "import xmlrpclib"], capture_output=True, check=False).returncode:
-            if not (LIBRARY / "pyapns").exists():
-                pytest.skip(f"{LIBRARY} is not there: run tests/peers.sh")
+            assert (LIBRARY / "pyapns").exists(), "run tests/peers.sh"
             return python
     pytest.skip("there is no Python 2.7, which the client of pyapns needs")
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import jsonschema
 import pytest
 
 from mcmt.config.document import read
 from mcmt.config.json_schema import json_schema
 from tests.unit.config.support import channels
 from tests.unit.config.test_sample import SAMPLE, uncommented
-
-jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed: run make install")
 
 
 def faults(text: str) -> list[str]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 
 import pytest
+from prometheus_client import parser
 
 from mcmt.monitor.exposition import Exposition, number
 
 
 def test_what_is_written_is_read_back_by_prometheus() -> None:
-    parser = pytest.importorskip("prometheus_client.parser")
     page = Exposition()
     page.family("odd", "gauge", "a \\ b\nc")
     values = {'a"b': 1.5, "back\\slash\\n": 2, "new\nline": 1e300, "ä,{}=": -0.0}

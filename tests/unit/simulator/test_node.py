@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 from pathlib import Path
-
-import pytest
 
 from mcmt.simulator.credentials import Credentials
 
 from .conftest import Simulate
 
-NODE = shutil.which("node")
 
-
-@pytest.mark.skipif(NODE is None, reason="node is not installed")
 async def test_a_thousand_pushes_from_node_are_answered_within_the_limit(
     simulate: Simulate, credentials: Credentials, bearer: str
 ) -> None:
     """It obeys one stream, then five hundred; every tenth token is gone, as 410 says."""
     simulator = await simulate(max_streams=500)
     process = await asyncio.create_subprocess_exec(
-        str(NODE),
+        "node",
         str(Path(__file__).with_name("node_client.js")),
         str(simulator.port),
         str(credentials.ca),
