@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 LOOK = 2.0
 """Seconds between two looks at whether an adopted shard is empty."""
 
+AskForKey = Callable[[str], Awaitable[Known | None]]
+"""The message that was accepted under a key by another process. Raises SpoolError: not all could be asked."""
 Retire = Callable[[int], Awaitable[None]]
 """Told the number of a shard that is empty, before it is closed and its file removed."""
 
@@ -75,6 +77,9 @@ class Shards:
         self._closing: dict[int, Closing] = {}
         self._watching: asyncio.Task[None] | None = None
         self.all: list[Shard] = []
+        self.rehashed = 0.0
+        """Keys that came before may be in any shard (rehash.py)."""
+        self.ask_for_key: AskForKey = _nobody
 
     @property
     def own(self) -> Shard:
@@ -126,7 +131,19 @@ class Shards:
         failures: Sequence[Failure] = (),
     ) -> Known:
         """See Tracker: into the own shard."""
+        # Nobody else takes this key any more: what is not found now does not come while the own shard takes it.
+        if self._clock.time() < self.rehashed + self._settings.http.status_retention:
+            found = await self.known_by_key(once.key) or await self.ask_for_key(once.key)
+            if found is not None:
+                return found
         return await self.own.spool.tracker.accept_once(once, message, deliveries, events, failures)
+
+    async def known_by_key(self, key: str) -> Known | None:
+        """The message that was accepted under *key* into any shard of this process."""
+        for shard in self.all:
+            if (found := await shard.spool.tracker.known_by_key(key)) is not None:
+                return found
+        return None
 
     async def standing(self, batch_id: str, after: int, limit: int) -> Standing | None:
         """See Tracker: whichever shard has it."""
@@ -187,6 +204,10 @@ class Shards:
         await self._closing.pop(shard.number).close()
         await asyncio.to_thread(remove_shard, self._settings.spool.path, shard.number)
         log.info("shard %d, left over from more workers, is empty now and removed", shard.number)
+
+
+async def _nobody(key: str) -> None:
+    """AskForKey."""
 
 
 def adopted(numbers: Sequence[int], worker: int, workers: int) -> list[int]:

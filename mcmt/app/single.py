@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from mcmt.app.closing import Closing
+from mcmt.app.rehash import SCOPE, rehashed
 from mcmt.app.reloading import Reloading
 from mcmt.app.shards import Shards, adopted
 from mcmt.channel.port import Channel
@@ -103,7 +104,9 @@ class App:
             begin_again=self._begin_again,
         )
         self._closing.add(self.shards.close)
-        for number in (0, *adopted(shards_in(folder), 0, 1)):
+        found = shards_in(folder)
+        self.shards.rehashed = rehashed(state.scope(SCOPE), 1, clock.time(), begun=bool(found))
+        for number in (0, *adopted(found, 0, 1)):
             await self.shards.open(number)
         own = self.shards.own
         self.eventlog = EventLogWriter(StoredLogMemory(state), build_loggers(settings), clock, log.error, self.tally)

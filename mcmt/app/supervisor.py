@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from mcmt.app.closing import Closing
+from mcmt.app.rehash import SCOPE, rehashed
 from mcmt.app.reloading import Reloading
 from mcmt.app.shards import adopted
 from mcmt.channel.port import Channel
@@ -46,11 +47,13 @@ from mcmt.workers.words import (
     AskAll,
     Begin,
     Events,
+    FindKey,
     FindStanding,
     GivenBack,
     Gossip,
     HandOver,
     Left,
+    MaybeKnown,
     MaybeStanding,
     Nothing,
     Retired,
@@ -113,8 +116,10 @@ class Supervisor:
         self.acceptor.open()
         self._closing.add(self._close_acceptor)
         found = shards_in(folder)
+        since = rehashed(state.scope(SCOPE), settings.workers, clock.time(), begun=bool(found))
         for number in range(settings.workers):
-            begin = Begin(number, str(settings.file), self._content, tuple(adopted(found, number, settings.workers)))
+            adopts = tuple(adopted(found, number, settings.workers))
+            begin = Begin(number, str(settings.file), self._content, adopts, since)
             self._workers.append(Worker(begin, lock.handle, self, clock))
         self.eventlog = EventLogWriter(StoredLogMemory(state), build_loggers(settings), clock, log.error, self.tally)
         for worker in self._workers:
@@ -244,15 +249,16 @@ class Supervisor:
                 return Nothing()
         raise TypeError(f"not a call of a worker: {request!r}")
 
-    async def _ask_all(self, question: FindStanding) -> MaybeStanding:
+    async def _ask_all(self, question: FindStanding | FindKey) -> MaybeStanding | MaybeKnown:
+        nothing = MaybeStanding(None) if isinstance(question, FindStanding) else MaybeKnown(None)
         reached = [worker.reach for worker in self._workers if worker.reach is not None]
-        answers = await asyncio.gather(*(bus.call(question, MaybeStanding) for bus in reached), return_exceptions=True)
+        answers = await asyncio.gather(*(bus.call(question, type(nothing)) for bus in reached), return_exceptions=True)
         for answer in answers:
-            if isinstance(answer, MaybeStanding) and answer.standing is not None:
+            if isinstance(answer, MaybeStanding | MaybeKnown) and answer.found is not None:
                 return answer
         if len(reached) < len(self._workers) or any(isinstance(answer, BaseException) for answer in answers):
             raise OutboxAway("a worker is being started")
-        return MaybeStanding(None)
+        return nothing
 
     def noticed(self, worker: Worker, notice: object) -> None:
         """Take a notice of a worker."""

@@ -39,7 +39,7 @@ from mcmt.workers.bus import Bus
 from mcmt.workers.owners import HandingOver, Owners
 from mcmt.workers.passing import Receiver
 from mcmt.workers.remote import RemoteLending
-from mcmt.workers.tracking import WorkersTracker
+from mcmt.workers.tracking import WorkersTracker, ask_for_key
 from mcmt.workers.words import (
     Accept,
     AcceptOnce,
@@ -54,6 +54,7 @@ from mcmt.workers.words import (
     Entries,
     Events,
     Find,
+    FindKey,
     FindStanding,
     Gossip,
     Granted,
@@ -61,6 +62,7 @@ from mcmt.workers.words import (
     Left,
     ListIds,
     Look,
+    MaybeKnown,
     MaybeStanding,
     Note,
     Nothing,
@@ -164,6 +166,8 @@ class WorkerApp:
                 )
             case FindStanding():
                 return MaybeStanding(await self.shards.standing(request.batch_id, request.after, request.limit))
+            case FindKey():
+                return MaybeKnown(await self.shards.known_by_key(request.key))
             case ReadOutbox():
                 self._told.discard(request.shard)
                 rows = await self._shard(request.shard).spool.read_outbox(request.after, request.limit)
@@ -225,6 +229,7 @@ class WorkerApp:
         prepare_process(settings)
         state = StateStore.open(settings.spool.path)
         self.shards = Shards(settings, channels, state, self._lend, self._clock, random.random, self._gossip, end)
+        self.shards.rehashed, self.shards.ask_for_key = begin.rehashed, partial(ask_for_key, self._bus)
         for number in (begin.number, *begin.adopted):
             shard = await self.shards.open(number)
             shard.spool.on_events(partial(self._tell_events, number))

@@ -21,7 +21,7 @@ from mcmt.spool.port import (
     Selection,
     TallyPage,
 )
-from mcmt.spool.rows import SenderData, StoredEntry, decode_entries, decode_events, decode_sender, seconds
+from mcmt.spool.rows import SenderData, StoredEntry, decode_entries, decode_events, decode_sender, microseconds, seconds
 from mcmt.spool.selection import WINDOW, query_of
 from mcmt.spool.standing import Ended, Known
 from mcmt.spool.tracking import ends, known, known_by_key
@@ -55,6 +55,7 @@ _TALLY = (
 )
 _ROWS_OF_MESSAGE = "SELECT row, row + deliveries - 1 FROM message WHERE batch_id = ?"
 _LAST_ROW = 2**63 - 1
+_WANTED = "SELECT EXISTS (SELECT 1 FROM tracked WHERE changed > ?)"
 _KEPT = ("message", "delivery", "outbox", "report", "quarantine")
 
 
@@ -173,9 +174,12 @@ class Listing:
         pages, size = self._connection.pragma("freelist_count"), self._connection.pragma("page_size")
         return int(pages) * int(size)
 
-    def is_empty(self) -> bool:
-        """No message, no event, no report and nothing in quarantine."""
-        return not any(self._connection.execute(f"SELECT EXISTS (SELECT 1 FROM {table})").get for table in _KEPT)  # noqa: S608 - our own words
+    def is_empty(self, since: float) -> bool:
+        """No message, no event, no report, nothing in quarantine, and nothing to be told of messages that ended after
+        *since*."""
+        if any(self._connection.execute(f"SELECT EXISTS (SELECT 1 FROM {table})").get for table in _KEPT):  # noqa: S608 - our own words
+            return False
+        return not self._connection.execute(_WANTED, (microseconds(since),)).get
 
     def outbox(self, after: int, limit: int) -> tuple[list[OutboxRow], list[Damaged]]:
         """Rows past a sequence, and those that cannot be read."""

@@ -273,8 +273,9 @@ class SqliteSpool:
         return [self._mark(row, entry) for row, entry in found]
 
     async def is_empty(self) -> bool:
-        """Whether nothing at all is in the shard."""
-        return await self._ask(self._listing_thread, self._listing.is_empty)
+        """Whether nothing at all is in the shard, nor wanted of what was."""
+        since = self._clock.time() - self.tracker.retention
+        return await self._ask(self._listing_thread, self._listing.is_empty, since)
 
     async def quarantined(self) -> int:
         """How many rows are in quarantine."""

@@ -77,8 +77,7 @@ class ShardTracker:
             await busy.wait()
         self._busy[once.key] = done = asyncio.Event()
         try:
-            found = await self._ask(self._listing.known_by_key, once.key)
-            if isinstance(found, Known):
+            if (found := await self.known_by_key(once.key)) is not None:
                 return found
             track = await self.accept(message, deliveries, events, failures, once)
             assert track is not None  # noqa: S101 - only such messages have keys
@@ -86,6 +85,11 @@ class ShardTracker:
         finally:
             del self._busy[once.key]
             done.set()
+
+    async def known_by_key(self, key: str) -> Known | None:
+        """The message that was accepted here under *key*."""
+        found = await self._ask(self._listing.known_by_key, key)
+        return found if isinstance(found, Known) else None
 
     async def standing(self, batch_id: str, after: int, limit: int) -> Standing | None:
         """See Tracker."""

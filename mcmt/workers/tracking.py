@@ -2,7 +2,8 @@
 
 Every key belongs to one worker, whichever is asked: that one decides, with its own shard's transaction, whether the
 key's message is there. So there is no moment in which two could keep it, nor one in which a crash leaves a key without
-its message. While that worker is being started its keys are told to come again. A message is looked for in all shards.
+its message. While that worker is being started its keys are told to come again. A message is looked for in all shards,
+and so is a key while there may be some that belonged to another worker (mcmt/app/rehash.py).
 """
 
 from __future__ import annotations
@@ -16,7 +17,17 @@ from mcmt.message.failure import Failure
 from mcmt.message.model import Message, NewDelivery
 from mcmt.spool.standing import Known, Once, Standing, Tracker
 from mcmt.workers.bus import Bus
-from mcmt.workers.words import Accept, AcceptOnce, AskAll, FindStanding, HandOver, MaybeStanding, raw
+from mcmt.workers.words import (
+    Accept,
+    AcceptOnce,
+    AskAll,
+    FindKey,
+    FindStanding,
+    HandOver,
+    MaybeKnown,
+    MaybeStanding,
+    raw,
+)
 
 
 class WorkersTracker:
@@ -49,6 +60,14 @@ class WorkersTracker:
     async def standing(self, batch_id: str, after: int, limit: int) -> Standing | None:
         """See Tracker."""
         try:
-            return (await self._bus.call(AskAll(FindStanding(batch_id, after, limit)), MaybeStanding)).standing
+            return (await self._bus.call(AskAll(FindStanding(batch_id, after, limit)), MaybeStanding)).found
         except BusError as error:
             raise SpoolError(f"the workers could not be asked: {error}") from error
+
+
+async def ask_for_key(bus: Bus, key: str) -> Known | None:
+    """The message that was accepted under *key*, into whichever shard. Raises SpoolError: not all could be asked."""
+    try:
+        return (await bus.call(AskAll(FindKey(key)), MaybeKnown)).found
+    except BusError as error:
+        raise SpoolError(f"the workers could not be asked: {error}") from error

@@ -16,7 +16,7 @@ from mcmt.message.event import Event, OutboxRow
 from mcmt.message.failure import Failure
 from mcmt.message.model import Message, NewDelivery
 from mcmt.spool.port import Entry, IdPage, Selection
-from mcmt.spool.standing import Once, Standing
+from mcmt.spool.standing import Known, Once, Standing
 
 # -- the supervisor calls ---------------------------------------------------------------------------------------------
 
@@ -31,6 +31,8 @@ class Begin(msgspec.Struct, frozen=True, tag="begin"):
     """What was read when the supervisor read it: the file, those that it includes, and the secrets."""
     adopted: tuple[int, ...]
     """Shards beside its own."""
+    rehashed: float = 0.0
+    """See mcmt/app/rehash.py."""
     reloaded: Content | None = None
     """What was read since and holds now, but for what stays as it was at the start."""
 
@@ -192,6 +194,12 @@ class FindStanding(msgspec.Struct, frozen=True, tag="standing"):
 # -- the worker calls -------------------------------------------------------------------------------------------------
 
 
+class FindKey(msgspec.Struct, frozen=True, tag="key"):
+    """The message that was accepted under *key*. Answered by MaybeKnown, of all shards of the worker."""
+
+    key: str
+
+
 class HandOver(msgspec.Struct, frozen=True, tag="hand over"):
     """Have *owner* keep a message. Answered as what it is given is; refused with OutboxAway when *owner* was not even
     asked."""
@@ -202,10 +210,10 @@ class HandOver(msgspec.Struct, frozen=True, tag="hand over"):
 
 
 class AskAll(msgspec.Struct, frozen=True, tag="ask all"):
-    """Have every worker asked. Answered by MaybeStanding; refused with OutboxAway when none knows it, and not all
+    """Have every worker asked. Answered as one does who knows it; refused with OutboxAway when none does, and not all
     could be asked."""
 
-    question: FindStanding
+    question: FindStanding | FindKey
 
 
 class Retired(msgspec.Struct, frozen=True, tag="retired"):
@@ -245,10 +253,16 @@ class Ids(msgspec.Struct, frozen=True):
     page: IdPage | None
 
 
+class MaybeKnown(msgspec.Struct, frozen=True):
+    """What is kept of a message, if it is known."""
+
+    found: Known | None
+
+
 class MaybeStanding(msgspec.Struct, frozen=True):
     """Where a message stands, if it is known."""
 
-    standing: Standing | None
+    found: Standing | None
 
 
 # -- notices ----------------------------------------------------------------------------------------------------------
@@ -303,7 +317,19 @@ class Gossip(msgspec.Struct, frozen=True, tag="gossip"):
     """A News or a Login, encoded: the supervisor passes it on unread."""
 
 
-_Questions = ReadOutbox | Look | ReadPage | ListIds | Find | FindStanding | CountSelected | CountAnswers | DoWork | Note
+_Questions = (
+    ReadOutbox
+    | Look
+    | ReadPage
+    | ListIds
+    | Find
+    | FindStanding
+    | FindKey
+    | CountSelected
+    | CountAnswers
+    | DoWork
+    | Note
+)
 _Orders = Begin | Prepare | Swap | Drain | Stop
 ToWorker = _Orders | Acknowledge | Act | Accept | AcceptOnce | Granted | Recalled | Gossip | _Questions
 """What a worker hears."""

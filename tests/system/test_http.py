@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import ssl
@@ -54,6 +55,28 @@ def test_a_message_is_kept_delivered_and_can_be_asked_for_also_after_a_restart(t
         assert ended(api, sent[0].id) == ["delivered", "delivered"]
         (line, _) = [line for line in api.process.mainlog if line[4] == "R" and line[2] == sent[0].id]
         assert "http" in line
+
+
+def test_keys_and_outcomes_are_known_after_the_number_of_workers_has_changed(tmp_path: Path) -> None:
+    """Which worker has a key follows from their number, and the shard of one that is gone holds what it knew."""
+    with http_api(tmp_path, workers=1) as api:
+
+        def send(numbers: range) -> list[Sent]:
+            with api.client() as client:
+                return [client.send([TO], [MAIL], key=f"order-{number}") for number in numbers]
+
+        sent: list[Sent] = []
+        for workers in (3, 2, 1, 2):
+            sent += send(range(len(sent), len(sent) + 12))
+            for one in sent:
+                assert ended(api, one.id) == ["delivered"]
+            api.process.stop()
+            config = api.process.config.read_text()
+            api.process.config.write_text(re.sub(r"workers: \d", f"workers: {workers}", config))
+            api.restart()
+            assert send(range(len(sent))) == [Sent(one.id, 1, replayed=True) for one in sent]
+        api.process.stop()
+        assert receptions(api) == Counter({one.id: 1 for one in sent})
 
 
 @pytest.mark.parametrize("workers", [1, 2])
