@@ -11,6 +11,7 @@ need swaks swaks
 need smtp-source postfix
 need smtp-sink postfix
 need nginx nginx-light
+need haproxy haproxy
 need nghttpd nghttp2-server
 need node nodejs
 need curl curl

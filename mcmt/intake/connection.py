@@ -58,6 +58,8 @@ class Connection(SMTP):
         self._replies: list[bytes] = []
         self._in_data = False
         """From DATA to the reply to its content."""
+        self._between_chunks = False
+        """A message comes in chunks, and its last one has not come."""
         self._busy = False
         """What has come has to wait: the session's task has the floor, or other sessions have it."""
         self._clogged = False
@@ -226,7 +228,7 @@ class Connection(SMTP):
             return
         # RFC 3463: X.4.2, the connection was no good.
         late = MessageError(421, "4.4.2", reason)
-        if self._in_data:
+        if self._in_data or self._between_chunks:
             self._reject(late)
         self._hang_up(reply(late.code, late.enhanced, late.text))
 
@@ -294,7 +296,7 @@ class Connection(SMTP):
     def drain(self) -> None:
         """Finish the message that is being received, if one is, and end."""
         self._draining = True
-        if not self._in_data:
+        if not self._in_data and not self._between_chunks:
             self._hang_up(DRAINING)
 
     def abort(self) -> None:

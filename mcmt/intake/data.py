@@ -2,7 +2,8 @@
 
 Rules: CR LF "." CR LF ends the message and nothing else does; CR and LF come only together, so no two servers can
 disagree about where a message ends (SMTP smuggling). Faults that leave the end beyond doubt are told when it has
-come, and the session goes on; a bare CR or LF is told at once, and the session must end.
+come, and the session goes on; a bare CR or LF is told at once, and the session must end. What comes in chunks is read
+by chunks.py, and held to the same lines.
 
 It must not look into the message.
 """
@@ -17,12 +18,8 @@ class BareLineEndError(MessageError):
     """A CR without LF or an LF without CR came; the session cannot be trusted to be in step any more."""
 
 
-class DataReader:
-    """Reads one message out of a buffer that others fill.
-
-    Works on blocks of whole lines, whatever the reads were: three counts and a search a block, all in C. Measured:
-    20 lines cost 5 us here, and 16 us one line at a time as aiosmtpd reads them.
-    """
+class Content:
+    """What has come of one message, and what is wrong with it."""
 
     def __init__(self, max_size: int, max_line: int = limits.DATA_LINE) -> None:
         self._max_size = max_size
@@ -32,11 +29,45 @@ class DataReader:
         self.held = 0
         """Octets of the message that are kept here."""
         self._lines = 0
-        self._searched = 0
-        """Octets at the front of the buffer in which the end is known not to begin."""
-        self._line_dropped = False
-        """The line that the buffer begins in was too long, and its front was thrown away."""
-        self._fault: MessageError | None = None
+        self.fault: MessageError | None = None
+        """Why the message is not taken."""
+
+    def content(self) -> bytes:
+        """The message, transparency undone, once. Raises MessageError where it was found at fault."""
+        if self.fault is not None:
+            raise self.fault
+        content = self._blocks[0] if len(self._blocks) == 1 else b"".join(self._blocks)
+        self._blocks.clear()
+        return content
+
+    def refuse(self, fault: MessageError) -> None:
+        """Keep nothing of the message, and only read on to find its end: ``content`` raises *fault*."""
+        # The first fault stands. What came before is let go: the message is only read on to find its end.
+        self.fault = self.fault or fault
+        self._blocks.clear()
+        self.held = 0
+
+    def _nul(self, block: bytes) -> None:
+        # RFC 2045 2.7, 2.8: neither 7bit nor 8bit data may have a NUL, and BINARYMIME is not offered.
+        line_number = self._lines + 1 + block.count(b"\r\n", 0, block.index(b"\0"))
+        self.refuse(MessageError(554, "5.6.0", f"line {line_number} of the message has a NUL octet; encode it"))
+
+    def _long_line(self, number: int) -> None:
+        text = f"line {number} of the message is longer than {self._max_line} octets; fold or encode it"
+        self.refuse(MessageError(554, "5.6.0", text))
+
+
+class DataReader(Content):
+    """Reads one message out of a buffer that others fill.
+
+    Works on blocks of whole lines, whatever the reads were: three counts and a search a block, all in C. Measured:
+    20 lines cost 5 us here, and 16 us one line at a time as aiosmtpd reads them.
+    """
+
+    _searched = 0
+    """Octets at the front of the buffer in which the end is known not to begin."""
+    _line_dropped = False
+    """The line that the buffer begins in was too long, and its front was thrown away."""
 
     def feed(self, buffer: bytearray) -> bool:
         """Take from the front of *buffer*; True when the message has ended, and *buffer* begins with what follows it.
@@ -71,24 +102,10 @@ class DataReader:
         self._searched = max(0, len(buffer) - 1)
         return False
 
-    def content(self) -> bytes:
-        """The message, transparency undone, once. Raises MessageError where it was found at fault."""
-        if self._fault is not None:
-            raise self._fault
-        content = self._blocks[0] if len(self._blocks) == 1 else b"".join(self._blocks)
-        self._blocks.clear()
-        return content
-
-    def refuse(self, fault: MessageError) -> None:
-        """Keep nothing of the message, and only read on to find its end: ``content`` raises *fault*."""
-        self._fail(fault)
-
     def _take(self, block: bytes) -> None:
         count = block.count(b"\r\n")
         if block.count(b"\n") != count or block.count(b"\r") != count:
-            before = block.replace(b"\r\n", b"  ")
-            bare = min(at for at in (before.find(b"\n"), before.find(b"\r")) if at >= 0)
-            raise bare_line_end(self._lines + 1 + block.count(b"\r\n", 0, bare))
+            raise bare_line_end(self._lines + 1 + lines_before_bare(block))
         # RFC 5321 4.5.2: a line that begins with a period loses it.
         if block.startswith(b".") and not self._line_dropped:
             block = block[1:]
@@ -98,32 +115,34 @@ class DataReader:
             for number, line in enumerate(block.split(b"\r\n"), self._lines + 1):
                 if len(line) > self._max_line:
                     self._long_line(number)
-        # RFC 2045 2.7, 2.8: neither 7bit nor 8bit data may have a NUL, and BINARYMIME is not offered.
         if b"\0" in block:
-            line_number = self._lines + 1 + block.count(b"\r\n", 0, block.index(b"\0"))
-            self._fail(MessageError(554, "5.6.0", f"line {line_number} of the message has a NUL octet; encode it"))
+            self._nul(block)
         self._lines += count
         self._line_dropped = False
         self._size += len(block)
         if self._size > self._max_size:
-            text = f"the message is larger than {self._max_size} octets (max_message_size)"
-            self._fail(MessageError(552, "5.3.4", text))
-        if self._fault is None:
+            self.refuse(too_large(self._max_size))
+        if self.fault is None:
             self._blocks.append(block)
             self.held = self._size
 
-    def _long_line(self, number: int) -> None:
-        text = f"line {number} of the message is longer than {self._max_line} octets; fold or encode it"
-        self._fail(MessageError(554, "5.6.0", text))
 
-    def _fail(self, fault: MessageError) -> None:
-        # The first fault stands. What came before is let go: the message is only read on to find its end.
-        self._fault = self._fault or fault
-        self._blocks.clear()
-        self.held = 0
+def lines_before_bare(block: bytes) -> int:
+    """How many whole lines stand in *block* before the first CR or LF that is by itself, where there is one."""
+    before = block.replace(b"\r\n", b"  ")
+    return block.count(b"\r\n", 0, min(at for at in (before.find(b"\n"), before.find(b"\r")) if at >= 0))
+
+
+def too_large(max_size: int) -> MessageError:
+    """The refusal of a message past ``max_message_size`` (RFC 1870 6.3)."""
+    return MessageError(552, "5.3.4", f"the message is larger than {max_size} octets (max_message_size)")
 
 
 def bare_line_end(line: int) -> BareLineEndError:
     """The refusal of a line end that is not CR LF (RFC 5321 2.3.8: they must only be sent together)."""
-    text = f"line {line} of the message has a bare CR or LF; lines end with CR LF. The session ends here"
-    return BareLineEndError(550, "5.6.11", text)
+    return BareLineEndError(550, "5.6.11", f"{bare_line_end_text(line)}. The session ends here")
+
+
+def bare_line_end_text(line: int) -> str:
+    """What is wrong with that line."""
+    return f"line {line} of the message has a bare CR or LF; lines end with CR LF"

@@ -30,10 +30,15 @@ FAULT: Final = "a fault of this server; nothing was kept, try again later"
 
 # RFC 5321 4.2.2: the codes of commands that are none, or out of place. They are the client's bugs, not refused mail.
 _PROTOCOL_CODES = frozenset({500, 501, 502, 503, 504, 555})
+_MESSAGE_VERBS = frozenset({"DATA", "BDAT"})
+_MAIL_VERBS = _MESSAGE_VERBS | {"MAIL", "RCPT"}
 # A browser made to post to our port would speak SMTP in its body, after headers that are only unknown commands.
 _HTTP = frozenset({"GET", "POST", "PUT", "HEAD", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"})
-# RFC 3207 4: a server that requires STARTTLS answers 530 to every other command but these.
-_BEFORE_TLS = frozenset({"NOOP", "EHLO", "STARTTLS", "QUIT"})
+# RFC 3207 4: a server that requires STARTTLS answers 530 to every other command but these. BDAT answers it by itself,
+# when it has read the octets that come with it.
+_BEFORE_TLS = frozenset({"NOOP", "EHLO", "STARTTLS", "QUIT", "BDAT"})
+TLS_FIRST: Final = 530, "5.7.0", "send STARTTLS first (require_tls)"
+"""What is told to those commands."""
 
 
 Work = Coroutine[Any, Any, None]
@@ -103,6 +108,9 @@ class Session(Connection):
         end = received.find(b"\n")
         if end < 0:
             if len(received) > self._longest_command:
+                if not self._overlong and _is_chunk(received):
+                    self._ending = True
+                    self._refuse("", _too_long())
                 self._overlong = True
                 received.clear()
             return False
@@ -113,7 +121,7 @@ class Session(Connection):
         try:
             if self._overlong or (end >= limits.COMMAND_LINE and not self._may_be_long(line)):
                 self._overlong = False
-                raise MessageError(500, "5.5.2", f"a command has at most {limits.COMMAND_LINE} octets")
+                raise _too_long()
             # RFC 5321 2.3.8: CR and LF are sent together only, as the end of a line.
             if not end or line.find(b"\r") != end - 1:
                 raise MessageError(500, "5.5.2", "bare CR or LF; a command ends with CR LF")
@@ -130,11 +138,13 @@ class Session(Connection):
                 if command is None:
                     raise self._unknown(word, verb)
             if self._tls_first and verb not in _BEFORE_TLS:
-                raise MessageError(530, "5.7.0", "send STARTTLS first (require_tls)")
+                raise MessageError(*TLS_FIRST)
             work = command(self, argument.strip(" ") or None)
         except MessageError as reason:
+            self._ending = self._ending or _is_chunk(line)
             self._refuse(verb, reason)
         except Exception:
+            self._ending = _is_chunk(line)
             self._tell_fault(verb)
         else:
             if work is not None:
@@ -201,9 +211,9 @@ class Session(Connection):
         self._replies.append(reply(reason.code, reason.enhanced, reason.text))
         if reason.code in _PROTOCOL_CODES:
             self._errors += 1
-        elif verb in ("MAIL", "RCPT", "DATA"):
+        elif verb in _MAIL_VERBS:
             self._refusals += 1
-            forward = tuple(self._recipients) if verb == "DATA" else (recipient,) if recipient else ()
+            forward = (recipient,) if recipient else tuple(self._recipients) if verb in _MESSAGE_VERBS else ()
             self._door.reception.reject(self._envelope(forward), verb, reason)
         if not self._ending and (self._errors > self._door.listen.max_errors or self._refusals > limits.REFUSALS):
             self._replies.append(_ERRORS)
@@ -218,3 +228,13 @@ class Session(Connection):
     def _say_draining(self) -> None:
         self._replies.append(DRAINING)
         self._ending = True
+
+
+def _is_chunk(line: bytearray) -> bool:
+    """Whether the command is followed by octets that are none. Refused at once, their number is not known, and a
+    message's octets would be obeyed in its sender's name: the session has to end."""
+    return line[:4].upper() == b"BDAT"
+
+
+def _too_long() -> MessageError:
+    return MessageError(500, "5.5.2", f"a command has at most {limits.COMMAND_LINE} octets")

@@ -1,7 +1,7 @@
-"""The SMTP door: the commands of a session (RFC 5321; RFC 1870 SIZE, 2034, 2920, 6152, 6531).
+"""The SMTP door: the commands of a session (RFC 5321; RFC 1870 SIZE, 2034, 2920, 3030 CHUNKING, 6152, 6531).
 
-Rules: 250 after the message only when Reception.receive returned; who may not relay is told so at MAIL, not at
-connect, since AUTH may make it one who may; nothing that a client sends reaches a reply but as one line.
+Rules: who may not relay is told so at MAIL, not at connect, since AUTH may make it one who may; nothing that a client
+sends reaches a reply but as one line. The message itself is received in receiving.py.
 
 It must not know what a message looks like, nor where it is kept.
 """
@@ -16,10 +16,10 @@ from typing import Any, Final
 
 from aiosmtpd.smtp import SMTP, syntax
 
-from mcmt.errors import MessageError, SpoolError, SpoolFull
-from mcmt.intake.data import BareLineEndError, DataReader
+from mcmt.errors import MessageError
 from mcmt.intake.memory import no_room
 from mcmt.intake.path import read_parameters, read_path
+from mcmt.intake.receiving import ReceivingSession
 from mcmt.intake.reply import reply
 from mcmt.intake.security import SecureSession
 from mcmt.intake.session import Command
@@ -27,10 +27,9 @@ from mcmt.intake.session import Command
 _SENDER_OK: Final = b"250 2.1.0 sender ok\r\n"
 _RECIPIENT_OK: Final = b"250 2.1.5 recipient ok\r\n"
 _RESET_OK: Final = b"250 2.0.0 ok\r\n"
-_START_DATA: Final = b"354 end the message with <CR><LF>.<CR><LF>\r\n"
 _GOODBYE: Final = b"221 2.0.0 goodbye\r\n"
 _CANNOT_VERIFY: Final = b"252 2.5.0 cannot verify addresses; send the message\r\n"
-_EXTENSIONS: Final = ("PIPELINING", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "HELP")
+_EXTENSIONS: Final = ("PIPELINING", "8BITMIME", "CHUNKING", "SMTPUTF8", "ENHANCEDSTATUSCODES", "HELP")
 _BODY: Final = frozenset({"7BIT", "8BITMIME"})
 
 
@@ -51,24 +50,8 @@ def _at_once(command: Callable[[Any, Any], Coroutine[Any, Any, None]]) -> Comman
     return run
 
 
-class SmtpSession(SecureSession):
+class SmtpSession(ReceivingSession):
     """One client's session. Made by the event loop's server, one a connection."""
-
-    _utf8 = False
-    """SMTPUTF8 was asked for at MAIL."""
-    _content: DataReader
-    """What reads the message that is being received."""
-    _held = 0
-    """Octets of it that count as held in the intake's memory."""
-
-    def _forget(self) -> None:
-        super()._forget()
-        self._utf8 = False
-
-    def _reset(self) -> None:
-        self._sender = None
-        self._recipients = []
-        self._utf8 = False
 
     def _greet(self, argument: str | None, verb: str, *, extended: bool) -> None:
         if not argument:
@@ -99,6 +82,8 @@ class SmtpSession(SecureSession):
             raise MessageError(503, "5.5.1", "send EHLO first")
         if self._sender is not None:
             raise MessageError(503, "5.5.1", "a sender is given already; RSET begins anew")
+        if self._chunks is not None:
+            self._end_data()
         address, parameters = read_path(argument or "", "FROM")
         self._sender = address
         try:
@@ -153,6 +138,8 @@ class SmtpSession(SecureSession):
         """RFC 5321 4.1.1.3."""
         if self._sender is None:
             raise MessageError(503, "5.5.1", "send MAIL first")
+        if self._chunks is not None:
+            raise MessageError(503, "5.5.1", "no recipients after BDAT; RSET begins anew")
         address, parameters = read_path(argument or "", "TO")
         if parameters:
             raise MessageError(555, "5.5.4", "RCPT takes no parameters here")
@@ -174,76 +161,6 @@ class SmtpSession(SecureSession):
             self._recipients.append(address)
             self._replies.append(_RECIPIENT_OK)
 
-    @syntax("DATA")
-    def data(self, argument: str | None) -> None:
-        """RFC 5321 4.1.1.4."""
-        if argument:
-            raise MessageError(501, "5.5.4", "DATA takes no argument")
-        if self._sender is None:
-            raise MessageError(503, "5.5.1", "send MAIL first")
-        if not self._recipients:
-            # RFC 5321 3.3: 503 or 554 where no recipient was taken. Not recorded: each of them was, at RCPT.
-            raise MessageError(503, "5.5.1", "no recipient was accepted")
-        if not self._door.memory.fits(1):
-            self._refuse("DATA", no_room())
-            self._reset()
-            return
-        self._in_data = True
-        self._content = DataReader(self._door.listen.max_message_size)
-        self._replies.append(_START_DATA)
-
-    def _take_content(self) -> bool:
-        reader, memory = self._content, self._door.memory
-        try:
-            ended = reader.feed(self._input)
-        except BareLineEndError as reason:
-            self._ending = True
-            self._refuse("DATA", reason)
-            self._end_data()
-            return False
-        if not memory.take(reader.held - self._held):
-            reader.refuse(no_room())
-            memory.take(reader.held - self._held)
-        self._held = reader.held
-        if ended:
-            self._awaited = True
-            self._hand_over("DATA", self._receive(reader))
-        return ended
-
-    async def _receive(self, reader: DataReader) -> None:
-        """Have the message kept, and say so."""
-        reception = self._door.reception
-        try:
-            envelope = self._envelope(tuple(self._recipients))
-            batch_id = await reception.receive(envelope, reader.content(), self._door.listen.mcmt_reception)
-            self._replies.append(f"250 2.0.0 {batch_id} queued\r\n".encode())
-            self._errors = self._refusals = 0
-        except MessageError as reason:
-            self._refuse("DATA", reason)
-        except SpoolFull as error:
-            reception.tell_not_kept(self._connection_id, self._peer, error)
-            # RFC 5321 4.2.2: 452 is insufficient system storage; the client keeps the message and comes again.
-            self._refuse("DATA", MessageError(452, "4.3.1", "not enough room on the disk here; try again later"))
-        except SpoolError as error:
-            reception.tell_not_kept(self._connection_id, self._peer, error)
-            text = "the spool cannot keep the message now; nothing was kept, try again later"
-            self._refuse("DATA", MessageError(451, "4.3.0", text))
-        finally:
-            self._end_data()
-        if self._draining:
-            self._say_draining()
-
-    def _end_data(self) -> None:
-        self._door.memory.give_back(self._held)
-        self._held = 0
-        self._in_data = False
-        self._content_since = None
-        self._reset()
-
-    def _leave(self) -> None:
-        self._end_data()
-        super()._leave()
-
     @syntax("RSET")
     def rset(self, argument: str | None) -> None:
         """RFC 5321 4.1.1.5."""
@@ -251,6 +168,8 @@ class SmtpSession(SecureSession):
             raise MessageError(501, "5.5.4", "RSET takes no argument")
         self._reset()
         self._replies.append(_RESET_OK)
+        if self._draining:
+            self._say_draining()
 
     @syntax("VRFY address")
     def vrfy(self, argument: str | None) -> None:
@@ -276,7 +195,8 @@ class SmtpSession(SecureSession):
             "AUTH": SecureSession.auth,
             "MAIL": mail,
             "RCPT": rcpt,
-            "DATA": data,
+            "DATA": ReceivingSession.data,
+            "BDAT": ReceivingSession.bdat,
             "RSET": rset,
             "NOOP": _at_once(SMTP.smtp_NOOP),
             "QUIT": bye,

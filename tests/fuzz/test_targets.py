@@ -20,6 +20,7 @@ import pytest
 from channels.apn import answers
 from mcmt.config import faults
 from mcmt.eventlog import mainlog, readback
+from mcmt.intake.chunks import ChunkReader
 from mcmt.intake.data import DataReader
 from mcmt.message import mime
 from mcmt.message.mime import ParsedMessage
@@ -95,6 +96,17 @@ def _knows_two_ends(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(DataReader, "feed", feeding)
 
 
+def _ends_a_chunk_early(patch: pytest.MonkeyPatch) -> None:
+    feed = ChunkReader.feed
+
+    def feeding(reader: ChunkReader, buffer: bytearray) -> bool:
+        if (end := buffer.find(b"\r\n.\r\n")) >= 0:
+            reader._left = end + 5
+        return feed(reader, buffer)
+
+    patch.setattr(ChunkReader, "feed", feeding)
+
+
 def _knows_no_json(patch: pytest.MonkeyPatch) -> None:
     def reason_of(body: bytes) -> tuple[str, float]:
         return body.decode(), 0.0
@@ -125,7 +137,7 @@ PLANTED: dict[str, list[Callable[[pytest.MonkeyPatch], None]]] = {
     "mime": [_loses_a_part, _raises],
     "readback": [_reads_from_the_beginning],
     "requests": [_drops_what_is_split],
-    "smtp": [_knows_two_ends],
+    "smtp": [_knows_two_ends, _ends_a_chunk_early],
 }
 
 

@@ -141,6 +141,43 @@ async def test_no_sequence_of_five_octets_makes_a_second_message(server: Server)
     assert 3 <= hidden < len(SEQUENCES) / 10
 
 
+def chunked(name: str, chunks: list[bytes]) -> bytes:
+    """A transaction whose message comes in *chunks*."""
+    told = [b"BDAT %d\r\n%s" % (len(chunk), chunk) for chunk in chunks[:-1]]
+    last = b"BDAT %d LAST\r\n%s" % (len(chunks[-1]), chunks[-1])
+    envelope = b"MAIL FROM:<app@example.com>\r\nRCPT TO:<%s@sink.example.com>\r\n" % name.encode()
+    return envelope + b"".join(told) + last
+
+
+async def test_no_octets_of_a_chunk_are_ever_obeyed(server: Server) -> None:
+    """The same matrix by BDAT, in one chunk and in two that part the sequence: a chunk is as long as was told, and what
+    is taken is what was sent. A bare CR or LF is refused here too: the message may be sent on by DATA."""
+    wanted: dict[str, list[bytes]] = {}
+    todo = list(cases())
+    for first in range(0, len(todo), 500):
+        reader, writer = await asyncio.open_connection(*server.address)
+        writer.write(b"EHLO x\r\n")
+        burst = todo[first : first + 500]
+        refused = 0
+        for name, body, sequence in burst:
+            stream = body + sequence + HIDDEN
+            middle = len(body) + len(sequence) // 2
+            writer.write(chunked(name, [stream]) + chunked(name, [stream[:middle], stream[middle:]]) + b"RSET\r\n")
+            rest = stream.replace(b"\r\n", b"")
+            if set(rest) & set(b"\r\n\0"):
+                refused += 1
+            else:
+                wanted[name] = [stream, stream]
+        writer.write(b"QUIT\r\n")
+        said = (await asyncio.wait_for(reader.read(), 30)).decode("ascii").splitlines()
+        writer.close()
+        assert said[-1].startswith("221 ")
+        assert sum(line.endswith(" queued") for line in said) == 2 * (len(burst) - refused)
+        assert sum(line.startswith(("550 5.6.11 ", "554 5.6.0 ")) for line in said) == 2 * refused
+    assert kept(server.spool) == wanted
+    assert len(wanted) > 20
+
+
 @pytest.mark.parametrize("end", NAMED)
 async def test_wherever_the_octets_are_split_the_outcome_is_the_same(server: Server, end: bytes) -> None:
     """Two packets with every cut around the end, and every octet in a packet of its own."""

@@ -232,12 +232,62 @@ file:
 """
 
 
+EXIM_CLIENT_CONF = """
+exim_path = {program}
+exim_user = Debian-exim
+exim_group = Debian-exim
+spool_directory = {folder}/spool
+log_file_path = {folder}/%slog
+primary_hostname = exim.example.org
+begin routers
+next:
+  driver = manualroute
+  route_list = * 127.0.0.1::{port}
+  self = send
+  transport = next
+begin transports
+next:
+  driver = smtp
+  allow_localhost
+"""
+
+
+class EximClient(NamedTuple):
+    """An Exim that hands on what it is given."""
+
+    command: list[str]
+    """Takes a message on standard input; the recipients are its further arguments. Ends when it is delivered."""
+    environment: dict[str, str]
+    log: Path
+
+
 @contextlib.contextmanager
-def exim(*, recipients: int = 50000) -> Iterator[Server]:
-    """A whole Exim that takes everything, but for the local parts ``nobody`` and ``later`` and for spam."""
+def exim_client(port: int) -> Iterator[EximClient]:
+    """It delivers to *port* of this machine, in chunks where they are offered."""
+    program, environment = _exim()
+    account = pwd.getpwnam("Debian-exim")
+    with public_folder() as folder:
+        conf = folder / "exim.conf"
+        conf.write_text(EXIM_CLIENT_CONF.format(folder=folder, port=port, program=program))
+        (folder / "spool").mkdir()
+        for each in (folder / "spool", folder):
+            os.chown(each, account.pw_uid, account.pw_gid)
+        yield EximClient([str(program), "-C", str(conf), "-odf"], environment, folder / "mainlog")
+
+
+def _exim() -> tuple[Path, dict[str, str]]:
+    """The program, and the environment that it needs."""
     program = UNPACKED / "exim4" / "usr" / "sbin" / "exim4"
     if not program.exists():
         program = Path(find_program("exim4"))
+    libraries = UNPACKED / "exim4" / "usr" / "lib" / "x86_64-linux-gnu"
+    return program, {**os.environ, "LD_LIBRARY_PATH": str(libraries)}
+
+
+@contextlib.contextmanager
+def exim(*, recipients: int = 50000) -> Iterator[Server]:
+    """A whole Exim that takes everything, but for the local parts ``nobody`` and ``later`` and for spam."""
+    program, environment = _exim()
     account = pwd.getpwnam("Debian-exim")
     with public_folder() as folder:
         port = free_port()
@@ -247,8 +297,6 @@ def exim(*, recipients: int = 50000) -> Iterator[Server]:
             (folder / name).mkdir()
             os.chown(folder / name, account.pw_uid, account.pw_gid)
         os.chown(folder, account.pw_uid, account.pw_gid)
-        libraries = UNPACKED / "exim4" / "usr" / "lib" / "x86_64-linux-gnu"
-        environment = {**os.environ, "LD_LIBRARY_PATH": str(libraries)}
         with (folder / "out").open("wb") as out:
             command = [str(program), "-C", str(conf), "-bdf", "-q1h"]
             with running(command, port, env=environment, stdout=out, stderr=out, start_new_session=True) as process:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.mail_peers import exim_client
 from tests.unit.intake.server import MCMT, Server, start_server, stop_server
 
 PATH = os.environ.get("PATH", "") + os.pathsep + "/usr/sbin"
@@ -140,3 +141,27 @@ async def test_smtp_source_with_many_recipients_and_large_messages(server: Serve
     assert len(server.spool.accepted) == 20
     assert {len(deliveries) for _, deliveries, _ in server.spool.accepted} == {50}
     assert all(message.size > 500_000 for message, _, _ in server.spool.accepted)
+
+
+async def test_exim_sends_in_chunks(server: Server) -> None:
+    """It uses CHUNKING wherever that is offered; a message of more than 8 KB comes in several."""
+    lines = b"".join(b".%06d " % number + b"x" * 60 + b"\n" for number in range(500)) + b".\n"
+    with exim_client(server.address[1]) as client:
+        process = await asyncio.create_subprocess_exec(
+            *client.command,
+            "-f",
+            "app@example.com",
+            "-i",
+            "one@sink.example.com",
+            "two@sink.example.com",
+            env=client.environment,
+            stdin=asyncio.subprocess.PIPE,
+        )
+        await asyncio.wait_for(process.communicate(b"Subject: chunks\n\n" + lines), 30)
+        log = client.log.read_text()
+    ((message, _, _),) = server.spool.accepted
+    assert message.envelope.forward_paths == ("one@sink.example.com", "two@sink.example.com")
+    content = b"".join(part.content for part in message.parts)
+    assert content.endswith(b"\r\n\r\n" + lines.replace(b"\n", b"\r\n"))
+    # The log says K of a delivery by BDAT.
+    assert log.count(" K C=") == 2, log

@@ -1,7 +1,7 @@
 """An SMTP session: octets in, replies and messages out.
 
 Whatever a client says and however its octets are split: no fault of ours, replies that are replies, one message for
-each ``queued``, and none but those that stand between a DATA and its end in what was sent.
+each ``queued``, and none but those that stand between a DATA and its end, or in the chunks of BDAT, in what was sent.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ LONGEST = 4096
 
 _REPLY = re.compile(rb"(?:[2-5]\d\d[ -][\x20-\x7e]{0,508}\r\n)*")
 _QUEUED = re.compile(rb"^250 2\.0\.0 [0-9a-f]{24} queued\r\n", re.MULTILINE)
+_WRONG = re.compile(rb"(?<!\r)\n|\r(?!\n)|\0")
 _MAX_SIZE = 2000
 
 
@@ -157,8 +158,9 @@ def run(data: bytes) -> None:
     octets = Octets(data)
     seed = octets.number(2)
     stream = octets.rest()
-    if octets.number() == 0 and seed % 2:
-        stream = b"EHLO x\r\nMAIL FROM:<a@b.c>\r\nRCPT TO:<t@sink.example.com>\r\nDATA\r\n" + stream
+    if seed % 2:
+        begun = b"BDAT " if seed & 0x8000 else b"DATA\r\n"
+        stream = b"EHLO x\r\nMAIL FROM:<a@b.c>\r\nRCPT TO:<t@sink.example.com>\r\n" + begun + stream
     whole, kept = _house[0].talk([stream])
     _hold(stream, whole, kept)
     split, kept_split = _house[0].talk(cut(stream, seed or 1))
@@ -182,15 +184,37 @@ def _hold(stream: bytes, said: bytes, kept: list[tuple[Message, int]]) -> None:
     for message, count in kept:
         assert count or message.envelope.forward_paths
         assert message.size <= _MAX_SIZE
-        # It stands there, behind the last one, whole, and ends as RFC 5321 4.1.1.4 says.
-        command = re.compile(rb"DATA[ ]*\r\n", re.IGNORECASE).search(stream, at)
+        # It stands there, behind the last one, whole.
+        ends = [
+            end for end in (_behind_data(stream, at, message.size), _behind_chunks(stream, at, message.size)) if end
+        ]
+        assert ends, (stream, message)
+        at = min(ends)
+
+
+def _behind_data(stream: bytes, at: int, size: int) -> int | None:
+    """Where a message of *size* octets that comes behind a DATA ends, as RFC 5321 4.1.1.4 says."""
+    for command in re.compile(rb"DATA[ ]*\r\n", re.IGNORECASE).finditer(stream, at):
+        end = (b"\r\n" + stream[command.end() :]).find(b"\r\n.\r\n")
+        if end >= 0:
+            content = stream[command.end() : command.end() + end]
+            plain = (b"\r\n" + content).replace(b"\r\n.", b"\r\n")[2:]
+            if len(plain) == size and not _WRONG.search(content):
+                return command.end() + end + 3
+    return None
+
+
+def _behind_chunks(stream: bytes, at: int, size: int) -> int | None:
+    """Where a message of *size* octets ends that comes in chunks, whatever other commands stand between them."""
+    chunk = re.compile(rb"BDAT +(\d+)( +LAST)? *\r\n", re.IGNORECASE)
+    for first in chunk.finditer(stream, at):
+        content, command = b"", chunk.match(stream, first.start())
         while command:
-            end = (b"\r\n" + stream[command.end() :]).find(b"\r\n.\r\n")
-            if end >= 0:
-                content = stream[command.end() : command.end() + end]
-                plain = (b"\r\n" + content).replace(b"\r\n.", b"\r\n")[2:]
-                if len(plain) == message.size and not re.search(rb"(?<!\r)\n|\r(?!\n)|\0", content):
-                    at = command.end() + end + 3
-                    break
-            command = re.compile(rb"DATA[ ]*\r\n", re.IGNORECASE).search(stream, command.end())
-        assert command, (stream, message)
+            end = command.end() + int(command[1])
+            content += stream[command.end() : end]
+            if command[2]:
+                if len(content) == size and end <= len(stream) and not _WRONG.search(content):
+                    return end
+                break
+            command = chunk.search(stream, end)
+    return None

@@ -26,6 +26,7 @@ async def test_ehlo_offers_what_the_session_keeps(serve: Serve) -> None:
         "PIPELINING",
         "SIZE 12345",
         "8BITMIME",
+        "CHUNKING",
         "SMTPUTF8",
         "ENHANCEDSTATUSCODES",
         "HELP",
