@@ -320,6 +320,7 @@ class DomainStanza(OptionsModel):
     generate_bounces: bool = _default(DomainSettings, "generate_bounces")
     suspend_delivery: bool = _default(DomainSettings, "suspend_delivery")
     suppress_gone_tokens: bool = _default(DomainSettings, "suppress_gone_tokens")
+    priority: Literal["high", "normal", "bulk"] = _default(DomainSettings, "priority")
 
 
 class GroupStanza(OptionsModel):

@@ -226,6 +226,8 @@ class DomainSettings(msgspec.Struct, frozen=True, kw_only=True):
     suspend_delivery: bool = False
     suppress_gone_tokens: bool = False
     """Deliveries to tokens that are known to be gone end when they come in."""
+    priority: Literal["high", "normal", "bulk"] = "normal"
+    """Of messages whose senders ask for none (mcmt/message/priority.py)."""
     scopes: Mapping[str, tuple[str, ...]] = {}
     """The stanza that each option given in the file comes from: ``("domain", "a.example.com")`` for the domain's own or
     its expression's, ``("domain_group", "apps")`` for its group's, ``()`` for the top level. Values are the domain's

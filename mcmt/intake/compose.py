@@ -24,6 +24,7 @@ from mcmt.message.failure import Failure, return_path_of
 from mcmt.message.header_fields import find_end, read_fields
 from mcmt.message.mime import MEDIA_TYPE, ParsedMessage, parse
 from mcmt.message.model import Envelope, Message, NewDelivery, Part, header
+from mcmt.message.priority import WORDS, read_priority
 
 McmtReception = Literal["passthru", "allow", "reject"]
 
@@ -109,6 +110,8 @@ def compose(
     gone; None: no stanza wants to know.
     """
     begin = max(received, schedule.due)
+    # RFC 6758 4: what the envelope says stands above what the header field says.
+    asked_for = read_priority(parsed.headers) if envelope.priority is None else envelope.priority
     size = len(data) if size is None else size
     if parsed.is_mcmt and mcmt_reception == "reject":
         raise MessageError(550, "5.7.1", "MCMT messages are not taken here (mcmt_reception: reject)")
@@ -134,6 +137,7 @@ def compose(
         before = number
         told: list[Event] = []
         domain, address, lifetime = recipient.domain, recipient.address, recipient.stanza.message_expiration
+        priority = WORDS[recipient.stanza.priority] if asked_for is None else asked_for
         gone: Mapping[str, float] = {}
         if suppression is not None and recipient.stanza.suppress_gone_tokens:
             gone = suppression.among(domain, [token for targets in of_parts.values() for token in targets])
@@ -154,7 +158,7 @@ def compose(
                 if target.expires != ends:
                     ends = target.expires
                     expires = min(_expires(ends, begin, lifetime), schedule.expires)
-                deliveries.append(NewDelivery(number, domain, address, token, part, expires, schedule.due))
+                deliveries.append(NewDelivery(number, domain, address, token, part, expires, schedule.due, priority))
         failed = number == before
         number += failed
         first, count = f"{batch_id}-{before + 1}", number - before

@@ -35,6 +35,8 @@ class Envelope(msgspec.Struct, frozen=True):
     """The door: esmtp, later http and others; ``internal`` for our own bounces."""
     user: str = ""
     """Who had logged in."""
+    priority: int | None = None
+    """The class that the client asked for beside the message (mcmt/message/priority.py); None: it asked for none."""
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -82,6 +84,10 @@ class NewDelivery(msgspec.Struct, frozen=True, gc=False):
     """Seconds since the epoch; after this it is never sent."""
     due: float = 0.0
     """Seconds since the epoch, before which it is not sent; 0: at once."""
+    priority: int = 0
+    """Its class (mcmt/message/priority.py): a larger one goes first."""
+    collapse: bytes = b""
+    """What it is alone to say: of its domain, a later delivery with the same one replaces it. Empty: nothing does."""
 
 
 class Sender(msgspec.Struct, frozen=True):
@@ -111,6 +117,8 @@ class Delivery(msgspec.Struct, frozen=True):
     expires: float
     sender: Sender
     part: Part
+    priority: int = 0
+    """Its class (mcmt/message/priority.py): a larger one goes first."""
 
     @property
     def id(self) -> str:

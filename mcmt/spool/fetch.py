@@ -15,6 +15,7 @@ import apsw
 import msgspec
 
 from mcmt.message.model import Part
+from mcmt.message.priority import CLASSES
 from mcmt.spool.held import HELD
 from mcmt.spool.rows import StoredDelivery, StoredMessage, decode_deliveries, decode_messages, decode_parts
 from mcmt.spool.schema import ids
@@ -24,20 +25,29 @@ PAGE = 256
 """Deliveries read at once."""
 
 _ROW = (
-    "'[' || row || ',' || message || ',' || attempts || ',' || due || ',' || expires || ','"
+    "'[' || row || ',' || message || ',' || attempts || ',' || due || ',' || expires || ',' || priority || ','"
     " || json_quote(domain) || ',' || data || ']'"
 )
 # The row value (due, row) > (?2, ?3) would be looked up by due alone and walk all that are due at one moment.
 _WALK = (
-    "SELECT * FROM (SELECT * FROM delivery WHERE domain = ?1 AND due = ?2 AND row > ?3 ORDER BY row LIMIT ?5)"
-    " UNION ALL"
-    " SELECT * FROM (SELECT * FROM delivery WHERE domain = ?1 AND due > ?2 AND due <= ?4 ORDER BY due, row LIMIT ?5)"
+    "SELECT * FROM ("
+    "SELECT * FROM delivery WHERE domain = ?1 AND priority = ?6 AND due = ?2 AND row > ?3 ORDER BY row LIMIT ?5)"
+    " UNION ALL SELECT * FROM ("
+    "SELECT * FROM delivery WHERE domain = ?1 AND priority = ?6 AND due > ?2 AND due <= ?4 ORDER BY due, row LIMIT ?5)"
     " LIMIT ?5"
+)
+# A look into the index for each of them.
+_PRIORITIES = (
+    f"SELECT column1 FROM (VALUES {', '.join([f'({one})' for one in CLASSES])})"  # noqa: S608 - our own words
+    " WHERE EXISTS (SELECT 1 FROM delivery WHERE domain = ?1 AND priority = column1)"
 )
 _BY_ROW = "SELECT * FROM delivery WHERE row IN carray(?1) AND domain = ?2 ORDER BY due, row LIMIT -1"
 _BY_ROWS = "SELECT * FROM delivery WHERE row IN carray(?1) ORDER BY row LIMIT -1"
 _EXPIRED = "SELECT * FROM delivery WHERE (expires, row) > (?1, ?2) AND expires <= ?3 ORDER BY expires, row LIMIT ?4"
-_NEXT = f"SELECT due, row FROM delivery WHERE domain = ?1 AND due > ?2 AND due < {HELD} ORDER BY due, row"  # noqa: S608
+_NEXT = (
+    "SELECT due, row FROM delivery WHERE domain = ?1 AND priority = ?2"  # noqa: S608 - our own words
+    f" AND due > ?3 AND due < {HELD} ORDER BY due, row"
+)
 _MESSAGE = "'[' || id || ',' || deliveries || ',' || parts || ',' || sender || ']'"
 _PART = "'[' || id || ',' || length(content) || ',' || head || ']'"
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, apsw.CorruptError)
@@ -64,9 +74,14 @@ class Fetch:
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
 
-    def walk(self, domain: str, after: tuple[int, int], through: int, limit: int) -> Page:
-        """Deliveries of a domain past *after* (due, row) and due by *through*."""
-        return self._page(_WALK, (domain, *after, through, limit), limit, domain)
+    def walk(self, domain: str, priority: int, after: tuple[int, int], through: int, limit: int) -> Page:
+        """Deliveries of a domain and priority past *after* (due, row) and due by *through*."""
+        return self._page(_WALK, (domain, *after, through, limit, priority), limit, domain)
+
+    def priorities(self, domain: str) -> list[int]:
+        """Those of which a domain has any."""
+        rows: Iterable[Any] = self._connection.execute(_PRIORITIES, (domain,))
+        return [priority for (priority,) in rows]
 
     def by_row(self, domain: str, rows: list[int]) -> Page:
         """Those of *rows* that are still in the spool."""
@@ -80,9 +95,10 @@ class Fetch:
         """Deliveries of any domain that expired by *now*, past *after* (expires, row)."""
         return self._page(_EXPIRED, (*after, now, limit), limit, "")
 
-    def due_after(self, domain: str, now: int) -> Iterable[tuple[int, int]]:
-        """(due, row) of what a domain has past *now* and not held, earliest first. Read no further than needed."""
-        return self._connection.execute(_NEXT, (domain, now))
+    def due_after(self, domain: str, priority: int, now: int) -> Iterable[tuple[int, int]]:
+        """(due, row) of what a domain has of a priority past *now* and not held, earliest first. Read no further than
+        needed."""
+        return self._connection.execute(_NEXT, (domain, priority, now))
 
     def messages(self, keys: list[int]) -> tuple[list[StoredMessage], list[Damaged]]:
         """Those of the messages that are in the spool, and those that cannot be read."""

@@ -58,8 +58,8 @@ class Accept(SpoolJob):
         self.deliveries = deliveries
         self._failures = failures
         # Known once it is done, as the two keys are: of the message, and of its first delivery.
-        self.places: dict[str, Sequence[int]] = {}
-        """Where each domain's deliveries are, of *deliveries*: those that are due at once."""
+        self.places: dict[tuple[str, int], Sequence[int]] = {}
+        """Where the deliveries of each domain and priority are, of *deliveries*: those that are due at once."""
         self.later: Sequence[int] = ()
         """Where those are that are due later."""
         self.key = self.row = 0
@@ -68,10 +68,10 @@ class Accept(SpoolJob):
         """Keep all of it."""
         deliveries = self.deliveries
         if len(deliveries) == 1 and not deliveries[0].due:
-            self.places = {deliveries[0].domain: (0,)}
+            self.places = {(deliveries[0].domain, deliveries[0].priority): (0,)}
         else:
             self.later = [place for place, delivery in enumerate(deliveries) if delivery.due]
-            self.places = _by_domain(deliveries, self.later)
+            self.places = _by_kind(deliveries, self.later)
         self.key, self.row = transaction.insert_message(self.message, self.deliveries)
         for failure in self._failures:
             transaction.fail(self.key, 0, failure)
@@ -80,16 +80,16 @@ class Accept(SpoolJob):
             transaction.track(self.track)
 
 
-def _by_domain(deliveries: Sequence[NewDelivery], later: Sequence[int]) -> dict[str, Sequence[int]]:
+def _by_kind(deliveries: Sequence[NewDelivery], later: Sequence[int]) -> dict[tuple[str, int], Sequence[int]]:
     if len(later) == len(deliveries):
         return {}
-    domains = {delivery.domain for delivery in deliveries}
-    if len(domains) == 1 and not later:
-        return {domains.pop(): range(len(deliveries))}
-    places: dict[str, list[int]] = {}
+    kinds = {(delivery.domain, delivery.priority) for delivery in deliveries}
+    if len(kinds) == 1 and not later:
+        return {kinds.pop(): range(len(deliveries))}
+    places: dict[tuple[str, int], list[int]] = {}
     for place, delivery in enumerate(deliveries):
         if not delivery.due:
-            places.setdefault(delivery.domain, []).append(place)
+            places.setdefault((delivery.domain, delivery.priority), []).append(place)
     return dict(places)
 
 

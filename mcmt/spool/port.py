@@ -18,6 +18,7 @@ import msgspec
 from mcmt.message.event import Event, OutboxRow
 from mcmt.message.failure import Failure
 from mcmt.message.model import Delivery, Message, NewDelivery, Sender
+from mcmt.message.priority import BULK
 
 
 class Pulled(msgspec.Struct, frozen=True):
@@ -240,14 +241,21 @@ class Arrived(Protocol):
 
     Whoever has a pull of the domain under way gets by it what came before: to keep the order, take nothing then."""
 
-    rest: int
-    """How many of them nobody has taken: these are due in the spool, for pulls."""
+    @property
+    def rest(self) -> int:
+        """How many of them nobody has taken: these are due in the spool, for pulls."""
+
+    @property
+    def highest(self) -> int | None:
+        """The highest priority among those that nobody has taken."""
+
     next_due: float | None
     """When the first of those that came with them for a later time is due, seconds since the epoch."""
 
-    def take(self, limit: int, max_bytes: int) -> Sequence[Delivery]:
-        """Up to *limit* of them, by arrival, with bodies of at most *max_bytes* together (but at least one): out from
-        then on, as if they had been pulled. None where others that were never tried wait before them."""
+    def take(self, limit: int, max_bytes: int, lowest: int = BULK) -> Sequence[Delivery]:
+        """Up to *limit* of them, of priority *lowest* and above, the most urgent first, then by arrival, with bodies of
+        at most *max_bytes* together (but at least one): out from then on, as if they had been pulled. None of a
+        priority of which others that were never tried wait before them."""
 
 
 class Keeper(Protocol):
@@ -273,10 +281,11 @@ class Keeper(Protocol):
 class Spool(Keeper, Protocol):
     """Every coroutine returns after the transaction is on disk, and raises SpoolError when nothing was done."""
 
-    async def pull(self, domain: str, now: float, limit: int, max_bytes: int) -> Pulled:
-        """Up to *limit* due deliveries of a domain, oldest first, with bodies of at most *max_bytes* together (but at
-        least one). Those never tried come by arrival, those tried before by due time. A row that cannot be read goes
-        to quarantine with an event, and the rest are returned."""
+    async def pull(self, domain: str, now: float, limit: int, max_bytes: int, lowest: int = BULK) -> Pulled:
+        """Up to *limit* due deliveries of a domain, the most urgent first, then oldest first, with bodies of at most
+        *max_bytes* together (but at least one). Those never tried come by arrival, those tried before by due time. Of
+        what is less urgent a small share comes all the same. A row that cannot be read goes to quarantine with an
+        event, and the rest are returned. *lowest*: what is of a lower priority is left, and no next due time told."""
 
     async def settle(self, settlements: Sequence[Settlement], events: Sequence[Event]) -> None:
         """Finish or reschedule deliveries that are out, and keep the events and failures, in one transaction."""

@@ -25,9 +25,9 @@ class Pulls:
         self._thread = thread
         self._waiting: list[tuple[Request, asyncio.Future[None]]] = []
         self._leaving: list[tuple[int, int]] = []
-        self._coming: list[tuple[str, int, int]] = []
+        self._coming: list[tuple[str, int, int, int]] = []
         self._reading: set[str | None] = set()
-        self._left: set[str] = set()
+        self._left: set[tuple[str, int]] = set()
         self._task: asyncio.Task[None] | None = None
 
     async def ask(self, request: Request) -> None:
@@ -51,22 +51,22 @@ class Pulls:
         else:
             self._leaving += rows
 
-    def came(self, domain: str, due: int, row: int) -> None:
+    def came(self, domain: str, priority: int, due: int, row: int) -> None:
         """A delivery has come into *domain* that is due later, in microseconds."""
         if self._task is None:
-            self._ledger.came(domain, due, row)
+            self._ledger.came(domain, priority, due, row)
         else:
-            self._coming.append((domain, due, row))
+            self._coming.append((domain, priority, due, row))
 
     def reads(self, domain: str) -> bool:
         """A pull is under way that may see what comes into *domain* now."""
         return domain in self._reading or None in self._reading
 
-    def left(self, domain: str) -> None:
+    def left(self, domain: str, priority: int) -> None:
         """Deliveries have come into *domain* that only a pull will bring, and not one that is under way."""
         if self.reads(domain):
-            self._left.add(domain)
-        self._ledger.left(domain)
+            self._left.add((domain, priority))
+        self._ledger.left(domain, priority)
 
     async def settle_down(self) -> None:
         """Return when no pull is under way."""
@@ -88,12 +88,9 @@ class Pulls:
                 for one in coming:
                     self._ledger.came(*one)
                 for request, future in batch:
-                    if (
-                        request.domain is not None
-                        and request.exhausted is not None
-                        and request.domain not in self._left
-                    ):
-                        self._ledger.found_end(request.domain, request.exhausted)
+                    for priority, row in request.exhausted:
+                        if request.domain is not None and (request.domain, priority) not in self._left:
+                            self._ledger.found_end(request.domain, priority, row)
                     if future.done():
                         self._ledger.come_back(_rows(request))
                     else:

@@ -15,7 +15,8 @@ import apsw
 import msgspec
 
 from mcmt.message.model import Delivery, Part, Sender
-from mcmt.spool.away import Away, DomainQueue, Ledger
+from mcmt.message.priority import BULK
+from mcmt.spool.away import Away, Lane, Ledger
 from mcmt.spool.fetch import PAGE, Fetch, Page
 from mcmt.spool.rows import StoredDelivery, StoredMessage, microseconds, seconds
 from mcmt.spool.transaction import Damaged
@@ -37,12 +38,14 @@ class Request(msgspec.Struct):
     now: float
     limit: int
     max_bytes: int
+    lowest: int = BULK
+    """Of what priority, or of a higher one, where it is of a domain."""
     chosen: Mapping[int, str] | None = None
     """These rows, where they are of these domains; without the contents of their parts."""
     deliveries: tuple[Delivery, ...] = ()
     next_due: float | None = None
-    exhausted: int | None = None
-    """The row past which nothing of the domain was found that was never tried, where the pull came so far."""
+    exhausted: list[tuple[int, int]] = []
+    """Priority, and the row past which nothing of it was found that was never tried, where the pull came so far."""
     damaged: list[Damaged] = []
     error: Exception | None = None
 
@@ -94,7 +97,7 @@ class _Pull:
         self._bodies: set[tuple[int, int]] = set()
         self._bytes = 0
         self._full = False
-        self._hints: list[tuple[DomainQueue, int, int]] = []
+        self._hints: list[tuple[Lane, int, int]] = []
 
     def run(self) -> None:
         """Answer the request."""
@@ -105,11 +108,12 @@ class _Pull:
             for page in self._expired():
                 self._take(page)
         else:
-            queue = self._ledger.queue(request.domain)
-            share = queue.share(request.limit)
-            for through, room in ((self._now, share), (0, request.limit), (self._now, request.limit)):
-                for page in self._due(request.domain, queue, through, room):
-                    self._take(page)
+            lanes = self._lanes(request.domain, request.lowest)
+            shares = [lane.lower_share(request.limit) for lane in lanes[1:]]
+            for place, lane in enumerate(lanes):
+                self._walk(request.domain, lane, request.limit - sum(shares[place:]))
+            for lane in lanes[:-1]:  # what those below have left of their shares
+                self._walk(request.domain, lane, request.limit)
         self._hand_over()
         if request.domain is not None:
             request.next_due = self._next_due(request.domain)
@@ -118,11 +122,28 @@ class _Pull:
         """The pull failed: everything is as due as it was."""
         for stored in self._taken.values():
             self._ledger.out.pop(stored.row, None)
-            self._ledger.queue(stored.domain).come_back(stored.due, stored.row)
-        for queue, due, row in self._hints:
-            queue.come_back(due, row)
+            self._ledger.lanes(stored.domain).lane(stored.priority).come_back(stored.due, stored.row)
+        for lane, due, row in self._hints:
+            lane.come_back(due, row)
 
-    def _due(self, domain: str, queue: DomainQueue, through: int, room: int) -> Iterator[Page]:
+    def _lanes(self, domain: str, lowest: int) -> list[Lane]:
+        lanes = self._ledger.lanes(domain)
+        if not lanes.asked:
+            # In this order: what comes into the spool after the question is told to lanes that are there to be told.
+            for priority in self._fetch.priorities(domain):
+                lanes.lane(priority)
+            lanes.asked = True
+        return lanes.all(lowest)
+
+    def _walk(self, domain: str, lane: Lane, room: int) -> None:
+        """Take what a lane has due, up to *room* in all."""
+        before = len(self._taken)
+        share = before + lane.share(room - before)
+        for through, end in ((self._now, share), (0, room), (self._now, room)):
+            for page in self._due(domain, lane, through, end):
+                self._take(page)
+
+    def _due(self, domain: str, queue: Lane, through: int, room: int) -> Iterator[Page]:
         """Pages of what is due by *through* (0: never tried), up to *room* taken in all; the cursor goes along."""
         while (wanted := self._room(room)) and (hints := queue.take_returned(through, wanted)):
             self._hints += [(queue, due, row) for due, row in hints]
@@ -131,7 +152,7 @@ class _Pull:
             yield page
         more = True
         while more and (wanted := self._room(room)):
-            page = self._fetch.walk(domain, queue.deferred if through else queue.fresh, through, wanted)
+            page = self._fetch.walk(domain, queue.priority, queue.deferred if through else queue.fresh, through, wanted)
             if page.last is not None:
                 due, _, row = page.last
                 if through:
@@ -141,7 +162,7 @@ class _Pull:
             more = page.full
             yield page
         if not (through or more or self._full):
-            self._request.exhausted = queue.fresh[1]
+            self._request.exhausted.append((queue.priority, queue.fresh[1]))
 
     def _expired(self) -> Iterator[Page]:
         after = (-1, 0)
@@ -169,7 +190,7 @@ class _Pull:
                 continue
             if self._full or not self._fits(stored):
                 self._full = True
-                self._ledger.queue(stored.domain).come_back(stored.due, row)
+                self._ledger.lanes(stored.domain).lane(stored.priority).come_back(stored.due, row)
             else:
                 taken[row] = stored
         for damaged in page.damaged:
@@ -195,16 +216,19 @@ class _Pull:
         self._request.damaged.append(damaged)
 
     def _next_due(self, domain: str) -> float | None:
-        if len(self._request.deliveries) >= self._request.limit:
+        if len(self._request.deliveries) >= self._request.limit or self._request.lowest > BULK:
             return None
         if self._full or len(self._taken) >= self._request.limit:
             # The bytes ended it, or part of what it took was damaged: more may be due.
             return self._request.now
         out = self._ledger.out
-        for due, row in self._fetch.due_after(domain, self._now):
-            if row not in out:
-                return seconds(due)
-        return None
+        found = []
+        for lane in self._ledger.lanes(domain).all(BULK):
+            for due, row in self._fetch.due_after(domain, lane.priority, self._now):
+                if row not in out:
+                    found.append(seconds(due))
+                    break
+        return min(found, default=None)
 
     def _hand_over(self) -> None:
         if not self._taken:
@@ -214,8 +238,8 @@ class _Pull:
         out = self._ledger.out
         taken: Iterable[StoredDelivery] = self._taken.values()
         if self._request.domain is not None:
-            # The share of the retries was taken first; what was never tried stands first.
-            taken = sorted(taken, key=lambda stored: stored.due > 0)
+            # The share of the less urgent and of the retries was taken first; what was never tried stands first.
+            taken = sorted(taken, key=lambda stored: (-stored.priority, stored.due > 0))
         for stored in taken:
             data = stored.data
             message = known.get(stored.message)
@@ -236,9 +260,11 @@ class _Pull:
                     data.expires,
                     message.sender,
                     part,
+                    stored.priority,
                 )
             )
-            out[stored.row] = Away(domain, stored.due, stored.message, message.stored.deliveries, message.stored.parts)
+            of_message = stored.message, message.stored.deliveries, message.stored.parts
+            out[stored.row] = Away(domain, stored.due, *of_message, stored.priority)
         self._request.deliveries = tuple(deliveries)
 
     def _messages(self) -> dict[int, _Known]:

@@ -28,6 +28,8 @@ class Data(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Bytes of the part's content, so that a pull can count before it reads them."""
     expires: float
     """As given; the column beside it is rounded."""
+    superseded: str = ""
+    """The batch id of the message that has replaced it: it is not sent any more."""
 
 
 class StoredDelivery(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -38,6 +40,7 @@ class StoredDelivery(msgspec.Struct, frozen=True, array_like=True, gc=False):
     attempts: int
     due: int
     expires: int
+    priority: int
     domain: str
     data: Data
 

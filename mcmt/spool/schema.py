@@ -20,7 +20,7 @@ from mcmt.errors import SpoolUnusable
 from mcmt.spool.folder import create_file
 from mcmt.spool.tracking import TABLES as TABLES_OF_TRACKING
 
-VERSION = 4
+VERSION = 5
 APPLICATION = 0x6D636D74  # "mcmt", for file(1)
 # https://sqlite.org/wal.html: before it, a checkpoint beside a writer could corrupt a WAL that two connections use.
 _FIRST_SOUND_SQLITE = (3, 51, 3)
@@ -54,9 +54,12 @@ CREATE TABLE delivery (
     expires INTEGER NOT NULL,       -- microseconds since the epoch
     attempts INTEGER NOT NULL,
     data TEXT NOT NULL,             -- JSON: number, part, recipient, token, size, expires
-    last TEXT NOT NULL
+    last TEXT NOT NULL,
+    priority INTEGER NOT NULL DEFAULT 0,    -- a larger one goes first
+    collapse BLOB                   -- a later delivery of the domain with the same one replaces it
 ) STRICT;
-CREATE INDEX delivery_due ON delivery (domain, due);
+CREATE INDEX delivery_due ON delivery (domain, priority, due);
+CREATE INDEX delivery_collapse ON delivery (domain, collapse) WHERE collapse IS NOT NULL;
 CREATE INDEX delivery_expires ON delivery (expires);
 -- AUTOINCREMENT: a sequence is never used twice, also when the outbox was emptied in between.
 CREATE TABLE outbox (sequence INTEGER PRIMARY KEY AUTOINCREMENT, events BLOB NOT NULL) STRICT;
@@ -94,14 +97,29 @@ _WITHOUT_POSITIONS = "DROP TABLE position"
 # Sequences of a shard that is deleted and made anew go on past the old ones, which the event log may still remember:
 # no shard has a million rows a second.
 _FIRST_SEQUENCE = "INSERT INTO sqlite_sequence VALUES ('outbox', {});"
+# Since version 5. What is in quarantine is put back as it was, whatever columns have come since.
+_PRIORITIES = """
+ALTER TABLE delivery ADD COLUMN priority INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE delivery ADD COLUMN collapse BLOB;
+DROP INDEX delivery_due;
+CREATE INDEX delivery_due ON delivery (domain, priority, due);
+CREATE INDEX delivery_collapse ON delivery (domain, collapse) WHERE collapse IS NOT NULL;
+UPDATE quarantine SET statement = CAST(
+    'INSERT INTO delivery (row, message, domain, due, expires, attempts, data, last) VALUES (' || substr(statement, 30)
+    AS BLOB)
+WHERE substr(statement, 1, 29) = CAST('INSERT INTO delivery VALUES (' AS BLOB);
+"""
 # Since version 4: what became of messages whose senders may ask.
-_MIGRATIONS = {1: _REPORTS, 2: _WITHOUT_POSITIONS, 3: TABLES_OF_TRACKING}
+_MIGRATIONS = {1: _REPORTS, 2: _WITHOUT_POSITIONS, 3: TABLES_OF_TRACKING, 4: _PRIORITIES}
 """What brings a file from that version to the next one."""
 
 COLUMNS = {
     "message": ("id", "batch_id", "row", "deliveries", "pending", "parts", "sender", "envelope"),
     "part": ("id", "head", "content"),
-    "delivery": ("row", "message", "domain", "due", "expires", "attempts", "data", "last"),
+    "delivery": (
+        *("row", "message", "domain", "due", "expires", "attempts", "data", "last"),
+        *("priority", "collapse"),
+    ),
     "outbox": ("sequence", "events"),
     "report": ("id", "message", "return_path", "due"),
 }

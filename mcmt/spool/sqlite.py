@@ -27,21 +27,14 @@ from mcmt.errors import NotOut, SpoolError, SpoolFull, SpoolUnusable
 from mcmt.message.event import Event, OutboxRow
 from mcmt.message.failure import Failure
 from mcmt.message.model import Delivery, Message, NewDelivery
+from mcmt.message.priority import BULK
 from mcmt.spool.acknowledging import Acknowledging
 from mcmt.spool.away import AS_IT_WAS, GONE, Ledger
 from mcmt.spool.commits import SETTLE_SECONDS, Commits
 from mcmt.spool.folder import FolderLock
 from mcmt.spool.handover import Handover
 from mcmt.spool.held import moves
-from mcmt.spool.jobs import (
-    Bounce,
-    Quarantine,
-    Reschedule,
-    Settle,
-    SpoolJob,
-    Undeliverable,
-    quarantine_events,
-)
+from mcmt.spool.jobs import Bounce, Quarantine, Reschedule, Settle, SpoolJob, Undeliverable, quarantine_events
 from mcmt.spool.listing import Listing
 from mcmt.spool.opening import open_files
 from mcmt.spool.port import (
@@ -159,8 +152,8 @@ class SqliteSpool:
         for row, due, domain in changed:
             # It comes back into the domain, and at the time, that it has now.
             out[row] = out[row]._replace(domain=domain, due=due)
-        for domain in {one.domain for one in changed}:
-            self._pulls.left(domain)
+        for domain, priority in {(one.domain, out[one.row].priority) for one in changed}:
+            self._pulls.left(domain, priority)
         self.release(rows)
 
     async def report(
@@ -195,9 +188,9 @@ class SqliteSpool:
 
     # ---- what is due
 
-    async def pull(self, domain: str, now: float, limit: int, max_bytes: int) -> Pulled:
+    async def pull(self, domain: str, now: float, limit: int, max_bytes: int, lowest: int = BULK) -> Pulled:
         """Up to *limit* due deliveries of a domain."""
-        request = await self._pull(Request(domain, now, limit, max_bytes))
+        request = await self._pull(Request(domain, now, limit, max_bytes, lowest))
         return Pulled(request.deliveries, request.next_due)
 
     async def pull_expired(self, now: float, limit: int) -> tuple[Delivery, ...]:
@@ -206,7 +199,7 @@ class SqliteSpool:
 
     async def take(self, chosen: Mapping[int, str]) -> Taken:
         """Those of these rows that are not out; then they are."""
-        request = await self._pull(Request(None, self._clock.time(), len(chosen), NO_LIMIT, chosen))
+        request = await self._pull(Request(None, self._clock.time(), len(chosen), NO_LIMIT, chosen=chosen))
         busy = sum(row in self._ledger.out for row in chosen) - len(request.deliveries)
         return Taken(request.deliveries, busy)
 

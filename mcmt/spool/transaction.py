@@ -43,7 +43,7 @@ _INSERT = {
 # A message's deliveries of one domain, one due time and one end of life, a page at a time: 10,000 of them took 18 ms of
 # CPU when each was encoded and bound by itself, and take 13, of which 2 hold the interpreter lock and none is longer
 # than 0.2.
-_DELIVERIES = "INSERT INTO delivery SELECT ?1 + key, ?2, ?3, ?4, ?5, 0, value, '' FROM json_each(?6)"
+_DELIVERIES = "INSERT INTO delivery SELECT ?1 + key, ?2, ?3, ?4, ?5, 0, value, '', ?7, NULL FROM json_each(?6)"
 _MANY = 256
 # SQLite walks the VALUES and looks each row up by its key.
 _RESCHEDULE = (
@@ -233,10 +233,11 @@ def _insert_many(
 ) -> None:
     for start in range(0, len(deliveries), _MANY):
         page = deliveries[start : start + _MANY]
-        if len({(one.domain, one.due, one.expires) for one in page}) == 1:
-            first = page[0]
+        first = page[0]
+        if not first.collapse and len({(one.domain, one.due, one.expires, one.priority) for one in page}) == 1:
             times = first_due(first), microseconds(first.expires)
-            connection.execute(_DELIVERIES, (row + start, message, first.domain, *times, encode_data(page, sizes)))
+            data = encode_data(page, sizes)
+            connection.execute(_DELIVERIES, (row + start, message, first.domain, *times, data, first.priority))
         else:
             execute_rows(connection, _INSERT["delivery"], _columns(row + start, message, page, sizes))
 
@@ -246,6 +247,7 @@ def _columns(row: int, message: int, deliveries: Sequence[NewDelivery], sizes: S
     for key, one in enumerate(deliveries, row):
         data = encode_data((one,), sizes)[1:-1]
         columns += (key, message, one.domain, due_at(one.due) if one.due else 0, microseconds(one.expires), 0, data, "")
+        columns += (one.priority, one.collapse or None)
     return columns
 
 

@@ -40,8 +40,10 @@ class Client(NamedTuple):
 
     def envelope(self, submission: Submission | None = None) -> Envelope:
         """Of a message of this client's; or of one that cannot be read."""
-        sender, recipients = (submission.sender, submission.recipients) if submission else ("", ())
-        return Envelope(sender, recipients, self.peer, self.connection_id, PROTOCOL, self.token.name)
+        about = self.peer, self.connection_id, PROTOCOL, self.token.name
+        if submission is None:
+            return Envelope("", (), *about)
+        return Envelope(submission.sender, submission.recipients, *about, submission.priority)
 
 
 class Acceptance:

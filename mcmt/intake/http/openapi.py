@@ -10,6 +10,7 @@ from mcmt import __version__
 from mcmt.intake.http.problem import CONTENT_TYPE
 from mcmt.intake.http.standing import PAGE
 from mcmt.intake.http.submission import SubmittedMessage
+from mcmt.message.priority import WORDS
 
 _REFERENCE: Final = "#/components/schemas/{name}"
 _KEY: Final = {
@@ -123,6 +124,7 @@ def _post(message: dict[str, Any]) -> dict[str, Any]:
             ("from", {"type": "string"}),
             ("schedule", {"type": "string"}),
             ("expires", {"type": "string"}),
+            ("priority", {"enum": list(WORDS)}),
         )
     ]
     return {

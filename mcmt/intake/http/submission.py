@@ -9,7 +9,7 @@ import base64
 import binascii
 import re
 from datetime import datetime
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, Final, Literal, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -22,6 +22,7 @@ from mcmt.intake.http.tokens import may_send
 from mcmt.intake.path import read_path
 from mcmt.message.failure import is_mailbox
 from mcmt.message.model import Headers, Part
+from mcmt.message.priority import WORDS
 
 HORIZON: Final = 366 * 86400.0
 """Seconds ahead that a message may be scheduled."""
@@ -57,6 +58,10 @@ class SubmittedMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     headers: Annotated[_Fields, Meta(description="Header fields of the message")] = {}
     schedule: Annotated[_Time | None, Meta(description="When it is sent; without it at once")] = None
     expires: Annotated[_Time | None, Meta(description="When it is given up")] = None
+    priority: Annotated[
+        Literal["high", "normal", "bulk"] | None,
+        Meta(description="What it overtakes in its domain; without it the domain's own"),
+    ] = None
 
 
 class Submission(NamedTuple):
@@ -69,6 +74,8 @@ class Submission(NamedTuple):
     headers: Headers
     raw: bytes | None = None
     """The whole message, in place of parts and headers."""
+    priority: int | None = None
+    """Its class (mcmt/message/priority.py); None: it asks for none."""
 
 
 _decode = msgspec.json.Decoder(SubmittedMessage).decode
@@ -89,7 +96,8 @@ def read_json(body: bytes, token: HttpTokenSettings, now: float) -> Submission:
     recipients = _recipients(given.to, token)
     parts = tuple([_part(part, f"parts[{number}]") for number, part in enumerate(given.parts)])
     schedule = _schedule(_seconds(given.schedule), _seconds(given.expires), now)
-    return Submission(_sender(given.sender), recipients, schedule, parts, _headers(given.headers))
+    priority = None if given.priority is None else WORDS[given.priority]
+    return Submission(_sender(given.sender), recipients, schedule, parts, _headers(given.headers), priority=priority)
 
 
 def is_raw(media_type: str) -> bool:
@@ -100,13 +108,16 @@ def is_raw(media_type: str) -> bool:
 def read_raw(
     body: bytes, content_type: str, query: list[tuple[str, str]], token: HttpTokenSettings, now: float
 ) -> Submission:
-    """The message that *body* is, whose envelope is in the query: to, from, schedule, expires. Raises Problem."""
+    """The message that *body* is, whose envelope is in the query: to, from, schedule, expires, priority.
+
+    Raises Problem.
+    """
     single: dict[str, str] = {}
     to: list[str] = []
     for name, value in query:
         if name == "to":
             to.append(value)
-        elif name not in ("from", "schedule", "expires") or name in single:
+        elif name not in ("from", "schedule", "expires", "priority") or name in single:
             raise Problem(400, "it is not a parameter, or is given twice", name[:100], enhanced="5.5.4")
         else:
             single[name] = value
@@ -119,7 +130,11 @@ def read_raw(
         lines = b"MIME-Version: 1.0\r\nContent-Type: %b\r\n\r\n%b" % (content_type.encode(), lines)
     times = [_query_seconds(single, name) for name in ("schedule", "expires")]
     schedule = _schedule(times[0], times[1], now)
-    return Submission(_sender(single.get("from", "")), _recipients(to, token), schedule, (), (), lines)
+    word = single.get("priority")
+    if word is not None and word not in WORDS:
+        raise Problem(400, f"expected one of {', '.join(WORDS)}", "priority", enhanced="5.5.4")
+    priority = None if word is None else WORDS[word]
+    return Submission(_sender(single.get("from", "")), _recipients(to, token), schedule, (), (), lines, priority)
 
 
 def _sender(address: str) -> str:

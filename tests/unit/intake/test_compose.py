@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -15,6 +15,7 @@ from mcmt.intake.compose import Composed, McmtReception, Schedule, compose, open
 from mcmt.message.event import Event, Kind
 from mcmt.message.mime import context_variables
 from mcmt.message.model import Envelope
+from mcmt.message.priority import BULK, HIGH, NORMAL
 from tests.unit.intake.server import MCMT, make_channels, make_settings
 
 BATCH = "018f00000000700080000000"
@@ -71,7 +72,7 @@ def test_one_token_is_one_delivery_and_one_reception() -> None:
     data = mcmt(apn("aa"), head=b"X-MCMT-Context: DLV_Source_Addr=shop\r\n")
     message, deliveries, events, _ = make(data, "User@APN.example.com")
     assert [msgspec.structs.astuple(delivery) for delivery in deliveries] == [
-        (1, "apn.example.com", "User@APN.example.com", "aa", 0, NOW + 86400.0, 0.0)
+        (1, "apn.example.com", "User@APN.example.com", "aa", 0, NOW + 86400.0, 0.0, 0, b"")
     ]
     assert message.header_block == data.partition(b"\r\n\r\n")[0] + b"\r\n"
     assert message.context == {"DLV_Source_Addr": "shop"}
@@ -255,3 +256,29 @@ def test_the_life_of_a_scheduled_delivery_begins_when_it_is_due() -> None:
 def test_a_message_that_says_when_it_ends_lives_no_longer() -> None:
     (one,) = make(mcmt(apn("aa")), "a@apn.example.com", schedule=Schedule(expires=NOW + 5)).deliveries
     assert one.expires == NOW + 5
+
+
+def priorities(
+    head: bytes = b"", asked_for: int | None = None, stanza: Literal["high", "normal", "bulk"] = "normal"
+) -> set[int]:
+    settings = make_settings()
+    domain = msgspec.structs.replace(settings.domains["apn.example.com"], priority=stanza)
+    settings = msgspec.structs.replace(settings, domains={**settings.domains, domain.name: domain})
+    data = mcmt(apn("aa", "bb"), head=head)
+    parsed = open_message(data, "allow")
+    envelope = Envelope("app@example.com", ("user@apn.example.com",), priority=asked_for)
+    composed = compose(settings, make_channels(), envelope, data, parsed, {}, "allow", BATCH, NOW)
+    return {delivery.priority for delivery in composed.deliveries}
+
+
+def test_a_message_is_as_urgent_as_its_domain_unless_its_sender_says_otherwise() -> None:
+    assert priorities() == {NORMAL}
+    assert priorities(stanza="bulk") == {BULK}
+    assert priorities(b"MT-Priority: 3\r\n", stanza="bulk") == {HIGH}
+    assert priorities(b"MT-Priority: 0\r\n", stanza="high") == {NORMAL}
+    assert priorities(b"MT-Priority: soon\r\n", stanza="high") == {HIGH}
+
+
+def test_what_the_envelope_asks_for_stands_above_the_header_field() -> None:
+    assert priorities(b"MT-Priority: -4\r\n", HIGH) == {HIGH}
+    assert priorities(b"MT-Priority: 4\r\n", NORMAL, "bulk") == {NORMAL}

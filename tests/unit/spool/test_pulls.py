@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from mcmt.message.model import Delivery, Part, Sender
+from mcmt.message.priority import NORMAL
 from mcmt.spool.away import AS_IT_WAS, GONE, Away, Ledger
 from mcmt.spool.pulls import Pulls
 from mcmt.spool.reader import Reader, Request
@@ -28,7 +29,7 @@ class SlowReader(Reader):
 
 async def test_what_is_settled_while_a_pull_reads_stays_out_until_it_has_read() -> None:
     ledger = Ledger()
-    ledger.queue(DOMAIN).fresh = (0, 9)
+    ledger.lanes(DOMAIN).lane(NORMAL).fresh = (0, 9)
     ledger.out = {row: Away(DOMAIN, 0, 1, 3, 1) for row in (1, 2, 3)}
     reader = SlowReader()
     with ThreadPoolExecutor(1) as thread:
@@ -40,7 +41,7 @@ async def test_what_is_settled_while_a_pull_reads_stays_out_until_it_has_read() 
         reader.gate.set()
         await asking
         assert set(ledger.out) == {3}
-        assert ledger.queue(DOMAIN).take_returned(0, 10) == [(0, 2)]
+        assert ledger.lanes(DOMAIN).lane(NORMAL).take_returned(0, 10) == [(0, 2)]
         pulls.leave([(3, GONE)])
         assert not ledger.out
 

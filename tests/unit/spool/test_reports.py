@@ -273,7 +273,8 @@ async def test_a_spool_of_the_first_version_is_brought_up_in_place(tmp_path: Pat
     old.pragma("user_version", 1)
     old.execute("ATTACH ? AS now", (str(tmp_path / "now" / SHARD),))
     for table in ("message", "part", "delivery", "outbox"):
-        old.execute(f"INSERT INTO {table} SELECT * FROM now.{table}")
+        columns = ", ".join(str(row[1]) for row in old.execute(f"PRAGMA main.table_info({table})"))
+        old.execute(f"INSERT INTO {table} SELECT {columns} FROM now.{table}")
     old.close()
 
     spool = await open_spool(folder)
