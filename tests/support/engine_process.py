@@ -96,7 +96,7 @@ class EngineProcess:
                 command, stdout=subprocess.PIPE, stderr=stderr, text=True, preexec_fn=end_with_the_tests, **options
             )
 
-    def _said(self, pattern: str, within: float = 20.0) -> re.Match[str]:
+    def _said(self, pattern: str, within: float = 60.0) -> re.Match[str]:
         assert self.process is not None
         assert self.process.stdout is not None
         deadline = time.monotonic() + within

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import smtplib
 import ssl
 import subprocess
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -273,3 +276,57 @@ def test_what_a_removed_stanza_leaves_queued_goes_when_it_is_put_back(
         edit(process, lambda document: document["domain"].update({DOMAIN: apn_domain(peer.port, certificates)}))
         reload(process)
         process.wait_for("D", 4)
+
+
+def test_5000_domains_with_50_certificates_are_reloaded_under_load_and_lose_and_double_nothing(
+    tmp_path: Path, certificates: Certificates
+) -> None:
+    """Mail for all of them goes on its way while the file is read and every stanza changes, twice."""
+    domains, files = 5000, 50
+    key = tmp_path / "key.pem"
+    key.touch(0o600)
+    key.write_bytes(certificates.client_key.read_bytes())
+    for number in range(files):
+        (tmp_path / f"{number}.pem").write_bytes(certificates.client.read_bytes())
+
+    def stanza(port: int, number: int) -> dict[str, Any]:
+        own = {"tls_certificate": str(tmp_path / f"{number % files}.pem"), "tls_key": str(key)}
+        return {**apn_domain(port, certificates), **own, "max_outbound_connections": 1, "idle_timeout": "1s"}
+
+    with (
+        nginx(tmp_path / "nginx", certificates) as peer,
+        engine(
+            tmp_path / "engine",
+            {f"app{number}.example.com": stanza(peer.port, number) for number in range(domains)},
+            workers=2,
+        ) as process,
+    ):
+        over = threading.Event()
+
+        def submit(part: int) -> int:
+            with smtplib.SMTP("127.0.0.1", process.smtp_port, timeout=60) as client:
+                client.ehlo()
+                sent = 0
+                while not over.wait(0.01):
+                    domain = f"app{(sent * 4 + part) % 400 * 12}.example.com"
+                    client.sendmail("app@example.com", [f"user@{domain}"], mcmt_message(PAYLOAD))
+                    sent += 1
+                return sent
+
+        with ThreadPoolExecutor(4) as senders:
+            load = [senders.submit(submit, part) for part in range(4)]
+            try:
+                process.wait_for("D", 1)
+                for seconds in (2, 3):
+                    text = process.config.read_text()
+                    process.config.write_text(re.sub(r"idle_timeout: \d+s", f"idle_timeout: {seconds}s", text))
+                    assert "app4999.example.com.idle_timeout: changed" in reload(process).stdout
+            finally:
+                over.set()
+            sent = sum(one.result(60) for one in load)
+        assert sent > 100
+        process.wait_for("D", sent, within=60)
+        requests = Counter(request.apns_id for request in peer.requests())
+    assert len(requests) == sent
+    assert set(requests.values()) == {1}
+    assert Counter(line[2] for line in process.logged("D")).most_common(1)[0][1] == 1
