@@ -20,6 +20,7 @@ from mcmt.control.station import LocalStation
 from mcmt.engine.engine import Engine
 from mcmt.engine.lender import Lending
 from mcmt.engine.news import News, Tell, tell_nobody
+from mcmt.engine.throttles import Granting
 from mcmt.errors import SpoolError
 from mcmt.message.event import Event
 from mcmt.message.failure import Failure
@@ -58,12 +59,14 @@ class Shards:
         channels: Mapping[str, Channel],
         state: StateStore,
         lending: Callable[[int], Lending],
+        granting: Callable[[int], Granting],
         clock: Clock,
         draw: Callable[[], float],
         tell: Tell = tell_nobody,
         begin_again: Callable[[], None] = lambda: None,
     ) -> None:
-        """*lending*: who lends connections to the engine of a shard. *tell*: the engines of other processes.
+        """*lending*: who lends connections to the engine of a shard, *granting*: who
+        grants it permits. *tell*: the engines of other processes.
         *begin_again*: ends this process at once and starts it again, which loses no more than any kill does: the way to
         open a shard anew that has damaged pages."""
         self._begin_again = begin_again
@@ -72,6 +75,7 @@ class Shards:
         self._channels = channels
         self._state = state
         self._lending = lending
+        self._granting = granting
         self._clock = clock
         self._draw = draw
         self._closing: dict[int, Closing] = {}
@@ -102,6 +106,7 @@ class Shards:
             clock,
             self._draw,
             lender=self._lending(number),
+            granting=self._granting(number),
             tell=lambda news: self._pass_on(number, news),
         )
         shard = Shard(number, spool, engine, LocalStation(settings, spool, engine, clock, number))

@@ -23,11 +23,13 @@ from mcmt.channel.port import Channel
 from mcmt.clock import Clock, SystemClock
 from mcmt.config.load import Loaded
 from mcmt.config.settings import Settings
+from mcmt.config.throttle import throttles
 from mcmt.control.protocol import Reloaded
 from mcmt.control.server import ControlServer
 from mcmt.control.station import Station
 from mcmt.engine.feedback import Readers
 from mcmt.engine.lender import Lender
+from mcmt.engine.throttles import Throttles
 from mcmt.errors import ControlError
 from mcmt.eventlog.loggers import build_loggers
 from mcmt.eventlog.tally import Tally
@@ -94,11 +96,13 @@ class App:
         self._closing.add(lambda: asyncio.to_thread(self.tokens.close))
         self.tally = Tally(self.tokens, settings.exact_domains, settings.monitor.max_metric_domains)
         self._lender = lender = Lender(settings.connections_of, clock)
+        self._throttles = granting = Throttles(throttles(settings), clock)
         self.shards = Shards(
             settings,
             self._channels,
             state,
             lambda _: lender,
+            lambda _: granting,
             clock,
             self._draw,
             begin_again=self._begin_again,
@@ -169,6 +173,7 @@ class App:
         # Nothing from here to the last line of these can fail, and nothing else runs meanwhile.
         self.settings = settings
         self._lender.reload(settings.connections_of)
+        self._throttles.reload(throttles(settings))
         self.shards.reload(settings)
         self.doors.reload(prepared)
         self._control.reload(settings)

@@ -24,10 +24,12 @@ from mcmt.clock import Clock, SystemClock
 from mcmt.config.load import Loaded
 from mcmt.config.settings import Settings
 from mcmt.config.sources import Content
+from mcmt.config.throttle import throttles
 from mcmt.control.protocol import Reloaded
 from mcmt.control.server import ControlServer
 from mcmt.control.station import Station
 from mcmt.engine.lender import Lender
+from mcmt.engine.throttles import Throttles
 from mcmt.errors import ControlError, OutboxAway
 from mcmt.eventlog.loggers import build_loggers
 from mcmt.eventlog.tally import Tally
@@ -42,7 +44,7 @@ from mcmt.spool.shard_files import shards_in
 from mcmt.spool.state import StateStore
 from mcmt.workers.acceptor import Acceptor, Sink
 from mcmt.workers.process import Worker
-from mcmt.workers.remote import RemoteHolder, RemoteOutbox, RemoteStation
+from mcmt.workers.remote import RemoteHolder, RemoteOutbox, RemotePermitHolder, RemoteStation
 from mcmt.workers.words import (
     AskAll,
     Begin,
@@ -56,6 +58,8 @@ from mcmt.workers.words import (
     MaybeKnown,
     MaybeStanding,
     Nothing,
+    PermitsUnused,
+    PermitsWanted,
     Retired,
     Wanted,
 )
@@ -92,6 +96,8 @@ class Supervisor:
         self._sinks: dict[Worker, Sink] = {}
         self._holders: dict[tuple[int, str], RemoteHolder] = {}
         self._lender = Lender(settings.connections_of, self._clock)
+        self._throttles = Throttles(throttles(settings), self._clock)
+        self._drawing: dict[tuple[int, str], RemotePermitHolder] = {}
 
     async def start(self) -> None:
         """Open everything, in order. Raises McmtError; then what was opened is closed again."""
@@ -171,6 +177,7 @@ class Supervisor:
         self.settings = settings
         self._limits.settings = settings.intake
         self._lender.reload(settings.connections_of)
+        self._throttles.reload(throttles(settings))
         self._control.reload(settings)
         self.monitor.reload(settings)
         await asyncio.gather(*(worker.swap(loaded.content) for worker in self._workers))
@@ -232,6 +239,8 @@ class Supervisor:
             self.acceptor.remove(sink)
         for shard, stanza in [key for key in self._holders if key[0] in worker.shards]:
             self._lender.lost(self._holders.pop((shard, stanza)))
+        for shard, throttle in [key for key in self._drawing if key[0] in worker.shards]:
+            self._throttles.lost(self._drawing.pop((shard, throttle)))
 
     async def answer(self, worker: Worker, request: object) -> object:
         """Answer a call of a worker."""
@@ -272,6 +281,10 @@ class Supervisor:
                 self._lender.want(stanza, self._holder(worker, shard, stanza))
             case GivenBack(shard=shard, stanza=stanza):
                 self._lender.give_back(stanza, self._holder(worker, shard, stanza))
+            case PermitsWanted(shard=shard, throttle=throttle, count=count):
+                self._throttles.ask(throttle, self._drawer(worker, shard, throttle), count)
+            case PermitsUnused(shard=shard, throttle=throttle, count=count):
+                self._throttles.give_back(throttle, self._drawer(worker, shard, throttle), count)
             case Gossip():
                 for other in self._workers:
                     if other is not worker and other.reach is not None:
@@ -281,4 +294,10 @@ class Supervisor:
         holder = self._holders.get((shard, stanza))
         if holder is None:
             holder = self._holders[shard, stanza] = RemoteHolder(shard, stanza, lambda: worker.bus)
+        return holder
+
+    def _drawer(self, worker: Worker, shard: int, throttle: str) -> RemotePermitHolder:
+        holder = self._drawing.get((shard, throttle))
+        if holder is None:
+            holder = self._drawing[shard, throttle] = RemotePermitHolder(shard, throttle, lambda: worker.bus)
         return holder

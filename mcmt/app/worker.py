@@ -38,7 +38,7 @@ from mcmt.spool.state import StateStore
 from mcmt.workers.bus import Bus
 from mcmt.workers.owners import HandingOver, Owners
 from mcmt.workers.passing import Receiver
-from mcmt.workers.remote import RemoteLending
+from mcmt.workers.remote import RemoteGranting, RemoteLending
 from mcmt.workers.tracking import WorkersTracker, ask_for_key
 from mcmt.workers.words import (
     Accept,
@@ -66,6 +66,7 @@ from mcmt.workers.words import (
     MaybeStanding,
     Note,
     Nothing,
+    Permitted,
     Prepare,
     ReadOutbox,
     ReadPage,
@@ -131,6 +132,7 @@ class WorkerApp:
         self._clock = SystemClock()
         self._bus = Bus(ToWorker, self._answer, self._noticed, self._ended)
         self._lending: dict[int, RemoteLending] = {}
+        self._granting: dict[int, RemoteGranting] = {}
         self._readers: Readers | None = None
         self._prepared: Prepared | None = None
         self._taking: set[asyncio.Task[None]] = set()
@@ -208,6 +210,9 @@ class WorkerApp:
             case Granted() | Recalled():
                 if (lending := self._lending.get(notice.shard)) is not None:
                     lending.heard(notice)
+            case Permitted():
+                if (granting := self._granting.get(notice.shard)) is not None:
+                    granting.heard(notice)
             case Gossip():
                 self._hear(notice)
 
@@ -228,7 +233,9 @@ class WorkerApp:
         self._settings = settings
         prepare_process(settings)
         state = StateStore.open(settings.spool.path)
-        self.shards = Shards(settings, channels, state, self._lend, self._clock, random.random, self._gossip, end)
+        self.shards = Shards(
+            settings, channels, state, self._lend, self._grant, self._clock, random.random, self._gossip, end
+        )
         self.shards.rehashed, self.shards.ask_for_key = begin.rehashed, partial(ask_for_key, self._bus)
         for number in (begin.number, *begin.adopted):
             shard = await self.shards.open(number)
@@ -297,6 +304,10 @@ class WorkerApp:
     def _lend(self, shard: int) -> RemoteLending:
         self._lending[shard] = RemoteLending(shard, self._bus)
         return self._lending[shard]
+
+    def _grant(self, shard: int) -> RemoteGranting:
+        self._granting[shard] = RemoteGranting(shard, self._bus)
+        return self._granting[shard]
 
     def _tell_events(self, shard: int) -> None:
         if shard not in self._told:

@@ -12,6 +12,7 @@ from mcmt.config.document import Path as Place
 from mcmt.config.document import place
 from mcmt.config.load import Loaded
 from mcmt.config.patterns import OTHERS, expression_of
+from mcmt.config.rate import Rate
 from mcmt.config.schema import DomainStanza
 from mcmt.config.settings import DomainSettings
 from mcmt.message.route import Route
@@ -90,7 +91,7 @@ def _plain(value: Any) -> Any:
         return [_plain(each) for each in value]
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    return str(value) if isinstance(value, Path | Route) else value
+    return str(value) if isinstance(value, Path | Route | Rate) else value
 
 
 def _shown(text: Any) -> Any:

@@ -31,6 +31,7 @@ from mcmt.config.settings import (
     Settings,
     SpoolSettings,
 )
+from mcmt.config.shaping import RateText
 from mcmt.message.route import parse_route
 from mcmt.options import FilePath, OptionsModel, Seconds, Size, also_text, parse_duration, parse_size
 
@@ -307,6 +308,8 @@ class DomainStanza(OptionsModel):
     max_deliveries_per_connection: Annotated[int, Field(ge=0)] = _default(
         DomainSettings, "max_deliveries_per_connection"
     )
+    outbound_throttle_messages: RateText = None
+    outbound_throttle_connections: RateText = None
     connect_timeout: Span = _default(DomainSettings, "connect_timeout")
     idle_timeout: Span = _default(DomainSettings, "idle_timeout")
     retry_interval: Span = _default(DomainSettings, "retry_interval")

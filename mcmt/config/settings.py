@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from mcmt.config.patterns import Patterns
+from mcmt.config.rate import Rate
 from mcmt.message.route import Route
 
 
@@ -213,6 +214,10 @@ class DomainSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The channel's own Options."""
     max_outbound_connections: int = 32
     max_deliveries_per_connection: int = 0
+    outbound_throttle_messages: Rate | None = None
+    """Deliveries that are begun. Shared by all that have it from one stanza (throttle.py)."""
+    outbound_throttle_connections: Rate | None = None
+    """Connections that are opened; likewise."""
     connect_timeout: float = 10.0
     idle_timeout: float = 300.0
     retry_interval: float = 30.0

@@ -15,7 +15,9 @@ import msgspec
 
 import mcmt
 from mcmt.clock import Clock
+from mcmt.config.rate import Rate
 from mcmt.config.settings import DomainSettings, Settings
+from mcmt.control.merging import by_domain, merge
 from mcmt.control.protocol import (
     Action,
     Count,
@@ -44,7 +46,7 @@ from mcmt.control.protocol import (
     Suspend,
     Tokens,
 )
-from mcmt.control.station import Seen, Station
+from mcmt.control.station import Station
 from mcmt.engine.hands import Work
 from mcmt.errors import ControlError
 from mcmt.eventlog.tally import Tally, Totals
@@ -59,9 +61,6 @@ TOKENS = 1000
 
 ANSWERS = 20
 """Different last answers that are told of a domain."""
-
-_GRAVITY = ("idle", "up", "no stanza", "down")
-"""States of a domain, the one that is told last where shards differ; past them, why it is suspended."""
 
 
 class Front(Protocol):
@@ -153,7 +152,7 @@ class Answers:
         missing = tuple(self._front.missing)
         seen = await asyncio.gather(*(station.look() for station in self._front.stations))
         settings, now = self._settings, self._clock.time()
-        merged = _by_domain(seen)
+        merged = by_domain(seen)
         oldest = min((one.outbox_oldest for one in seen if one.outbox_oldest is not None), default=now)
         yield EngineStatus(
             version=mcmt.__version__,
@@ -188,7 +187,7 @@ class Answers:
         # The first one's refusal is the answer: what it does not know, the others do not know either.
         first = await stations[0].act(request, tell=True)
         others = await asyncio.gather(*(station.act(request, tell=False) for station in stations[1:]))
-        yield _merge([first, *others])
+        yield merge([first, *others])
 
     async def _queue(self, request: Queue) -> AsyncIterator[Entry]:
         stations = self._all_stations()
@@ -257,14 +256,14 @@ class Answers:
 
     async def _domains(self) -> AsyncIterator[DomainStatus]:
         seen = await asyncio.gather(*(station.look() for station in self._all_stations()))
-        status = {domain.domain: domain for domain in _by_domain(seen)}
+        status = {domain.domain: domain for domain in by_domain(seen)}
         for name in sorted(status.keys() | self._settings.domains.keys()):
             yield status.get(name) or self._resting(name)
 
     async def _domain(self, name: str) -> AsyncIterator[DomainDetail]:
         stations = self._all_stations()
         seen = await asyncio.gather(*(station.look() for station in stations))
-        status = next((domain for domain in _by_domain(seen) if domain.domain == name), None)
+        status = next((domain for domain in by_domain(seen) if domain.domain == name), None)
         stanza = self._settings.domain(name)
         if stanza is None and status is None:
             raise ControlError(f"there is no stanza for {name} under domain: in {self._settings.file}")
@@ -364,36 +363,5 @@ class _Listing:
 def _told(stanza: DomainSettings) -> dict[str, str | int | float | bool | None]:
     """A stanza's values that are plain, by option."""
     values = ((name, getattr(stanza, name)) for name in stanza.__struct_fields__ if name != "name")
-    return {name: value for name, value in values if value is None or isinstance(value, str | float | int)}
-
-
-def _by_domain(seen: Sequence[Seen]) -> list[DomainStatus]:
-    """Each domain over all shards, by name."""
-    by_domain: dict[str, list[DomainStatus]] = {}
-    for one in seen:
-        for domain in one.domains:
-            by_domain.setdefault(domain.domain, []).append(domain)
-    return [_merge(by_domain[name]) for name in sorted(by_domain)]
-
-
-def _merge(parts: Sequence[DomainStatus]) -> DomainStatus:
-    """One domain over all shards: counts together, the state of the one that fares worst."""
-    if len(parts) == 1:
-        return parts[0]
-
-    def gravity(part: DomainStatus) -> tuple[int, bool]:
-        # A shard in which nothing is due has no reason at hand.
-        return _GRAVITY.index(part.state) if part.state in _GRAVITY else len(_GRAVITY), bool(part.reason)
-
-    worst = max(parts, key=gravity)
-    return msgspec.structs.replace(
-        worst,
-        connections=sum(part.connections for part in parts),
-        in_flight=sum(part.in_flight for part in parts),
-        ready=sum(part.ready for part in parts),
-        held=sum(part.held for part in parts),
-        queued=sum(part.queued for part in parts),
-        on_hold=sum(part.on_hold for part in parts),
-        oldest=max((part.oldest for part in parts if part.oldest is not None), default=None),
-        next_due=min((part.next_due for part in parts if part.next_due is not None), default=None),
-    )
+    plain = ((name, str(value) if isinstance(value, Rate) else value) for name, value in values)
+    return {name: value for name, value in plain if value is None or isinstance(value, str | float | int)}

@@ -17,6 +17,8 @@ from mcmt.channel.port import Channel, State
 from mcmt.clock import Clock, Timer
 from mcmt.config.patterns import is_pattern
 from mcmt.config.settings import DomainSettings, Settings
+from mcmt.config.throttle import throttles
+from mcmt.engine.allowance import Allowances
 from mcmt.engine.bouncer import Bouncer
 from mcmt.engine.hands import Handled, Hands, Work
 from mcmt.engine.leases import Leases
@@ -29,6 +31,7 @@ from mcmt.engine.settler import Settler
 from mcmt.engine.shared import Shared
 from mcmt.engine.steady_time import SteadyTime
 from mcmt.engine.suspensions import Suspension, Suspensions
+from mcmt.engine.throttles import Granting, Throttles
 from mcmt.engine.verdict import EXPIRED
 from mcmt.errors import ControlError, SpoolError
 from mcmt.message.event import Event, Kind
@@ -56,10 +59,11 @@ class Engine:
         random: Callable[[], float],
         random_bits: Callable[[int], int] = secrets.randbits,
         lender: Lending | None = None,
+        granting: Granting | None = None,
         tell: Tell = tell_nobody,
     ) -> None:
-        """*lender*: who lends connections to all engines of the machine; None: this is the only one. *tell*: the other
-        engines, what this one has learned."""
+        """*lender*: who lends connections to all engines of the machine, *granting*: who grants permits of its
+        throttles; None: this is the only one. *tell*: the other engines, what this one has learned."""
         self._settings = settings
         self._channels = channels
         self._states = {name: state(name) for name in channels}
@@ -72,6 +76,7 @@ class Engine:
             clock,
             SteadyTime(clock),
             random,
+            Allowances(granting or Throttles(throttles(settings), clock)),
             tell,
         )
         self._hands = Hands(settings, channels, self._shared, self._queue_of)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mcmt.config.settings import DomainSettings
+from mcmt.engine.pace import Pace
 from mcmt.engine.route_health import RouteHealth
 
 
@@ -27,7 +28,7 @@ class Halts:
         """Nothing is sent."""
         return self.draining or self.held_back
 
-    def state(self, health: RouteHealth) -> tuple[str, str]:
+    def state(self, health: RouteHealth, pace: Pace) -> tuple[str, str]:
         """What ``mcmt status`` says of the domain, and why it is so; *health* of the route that is used now."""
         reason = self.by_hand or health.fault or health.down
         if self.homeless:
@@ -38,4 +39,6 @@ class Halts:
             return "suspended by suspend_delivery", reason
         if health.fault:
             return "suspended by a route fault", reason
-        return ("down" if health.down else "up"), reason
+        if health.down:
+            return "down", reason
+        return ("throttled", pace.throttled) if pace.throttled else ("up", reason)

@@ -18,6 +18,7 @@ from mcmt.config.settings import DomainSettings
 from mcmt.engine.leases import Leases
 from mcmt.engine.link import Link, LinkOwner
 from mcmt.engine.news import News
+from mcmt.engine.pace import Pace
 from mcmt.engine.route_health import RouteHealth
 from mcmt.errors import ChannelError, RouteFaultError
 from mcmt.message.route import Route
@@ -43,11 +44,13 @@ class Links:
         state: State,
         owner: LinkOwner,
         leases: Leases,
+        pace: Pace,
         clock: Clock,
         random: Callable[[], float],
         news: RouteNews,
     ) -> None:
         self._owner = owner
+        self._pace = pace
         self._clock = clock
         self._random = random
         self._routes: list[tuple[Route, RouteHealth]] = []
@@ -134,7 +137,10 @@ class Links:
             delay = max(delay, self._last_opened + SPACING - self._clock.monotonic())
         if delay > 0:
             return delay
+        if not self._pace.may_connect():
+            return None
         if not self._leases.take(self):
+            self._pace.not_connected()
             return None
         self._last_opened = self._clock.monotonic()
         link = Link(self._owner, health, self._leases, self._clock, self._settings.max_deliveries_per_connection)

@@ -12,8 +12,6 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import logging
-import math
 from collections import deque
 from collections.abc import Container, Sequence
 from itertools import islice
@@ -22,6 +20,7 @@ from mcmt.channel.port import Channel, State
 from mcmt.config.settings import DomainSettings
 from mcmt.engine.alarm import Alarm
 from mcmt.engine.answers import Answers
+from mcmt.engine.complaint import Complaint
 from mcmt.engine.halts import Halts
 from mcmt.engine.herald import Herald
 from mcmt.engine.leases import Leases
@@ -29,6 +28,7 @@ from mcmt.engine.link import Link
 from mcmt.engine.links import UNTIL_ANSWERED, Links
 from mcmt.engine.mismatch_guard import MismatchGuard
 from mcmt.engine.news import News
+from mcmt.engine.pace import Pace
 from mcmt.engine.retry import JITTER
 from mcmt.engine.shared import Shared
 from mcmt.engine.verdict import EXPIRED, NO_PART
@@ -37,16 +37,12 @@ from mcmt.message.model import Delivery
 from mcmt.message.status import Outcome
 from mcmt.spool.port import Arrived, Settlement
 
-log = logging.getLogger(__name__)
-
 PULL_LIMIT = 500
 """Deliveries a pull; the queue is refilled when fewer than this are ready."""
 PULL_BYTES = 8 * 1024**2
 """Bytes of bodies a pull; the queue is refilled when those that are ready have fewer than this."""
 PULL_COLD = 50
 """Deliveries pulled while no connection is warm: enough to see that one is wanted."""
-REMINDER = 60.0
-"""Seconds between two words to the operator about a spool that cannot be read."""
 OFFER_LIMIT = 1000
 """Deliveries offered at a time: as many as one connection to Apple has streams."""
 
@@ -71,7 +67,8 @@ class DomainQueue:
         self._shared = shared
         self._clock = shared.clock
         news = Herald(domain, settings, shared).tell
-        self._links = Links(settings, channel, state, self, leases, shared.clock, shared.random, news)
+        self._pace = Pace(settings, shared.allowances, self.pump)
+        self._links = Links(settings, channel, state, self, leases, self._pace, shared.clock, shared.random, news)
         self._ready: deque[Delivery] = deque()
         self._resident = 0
         self._more_due = True
@@ -80,7 +77,7 @@ class DomainQueue:
         self._alarm = Alarm(shared.clock, self._rung)
         self._answers = Answers(domain, settings, shared, guard, self._settled)
         self._answers.not_before = lambda: self._horizon
-        self._told_unreadable = -math.inf
+        self._unreadable = Complaint(shared.clock)
         self._halts = Halts(settings)
         self._horizon = 0.0
         """While an operator's retry goes on: what is due up to here is sent now, and tried again only after it."""
@@ -126,6 +123,7 @@ class DomainQueue:
         self._halts.homeless = False
         self._put_back()
         self._links.reload(settings, channel, state, leases, Herald(self.domain, settings, self._shared).tell)
+        self._pace.reload(settings)
         self.guard.reset()
         self._look_again(0.0)
 
@@ -134,6 +132,7 @@ class DomainQueue:
         self._halts.homeless = True
         self._put_back()
         self._links.leave()
+        self._pace.leave()
 
     def _put_back(self) -> None:
         self._shared.spool.release([delivery.row for delivery in self._ready])
@@ -189,7 +188,7 @@ class DomainQueue:
 
     def snapshot(self) -> dict[str, object]:
         """What ``mcmt status`` says of it."""
-        state, reason = self._halts.state(self._links.health)
+        state, reason = self._halts.state(self._links.health, self._pace)
         return {
             "domain": self.domain,
             "channel": self.settings.delivery_method,
@@ -249,10 +248,12 @@ class DomainQueue:
             limit = OFFER_LIMIT
             if link.health.probing:
                 limit = 0 if self._links.in_flight_on(link.health) else 1
-            batch = self._take(limit)
-            if not batch:
+            allowed = self._pace.may_start(min(limit, len(self._ready)))
+            if not allowed:
                 return
-            taken = link.send(batch)
+            batch = self._take(allowed)
+            taken = link.send(batch) if batch else 0
+            self._pace.not_started(allowed - taken)
             if taken < len(batch):
                 self._ready.extendleft(reversed(batch[taken:]))
                 if not link.spent:
@@ -340,7 +341,7 @@ class DomainQueue:
             elif pulled.next_due is not None:
                 self._wait_for(pulled.next_due)
         except SpoolError as error:
-            self._tell_unreadable(error)
+            self._unreadable.tell("%s: nothing can be read from the spool, and it is tried on: %s", self.domain, error)
             self._wait_for(self._shared.steady.now() + 1.0)
         finally:
             self._pulling = None
@@ -348,13 +349,6 @@ class DomainQueue:
             if self._halts.held_back:
                 self._put_back()
         self.pump()
-
-    def _tell_unreadable(self, error: SpoolError) -> None:
-        # It is tried every second and with every message that comes in: a line for each would be all that is seen.
-        now = self._clock.monotonic()
-        if now - self._told_unreadable >= REMINDER:
-            self._told_unreadable = now
-            log.error("%s: nothing can be read from the spool, and it is tried on: %s", self.domain, error)
 
     def _carried(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
         """Those whose part the channel renders; the others are failed."""

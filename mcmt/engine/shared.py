@@ -7,6 +7,7 @@ from collections.abc import Callable
 import msgspec
 
 from mcmt.clock import Clock
+from mcmt.engine.allowance import Allowances
 from mcmt.engine.news import Tell, tell_nobody
 from mcmt.engine.residency import Residency
 from mcmt.engine.settler import Settler
@@ -23,5 +24,6 @@ class Shared(msgspec.Struct, frozen=True):
     clock: Clock
     steady: SteadyTime
     random: Callable[[], float]
+    allowances: Allowances
     tell: Tell = tell_nobody
     """The other engines of the machine."""

@@ -15,7 +15,7 @@ from mcmt.control.protocol import DomainStatus, EngineStatus
 from mcmt.eventlog.tally import DomainTally, Histogram, Tally
 from mcmt.monitor.exposition import Exposition
 
-STATES = ("up", "down", "suspended", "idle", "other")
+STATES = ("up", "down", "suspended", "throttled", "curfew", "idle", "other")
 """Of a domain's route: ``suspended`` whatever suspended it, ``other`` where no stanza names the domain any more."""
 
 _ALWAYS: Mapping[str, Sequence[str]] = {"class": ("4xx", "5xx")}

@@ -1,4 +1,4 @@
-"""Parts of a worker as the supervisor's other parts see them: an outbox, a station, a holder of connections.
+"""Parts of a worker as the supervisor's other parts see them: an outbox, a station, a holder of connections or permits.
 
 Rules: while the worker is not there, an outbox is away and a station is out of reach; nothing is kept for later.
 """
@@ -12,6 +12,7 @@ from mcmt.control.protocol import Action, DomainStatus
 from mcmt.control.station import Page, Seen, Worked
 from mcmt.engine.hands import Work
 from mcmt.engine.lender import Holder
+from mcmt.engine.throttles import PermitHolder
 from mcmt.errors import BusError, ControlError, OutboxAway
 from mcmt.message.event import OutboxRow
 from mcmt.spool.port import Entry, IdPage, Selection, TallyPage
@@ -32,6 +33,9 @@ from mcmt.workers.words import (
     Look,
     Note,
     Nothing,
+    PermitsUnused,
+    PermitsWanted,
+    Permitted,
     ReadOutbox,
     ReadPage,
     Recalled,
@@ -171,3 +175,40 @@ class RemoteLending:
             holder.recalled(busy=notice.busy)
         else:
             holder.granted()
+
+
+class RemotePermitHolder:
+    """``mcmt.engine.throttles.PermitHolder``: the engine of a shard in a worker, for one throttle."""
+
+    def __init__(self, shard: int, throttle: str, reach: Reach) -> None:
+        self._shard = shard
+        self._throttle = throttle
+        self._reach = reach
+
+    def permitted(self, count: int) -> None:
+        """See PermitHolder. What is granted to a worker that has just died is lost with it."""
+        if (bus := self._reach()) is not None:
+            bus.tell(Permitted(self._shard, self._throttle, count))
+
+
+class RemoteGranting:
+    """``mcmt.engine.throttles.Granting`` in a worker: the throttles are the supervisor's."""
+
+    def __init__(self, shard: int, bus: Bus) -> None:
+        self._shard = shard
+        self._bus = bus
+        self._holders: dict[str, PermitHolder] = {}
+
+    def ask(self, throttle: str, holder: PermitHolder, count: int) -> None:
+        """See Granting."""
+        self._holders[throttle] = holder
+        self._bus.tell(PermitsWanted(self._shard, throttle, count))
+
+    def give_back(self, throttle: str, holder: PermitHolder, count: int) -> None:  # noqa: ARG002 - the protocol's
+        """See Granting."""
+        self._bus.tell(PermitsUnused(self._shard, throttle, count))
+
+    def heard(self, notice: Permitted) -> None:
+        """What was granted."""
+        if (holder := self._holders.get(notice.throttle)) is not None:
+            holder.permitted(notice.count)

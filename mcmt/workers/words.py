@@ -297,6 +297,30 @@ class GivenBack(msgspec.Struct, frozen=True, tag="given back"):
     stanza: str
 
 
+class Permitted(msgspec.Struct, frozen=True, tag="permitted"):
+    """To a worker: so many permits of the throttle are for the engine of that shard."""
+
+    shard: int
+    throttle: str
+    count: int
+
+
+class PermitsWanted(msgspec.Struct, frozen=True, tag="permits wanted"):
+    """To the supervisor: the engine of that shard has use for so many permits of the throttle."""
+
+    shard: int
+    throttle: str
+    count: int
+
+
+class PermitsUnused(msgspec.Struct, frozen=True, tag="permits unused"):
+    """To the supervisor: so many permits of the throttle were not used."""
+
+    shard: int
+    throttle: str
+    count: int
+
+
 class Left(msgspec.Struct, frozen=True, tag="left"):
     """To the supervisor: a session has ended."""
 
@@ -331,9 +355,9 @@ _Questions = (
     | Note
 )
 _Orders = Begin | Prepare | Swap | Drain | Stop
-ToWorker = _Orders | Acknowledge | Act | Accept | AcceptOnce | Granted | Recalled | Gossip | _Questions
+ToWorker = _Orders | Acknowledge | Act | Accept | AcceptOnce | Granted | Recalled | Permitted | Gossip | _Questions
 """What a worker hears."""
-ToSupervisor = HandOver | AskAll | Retired | Wanted | GivenBack | Left | Events | Gossip
+ToSupervisor = HandOver | AskAll | Retired | Wanted | GivenBack | PermitsWanted | PermitsUnused | Left | Events | Gossip
 """What the supervisor hears."""
 
 

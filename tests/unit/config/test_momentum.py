@@ -122,6 +122,30 @@ domain "/^apn\\./" { delivery_method = apn, }
     }
 
 
+def test_throttles_are_carried_over_with_their_scopes(tmp_path: Path) -> None:
+    text = """\
+Outbound_Throttle_Messages = "100/1"
+domain "a.example.com" {
+  gateway = "mail.example.com"
+  outbound_throttle_messages = 5000/60
+  outbound_throttle_connections = 3
+}
+domain "b.example.com" { gateway = "mail.example.com" }
+"""
+    assert notes(tmp_path, text) == []
+    document = imported(tmp_path, text).document
+    assert document["outbound_throttle_messages"] == "100/1"
+    config = tmp_path / "mcmt.yaml"
+    config.write_text(yaml.safe_dump(document))
+    domains = load(config, channels(), open_files=False, full_hostname=lambda: "mx.example.com").settings.domains
+    shown = {
+        name: (str(domain.outbound_throttle_messages), str(domain.outbound_throttle_connections))
+        for name, domain in domains.items()
+    }
+    assert shown == {"a.example.com": ("5000/60", "3/1"), "b.example.com": ("100/1", "None")}
+    assert domains["b.example.com"].scopes["outbound_throttle_messages"] == (), "one bucket, as there"
+
+
 @pytest.mark.parametrize(
     ("text", "note"),
     [

@@ -1,0 +1,147 @@
+"""A domain keeps its pace towards the gateway, and what waits for it was never tried."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from mcmt.config.rate import Rate
+from mcmt.engine.throttles import BURST
+from mcmt.message.event import Kind
+from tests.support.engine_bench import Bench
+from tests.support.manual_clock import ManualClock
+
+from .scripted import ScriptedGateway
+
+DOMAIN = "push.example.com"
+OTHER = "other.example.com"
+_TASKS = ("settler", "pull", "connect", "expire", "close")
+
+
+@pytest.fixture
+def gateway() -> ScriptedGateway:
+    return ScriptedGateway()
+
+
+async def settle() -> None:
+    """Let the engine finish what was set going."""
+    await asyncio.sleep(0.002)
+    while any(task.get_name().split(" ")[0] in _TASKS for task in asyncio.all_tasks()):
+        await asyncio.sleep(0.0005)
+
+
+async def pass_time(clock: ManualClock, seconds: float, step: float = 0.1) -> None:
+    for _ in range(round(seconds / step)):
+        clock.advance(step)
+        await settle()
+
+
+def state_of(bench: Bench, domain: str = DOMAIN) -> tuple[object, object]:
+    (found,) = [one for one in bench.engine.snapshot() if one["domain"] == domain]
+    return found["state"], found["reason"]
+
+
+async def test_deliveries_are_begun_at_the_rate_and_waiting_is_no_attempt(
+    tmp_path: Path, gateway: ScriptedGateway
+) -> None:
+    clock = ManualClock()
+    async with Bench(tmp_path, gateway, clock=clock, outbound_throttle_messages=Rate(50)) as bench:
+        await bench.accept(300)
+        await settle()
+        for second in range(1, 5):
+            await pass_time(clock, 1.0)
+            assert 50 * second - 10 <= len(gateway.sent) <= 50 * (second + BURST)
+            assert state_of(bench) == ("throttled", "outbound_throttle_messages 50/1")
+        await pass_time(clock, 4.0)
+        delivered = await bench.events(Kind.DELIVERY)
+        assert len(delivered) == 300
+        assert {event.attempt for event in delivered} == {0}
+        assert not await bench.events(Kind.TRANSIENT)
+        assert len(gateway.all) == 1, "a throttle is no reason for another connection"
+
+
+async def test_a_throttle_of_a_wider_scope_is_one_bucket_for_two_domains(
+    tmp_path: Path, gateway: ScriptedGateway
+) -> None:
+    clock, rate = ManualClock(), Rate(50)
+    shared = {"outbound_throttle_messages": ()}
+    async with Bench(
+        tmp_path, gateway, clock=clock, outbound_throttle_messages=rate, scopes=shared, others={OTHER: {}}
+    ) as bench:
+        await bench.accept(200)
+        await bench.accept(200, domain=OTHER)
+        await settle()
+        await pass_time(clock, 4.0)
+        parts = [sum(delivery.domain == name for delivery in gateway.sent) for name in (DOMAIN, OTHER)]
+        assert 190 <= sum(parts) <= 200 + 50 * BURST
+        assert abs(parts[0] - parts[1]) <= 30, "each has its part"
+    gateway.sent.clear()
+    own = {name: {"scopes": {"outbound_throttle_messages": ("domain", name)}} for name in (DOMAIN, OTHER)}
+    async with Bench(tmp_path / "own", gateway, clock=clock, outbound_throttle_messages=rate, others=own) as bench:
+        await bench.accept(200)
+        await bench.accept(200, domain=OTHER)
+        await settle()
+        await pass_time(clock, 3.0)
+        assert len(gateway.sent) >= 280, "one in a domain's own stanza is its own"
+
+
+async def test_what_expires_while_it_waits_for_its_turn_fails_and_takes_no_permit(
+    tmp_path: Path, gateway: ScriptedGateway
+) -> None:
+    clock = ManualClock()
+    async with Bench(tmp_path, gateway, clock=clock, outbound_throttle_messages=Rate(10)) as bench:
+        await bench.accept(1000, life=5.0)
+        await settle()
+        await pass_time(clock, 4.8)
+        sent = len(gateway.sent)
+        assert 35 <= sent <= 52
+        await pass_time(clock, 8.0)
+        assert len(await bench.events(Kind.PERMANENT)) >= 1000 - sent - 10
+        gateway.sent.clear()
+        await bench.accept(100)
+        await pass_time(clock, 5.0)
+        assert len(gateway.sent) >= 40, "the rate is whole for those that live"
+        assert len(await bench.events(Kind.PERMANENT)) + len(await bench.events(Kind.DELIVERY)) >= 1040
+
+
+async def test_a_suspended_domain_leaves_the_shared_rate_to_the_others(
+    tmp_path: Path, gateway: ScriptedGateway
+) -> None:
+    clock = ManualClock()
+    shared = {"outbound_throttle_messages": ()}
+    async with Bench(
+        tmp_path, gateway, clock=clock, outbound_throttle_messages=Rate(50), scopes=shared, others={OTHER: {}}
+    ) as bench:
+        await bench.accept(500)
+        await bench.accept(500, domain=OTHER)
+        await settle()
+        bench.engine.suspend(DOMAIN, "maintenance")
+        before = len(gateway.sent)
+        await pass_time(clock, 4.0)
+        sent = gateway.sent[before:]
+        assert {delivery.domain for delivery in sent} == {OTHER}
+        assert len(sent) >= 190
+        assert bench.engine.resident <= 600
+
+
+async def test_connections_are_opened_at_their_rate(tmp_path: Path, gateway: ScriptedGateway) -> None:
+    clock = ManualClock()
+    gateway.room = 5
+    async with Bench(
+        tmp_path,
+        gateway,
+        clock=clock,
+        outbound_throttle_connections=Rate(2, 60.0),
+        max_deliveries_per_connection=5,
+        max_outbound_connections=1,
+    ) as bench:
+        await bench.accept(50)
+        await settle()
+        await pass_time(clock, 20.0, step=0.5)
+        assert len(gateway.all) == 1
+        assert state_of(bench) == ("throttled", "outbound_throttle_connections 2/60")
+        await pass_time(clock, 100.0, step=0.5)
+        assert len(gateway.all) == 5, "one at once, and then one every half minute"
+        assert not await bench.events(Kind.ROUTE), "the route is not down"
