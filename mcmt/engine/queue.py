@@ -1,9 +1,9 @@
 """The queue of one domain: pulls what is due, offers it to connections, judges what they answer.
 
 Rules:
-* Connections pull. The queue offers what is ready; what is not taken stays ready, in order. Nothing is
-  pulled from the spool beyond ``max_resident_active_queue``, and only a handful while no connection is
-  warm, so a dead domain costs memory for that handful whatever its backlog.
+* Connections pull. The queue offers what is ready, the most urgent first (ready.py); what is not taken stays
+  ready, in order. Nothing is pulled from the spool beyond ``max_resident_active_queue``, and only a handful
+  while no connection is warm, so a dead domain costs memory for that handful whatever its backlog (places.py).
 * A delivery is resident from the pull until its verdict is on disk.
 * What is due is due by steady time, as it was scheduled: a clock that was wrong for a while puts nothing off.
 * It never sleeps and never scans: it runs when something happened (a commit, an answer, a timer).
@@ -12,9 +12,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Container, Sequence
-from itertools import islice
 
 from mcmt.channel.port import Channel, State
 from mcmt.config.settings import DomainSettings
@@ -29,20 +27,17 @@ from mcmt.engine.links import UNTIL_ANSWERED, Links
 from mcmt.engine.mismatch_guard import MismatchGuard
 from mcmt.engine.news import News
 from mcmt.engine.pace import Pace
+from mcmt.engine.places import PULL_BYTES, Places
+from mcmt.engine.ready import Ready
 from mcmt.engine.retry import JITTER
 from mcmt.engine.shared import Shared
 from mcmt.engine.verdict import EXPIRED, NO_PART
 from mcmt.errors import SpoolError
 from mcmt.message.model import Delivery
+from mcmt.message.priority import BULK
 from mcmt.message.status import Outcome
 from mcmt.spool.port import Arrived, Settlement
 
-PULL_LIMIT = 500
-"""Deliveries a pull; the queue is refilled when fewer than this are ready."""
-PULL_BYTES = 8 * 1024**2
-"""Bytes of bodies a pull; the queue is refilled when those that are ready have fewer than this."""
-PULL_COLD = 50
-"""Deliveries pulled while no connection is warm: enough to see that one is wanted."""
 OFFER_LIMIT = 1000
 """Deliveries offered at a time: as many as one connection to Apple has streams."""
 
@@ -69,9 +64,11 @@ class DomainQueue:
         news = Herald(domain, settings, shared).tell
         self._pace = Pace(settings, shared.allowances, self.pump)
         self._links = Links(settings, channel, state, self, leases, self._pace, shared.clock, shared.random, news)
-        self._ready: deque[Delivery] = deque()
-        self._resident = 0
+        self._ready = Ready()
+        self._places = Places(self._ready, shared.residency, self._release)
         self._more_due = True
+        self._urgent = BULK
+        """The highest priority of what has come into the spool since the last pull."""
         self._next_due: float | None = None
         self._pulling: asyncio.Task[None] | None = None
         self._alarm = Alarm(shared.clock, self._rung)
@@ -93,10 +90,11 @@ class DomainQueue:
 
     def arrived(self, arrived: Arrived) -> None:
         """Deliveries were accepted just now: what there is room for is taken as it is, the rest is due in the spool."""
-        if not (self._halts.stopped or self._more_due or self._pulling):
+        if not (self._halts.stopped or self._pulling):
             self._take_over(arrived)
-        if arrived.rest:
+        if arrived.highest is not None:
             self._more_due = True
+            self._urgent = max(self._urgent, arrived.highest)
         if arrived.next_due is not None:
             self._wait_for(arrived.next_due)
         self.pump()
@@ -108,7 +106,9 @@ class DomainQueue:
         self._links.close_idle()
         now = self._shared.steady.now()
         if any(delivery.expires <= now for delivery in self._ready):
-            self._ready = deque(self._living(list(self._ready)))
+            everything = list(self._ready)
+            self._ready.clear()
+            self._ready.extend(self._living(everything))
         self.pump()
 
     def suspend(self, reason: str) -> None:
@@ -135,9 +135,12 @@ class DomainQueue:
         self._pace.leave()
 
     def _put_back(self) -> None:
-        self._shared.spool.release([delivery.row for delivery in self._ready])
-        self._leave(len(self._ready))
+        self._release(list(self._ready))
+        self._places.leave(len(self._ready))
         self._ready.clear()
+
+    def _release(self, deliveries: Sequence[Delivery]) -> None:
+        self._shared.spool.release([delivery.row for delivery in deliveries])
         self._more_due = True
 
     def resume(self, *, trust: bool = False) -> None:
@@ -157,9 +160,8 @@ class DomainQueue:
 
     def hand_over(self, rows: Container[int]) -> list[Delivery]:
         """Of *rows*, what is ready and was not sent: out still, and not this queue's any more."""
-        handed = [one for one in self._ready if one.row in rows]
-        self._ready = deque([one for one in self._ready if one.row not in rows])
-        self._leave(len(handed))
+        handed = self._ready.remove(rows)
+        self._places.leave(len(handed))
         return handed
 
     def pump(self) -> None:
@@ -184,7 +186,7 @@ class DomainQueue:
     def idle(self) -> bool:
         """Nothing is resident, connected, under way or waited for: it can be forgotten."""
         waits = not self._halts.homeless and (self._more_due or self._next_due is not None)
-        return not (self._resident or self._links.all or waits)
+        return not (self._places.taken or self._links.all or waits)
 
     def snapshot(self) -> dict[str, object]:
         """What ``mcmt status`` says of it."""
@@ -198,7 +200,7 @@ class DomainQueue:
             "connections": len(self._links.all),
             "in_flight": self._links.in_flight,
             "ready": len(self._ready),
-            "resident": self._resident,
+            "resident": self._places.taken,
             "held": self._answers.guard.held,
         }
 
@@ -208,7 +210,7 @@ class DomainQueue:
         """Have a burst of outcomes judged; what stays due is ready again."""
         front, end = self._answers.take(link.health, batch)
         if front or end:
-            self._ready.extendleft(reversed(front))
+            self._ready.put_back(front)
             self._ready.extend(end)
             if self._halts.held_back:
                 self._put_back()
@@ -251,24 +253,12 @@ class DomainQueue:
             allowed = self._pace.may_start(min(limit, len(self._ready)))
             if not allowed:
                 return
-            batch = self._take(allowed)
+            batch = self._living(self._ready.take(allowed))
             taken = link.send(batch) if batch else 0
             self._pace.not_started(allowed - taken)
-            if taken < len(batch):
-                self._ready.extendleft(reversed(batch[taken:]))
-                if not link.spent:
-                    return
-
-    def _take(self, limit: int) -> list[Delivery]:
-        """The first deliveries off the ready queue, those that still live."""
-        ready = self._ready
-        batch = list(islice(ready, limit))
-        if len(batch) == len(ready):
-            ready.clear()
-        else:
-            for _ in batch:
-                ready.popleft()
-        return self._living(batch)
+            self._ready.sent(batch, taken)
+            if taken < len(batch) and not link.spent:
+                return
 
     def _living(self, batch: list[Delivery]) -> list[Delivery]:
         """Those whose life has not ended; the others are failed."""
@@ -281,7 +271,7 @@ class DomainQueue:
 
     def _settled(self, settlements: Sequence[Settlement]) -> None:
         """They are on disk: their places are free, and what is due again is waited for."""
-        self._leave(len(settlements))
+        self._places.leave(len(settlements))
         dues = [settlement.retry_at for settlement in settlements if settlement.retry_at is not None]
         if dues:
             self._wait_for(min(dues))
@@ -293,50 +283,48 @@ class DomainQueue:
     def _refill(self) -> None:
         """Pull when few are ready; ask for a connection when some are ready and none takes them."""
         if self._more_due and not self._pulling:
-            wanted = self._make_room()
+            wanted, lowest = self._make_room(self._urgent)
             if wanted > 0:
-                self._more_due = False
-                self._pulling = asyncio.get_running_loop().create_task(self._pull(wanted), name=f"pull {self.domain}")
+                self._more_due = lowest > BULK  # of the others some may be due as before
+                self._urgent = BULK
+                pull = self._pull(wanted, lowest)
+                self._pulling = asyncio.get_running_loop().create_task(pull, name=f"pull {self.domain}")
         if self._ready:
             delay = self._links.open_if_wanted()
             if delay is not None:
                 self._look_again(delay)
 
     def _take_over(self, arrived: Arrived) -> None:
-        """Take what was accepted just now, as much as a pull would bring."""
-        wanted = self._make_room()
+        """Take what was accepted just now, as much as a pull would bring; where others are due, what overtakes them."""
+        wanted, lowest = self._make_room(
+            BULK if arrived.highest is None else arrived.highest, all_of_it=not self._more_due
+        )
         if wanted > 0:
-            taken = arrived.take(wanted, PULL_BYTES)
+            taken = arrived.take(wanted, PULL_BYTES, lowest)
             self._ready.extend(self._carried(taken))
-            self._leave(wanted - len(taken))
+            self._places.leave(wanted - len(taken))
 
-    def _make_room(self) -> int:
-        """Places for the deliveries of one pull, entered as resident; 0: the queue holds enough."""
+    def _make_room(self, urgent: int, *, all_of_it: bool = True) -> tuple[int, int]:
+        """Places for the deliveries of one pull, and their lowest priority; 0: the queue holds enough. *urgent*: that
+        of those that need not wait for what is ready of lower ones."""
         warm = self._links.warm
-        if self._holds_enough(warm):
-            return 0
-        wanted = min(PULL_LIMIT if warm else PULL_COLD, self.settings.max_resident_active_queue - self._resident)
-        wanted = self._shared.residency.enter(wanted, self._resident)
-        self._resident += wanted
-        return wanted
+        wanted = self._places.make(self.settings, BULK, warm=warm) if all_of_it else 0
+        if wanted > 0 or urgent == BULK:
+            return wanted, BULK
+        return self._places.make(self.settings, urgent, warm=warm), urgent
 
-    def _holds_enough(self, warm: bool) -> bool:
-        ready = self._ready
-        if not warm or len(ready) >= PULL_LIMIT:
-            return bool(ready)
-        # Deliveries of one pull share their message's parts.
-        return sum({id(one.part): len(one.part.content) for one in ready}.values()) >= PULL_BYTES
-
-    async def _pull(self, wanted: int) -> None:
+    async def _pull(self, wanted: int, lowest: int) -> None:
         got = 0
         try:
             now = max(self._shared.steady.now(), self._horizon)
-            pulled = await self._shared.spool.pull(self.domain, now, wanted, PULL_BYTES)
+            pulled = await self._shared.spool.pull(self.domain, now, wanted, PULL_BYTES, lowest)
             got = len(pulled.deliveries)
             self._ready.extend(self._carried(pulled.deliveries))
-            if got < wanted and (pulled.next_due is None or pulled.next_due > self._horizon):
+            if lowest > BULK:
+                self._urgent = max(self._urgent, lowest if got == wanted else BULK)
+            elif got < wanted and (pulled.next_due is None or pulled.next_due > self._horizon):
                 self._horizon = 0.0  # the retry that was asked for has reached everything
-            if got == wanted or (pulled.next_due is not None and pulled.next_due <= now):
+            if lowest > BULK or got == wanted or (pulled.next_due is not None and pulled.next_due <= now):
                 self._more_due = True
             elif pulled.next_due is not None:
                 self._wait_for(pulled.next_due)
@@ -345,7 +333,7 @@ class DomainQueue:
             self._wait_for(self._shared.steady.now() + 1.0)
         finally:
             self._pulling = None
-            self._leave(wanted - got)
+            self._places.leave(wanted - got)
             if self._halts.held_back:
                 self._put_back()
         self.pump()
@@ -357,10 +345,6 @@ class DomainQueue:
             return deliveries
         self._shared.settler.fail(foreign, NO_PART, self.settings, self._clock.time(), self._settled)
         return [one for one in deliveries if one.part.media_type in self._renders]
-
-    def _leave(self, count: int) -> None:
-        self._resident -= count
-        self._shared.residency.leave(count)
 
     def _wait_for(self, due: float) -> None:
         self._next_due = due if self._next_due is None else min(due, self._next_due)

@@ -101,6 +101,8 @@ class Bench:
         header_block: bytes = b"",
         media_type: str = "message/vnd.test",
         delay: float = 0.0,
+        priority: int = 0,
+        collapse: bytes = b"",
     ) -> str:
         """One message with *count* deliveries; its batch id."""
         now = self.clock.time()
@@ -123,6 +125,8 @@ class Bench:
                 part=0,
                 expires=now + life,
                 due=now + delay if delay else 0.0,
+                priority=priority,
+                collapse=collapse,
             )
             for number in range(1, count + 1)
         ]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mcmt.engine.queue import PULL_BYTES, PULL_COLD
+from mcmt.engine.places import PULL_BYTES, PULL_COLD
 from mcmt.message.event import Kind
 from mcmt.message.model import Delivery
 from mcmt.message.status import Outcome

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mcmt.engine.queue import PULL_BYTES
+from mcmt.engine.places import PULL_BYTES
 from mcmt.message.event import Kind
 from tests.support.engine_bench import Bench
 

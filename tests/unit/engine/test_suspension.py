@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mcmt.engine.queue import PULL_BYTES
+from mcmt.engine.places import PULL_BYTES
 from mcmt.errors import ConnectError, ControlError, SpoolError
 from mcmt.message.event import Kind
 from mcmt.message.status import Disposition, Outcome
