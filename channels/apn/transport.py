@@ -83,7 +83,7 @@ async def reach(host: str, port: int, begin: Callable[[socket.socket], Awaitable
             raw.close()
             if refusal := refused_certificate(error):
                 raise RouteFaultError(f"{host} refuses the client certificate: {refusal}") from error
-            failures.append(f"{address[0]}: {words_of(error)}")
+            failures.append(words_of(error) if address[0] == host else f"{address[0]}: {words_of(error)}")
         except BaseException:
             raw.close()
             raise

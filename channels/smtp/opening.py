@@ -66,7 +66,7 @@ async def open_session(route: Route, options: Options, report: Report, clock: Cl
                     raise
                 return await opening.open(family, address, None)
         except ConnectError as error:
-            failures.append(f"{address[0]}: {error}")
+            failures.append(str(error) if address[0] == route.host else f"{address[0]}: {error}")
     raise ConnectError(f"{route.host}:{port}: " + "; ".join(failures))
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import socket
+import ssl
 
 from mcmt.errors import ConnectError
 
@@ -28,5 +30,11 @@ async def look_up(host: str, port: int) -> list[tuple[int, Address]]:
 
 
 def words_of(error: BaseException) -> str:
-    """What *error* says, or its name where it says nothing."""
+    """What *error* says, or its name where it says nothing.
+
+    Of a system call the system's own words: asyncio's name the call and the address, which whoever tells it has named.
+    """
+    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) and error.errno:
+        # Below 0 are those of getaddrinfo.
+        return os.strerror(error.errno) if error.errno > 0 else str(error.strerror)
     return str(error) or type(error).__name__

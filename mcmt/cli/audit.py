@@ -119,7 +119,7 @@ def _ask(client: ControlClient, reader: LogReader, sums: Reconciliation) -> tupl
 
 def _write(account: Account, reader: LogReader, suspected: int, absent: str) -> None:
     queued = account.due + account.waiting + account.held
-    click.echo(f"{reader.path}: {reader.files} files")
+    click.echo(f"{reader.path}, {reader.files} file{'s' * (reader.files != 1)}")
     of_queued = f"due {account.due - suspected}, waiting {account.waiting}, held {account.held + suspected}"
     rows = (
         ("accepted", account.accepted, ""),

@@ -286,7 +286,7 @@ async def test_a_server_that_speaks_before_it_is_asked_is_not_trusted() -> None:
 async def test_nobody_listens() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        with pytest.raises(ConnectError, match=r"127\.0\.0\.1: .*Connect call failed"):
+        with pytest.raises(ConnectError, match=r"127\.0\.0\.1:\d+: Connection refused"):
             await open_to(Route("smtp", "127.0.0.1", probe.getsockname()[1]))
 
 
