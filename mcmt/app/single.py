@@ -43,6 +43,8 @@ from mcmt.spool.gone_tokens import StoredGoneTokens, StoredTokenTable
 from mcmt.spool.log_memory import StoredLogMemory
 from mcmt.spool.shard_files import shards_in
 from mcmt.spool.state import StateStore
+from mcmt.webhooks.status import WebhookStatus
+from mcmt.webhooks.webhooks import Webhooks
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +96,10 @@ class App:
         self._closing.add(lambda: asyncio.to_thread(state.close))
         self.tokens = StoredTokenTable.create(folder, clock)
         self._closing.add(lambda: asyncio.to_thread(self.tokens.close))
-        self.tally = Tally(self.tokens, settings.exact_domains, settings.monitor.max_metric_domains)
+        self._webhooks = Webhooks(self.tokens, folder, clock, self._draw, log.warning)
+        self._closing.add(self._webhooks.stop)
+        await self._webhooks.open(settings.webhooks)
+        self.tally = Tally(self._webhooks, settings.exact_domains, settings.monitor.max_metric_domains)
         self._lender = lender = Lender(settings.connections_of, clock)
         self._throttles = granting = Throttles(throttles(settings), clock)
         self.shards = Shards(
@@ -119,6 +124,7 @@ class App:
             shard.spool.on_events(partial(self.eventlog.wake, str(shard.number)))
         await self.eventlog.start()
         self._closing.add(self.eventlog.stop)
+        self._webhooks.start()
         await self.shards.run(self._retired)
         self._closing.add(self.shards.drain)
         # On a connection of its own: the one that writes them is held while the disk is waited for.
@@ -165,6 +171,8 @@ class App:
         return await self._reloading.reload(lambda: self.settings, self._swap, check=check)
 
     async def _swap(self, loaded: Loaded, settings: Settings, check: bool) -> None:  # noqa: ARG002 - workers read it
+        if not check:
+            await self._webhooks.prepare(settings.webhooks)
         prepared = self.doors.prepare(settings)
         if check:
             return
@@ -179,8 +187,9 @@ class App:
         self._control.reload(settings)
         self.monitor.reload(settings)
         await self._readers.reload(settings)
+        await self._webhooks.reload(settings.webhooks)
 
-    # -- mcmt.control.answers.Front -------------------------------------------------------------------------------
+    # -- mcmt.control.front.Front ---------------------------------------------------------------------------------
 
     @property
     def addresses(self) -> Sequence[tuple[str, int]]:
@@ -201,6 +210,11 @@ class App:
     def stations(self) -> Sequence[Station]:
         """Every shard, with its engine."""
         return [shard.station for shard in self.shards.all]
+
+    @property
+    def webhooks(self) -> Sequence[WebhookStatus]:
+        """How each webhook fares."""
+        return self._webhooks.status()
 
     @property
     def workers(self) -> Sequence[int]:

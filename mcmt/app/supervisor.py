@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -42,6 +43,8 @@ from mcmt.spool.gone_tokens import StoredTokenTable
 from mcmt.spool.log_memory import StoredLogMemory
 from mcmt.spool.shard_files import shards_in
 from mcmt.spool.state import StateStore
+from mcmt.webhooks.status import WebhookStatus
+from mcmt.webhooks.webhooks import Webhooks
 from mcmt.workers.acceptor import Acceptor, Sink
 from mcmt.workers.process import Worker
 from mcmt.workers.remote import RemoteHolder, RemoteOutbox, RemotePermitHolder, RemoteStation
@@ -118,7 +121,10 @@ class Supervisor:
         self._closing.add(lambda: asyncio.to_thread(self.tokens.close))
         self._limits = SessionLimits(settings.intake, clock)
         self.acceptor = Acceptor(settings.addresses, self._limits, clock, self._bind)
-        self.tally = Tally(self.tokens, settings.exact_domains, settings.monitor.max_metric_domains)
+        self._webhooks = Webhooks(self.tokens, folder, clock, random.random, log.warning)
+        self._closing.add(self._webhooks.stop)
+        await self._webhooks.open(settings.webhooks)
+        self.tally = Tally(self._webhooks, settings.exact_domains, settings.monitor.max_metric_domains)
         self.acceptor.open()
         self._closing.add(self._close_acceptor)
         found = shards_in(folder)
@@ -135,6 +141,7 @@ class Supervisor:
         await asyncio.gather(*(worker.start() for worker in self._workers))
         await self.eventlog.start()
         self._closing.add(self.eventlog.stop)
+        self._webhooks.start()
         self._closing.add(self._drain_workers)
         self._closing.add(self._close_acceptor)
         self._control = ControlServer(settings, self, self.eventlog, clock)
@@ -172,6 +179,7 @@ class Supervisor:
         await asyncio.gather(*(worker.prepare(loaded.content) for worker in self._workers))
         if check:
             return
+        await self._webhooks.prepare(settings.webhooks)
         if self._stopping:
             raise ControlError("the engine stops")
         self.settings = settings
@@ -181,8 +189,9 @@ class Supervisor:
         self._control.reload(settings)
         self.monitor.reload(settings)
         await asyncio.gather(*(worker.swap(loaded.content) for worker in self._workers))
+        await self._webhooks.reload(settings.webhooks)
 
-    # -- mcmt.control.answers.Front -------------------------------------------------------------------------------
+    # -- mcmt.control.front.Front ---------------------------------------------------------------------------------
 
     @property
     def addresses(self) -> Sequence[tuple[str, int]]:
@@ -208,6 +217,11 @@ class Supervisor:
             if not worker.missing
             for shard in worker.shards
         ]
+
+    @property
+    def webhooks(self) -> Sequence[WebhookStatus]:
+        """How each webhook fares."""
+        return self._webhooks.status()
 
     @property
     def workers(self) -> Sequence[int]:

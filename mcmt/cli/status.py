@@ -13,6 +13,7 @@ from mcmt.cli.common import address, config_option, connect, json_option, load_p
 
 if TYPE_CHECKING:
     from mcmt.control.protocol import DomainStatus, EngineStatus
+    from mcmt.webhooks.status import WebhookStatus
 
 _ROW = "{:<21} {:<9} {:>4} {:>6} {:>5} {:>8} {:>5} {:>7} {:>7}"
 _NAME = 21
@@ -67,10 +68,23 @@ def _write_engine(engine: EngineStatus) -> None:
         f"queue  {engine.queued} queued, {engine.held} held, {engine.resident} in memory; {engine.owed} reports owed"
     )
     click.echo(f"logs   {lag}")
+    for webhook in engine.webhooks:
+        _write_webhook(webhook)
     if engine.quarantined:
         click.echo(
             f"{engine.quarantined} deliveries cannot be read and are in quarantine: the main log has a Q line of each"
         )
+
+
+def _write_webhook(webhook: WebhookStatus) -> None:
+    dropped = f", {webhook.dropped} DROPPED" if webhook.dropped else ""
+    click.echo(
+        f"webhook {webhook.name} ({webhook.host}): {webhook.state}, {webhook.events} events wait, {webhook.sent} sent"
+        + dropped
+    )
+    if webhook.reason:
+        until = "" if webhook.next is None else f"; tried again in {span(webhook.next)}"
+        click.echo(f"    {printable(webhook.reason)}{until}")
 
 
 def _write_domain(domain: DomainStatus) -> None:

@@ -13,11 +13,12 @@ import msgspec
 
 from mcmt.config.patterns import is_pattern
 from mcmt.config.settings import DomainSettings, EventLogSettings, ListenSettings, Settings
+from mcmt.config.webhook_settings import WebhookSettings
 
 _LISTENER: Final = "esmtp_listener"
 _AT_ONCE: Final = ("hostname", "max_deliveries_per_message", "max_resident_messages", "drain_timeout")
 """Fields of Settings that hold from the reload on."""
-_BY_PARTS: Final = frozenset({"file", "domains", "patterns", "listen", "intake"})
+_BY_PARTS: Final = frozenset({"file", "domains", "patterns", "listen", "intake", "webhooks"})
 """Those of which parts do. Every other field stays as it was at the start."""
 _STANZAS: Final[Mapping[str, str]] = MappingProxyType(
     {"control_socket": "control", "gateways": "apns_gateway", "http": "http_listener"}
@@ -56,6 +57,7 @@ def changes_between(running: Settings, read: Settings) -> Changes:
     restart += [name for field in fields if field in _LOGGERS for name in _loggers(running, read, field)]
     options = [option for option in _AT_ONCE if getattr(running, option) != getattr(read, option)]
     options += [f"{_LISTENER}.{option}" for option in _differing(running.intake, read.intake)]
+    options += _webhooks(running.webhooks, read.webhooks)
     domains = tuple(_domains(running.domains, read.domains))
     if not domains and running.patterns != read.patterns:
         options.append("domain")  # the order of its expressions
@@ -124,6 +126,15 @@ def _loggers(running: Settings, read: Settings, field: str) -> Iterator[str]:
     for name in dict.fromkeys((*before, *now)):
         if before.get(name) != now.get(name):
             yield name
+
+
+def _webhooks(running: Sequence[WebhookSettings], read: Sequence[WebhookSettings]) -> Iterator[str]:
+    before, now = {one.name: one for one in running}, {one.name: one for one in read}
+    for name in dict.fromkeys((*before, *now)):
+        if name in before and name in now:
+            yield from (f"webhook.{name}.{option}" for option in _differing(before[name], now[name]))
+        else:
+            yield f"webhook.{name}"
 
 
 def _differing(before: msgspec.Struct, now: msgspec.Struct) -> Iterator[str]:

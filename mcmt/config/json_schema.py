@@ -37,6 +37,8 @@ from mcmt.config.schema import (
     TokenLoggerStanza,
 )
 from mcmt.config.scopes import GROUPS
+from mcmt.config.webhook_schema import WebhookStanza
+from mcmt.config.webhooks import WEBHOOK
 from mcmt.options import OptionsModel
 
 Schema = dict[str, Any]
@@ -75,6 +77,7 @@ def json_schema(channels: Channels) -> Schema:
             **{name: _map(_logger(model)) for name, model in sorted(loggers.items())},
             MAIN: _map(_logger(MainLoggerStanza)),
             TOKENS: _map(_logger(TokenLoggerStanza)),
+            WEBHOOK: _map(_stanza(WebhookStanza)),
             **{name: _empty_or(_object({})) for name in channels},
         },
     }

@@ -15,6 +15,7 @@ import msgspec
 
 from mcmt.config.patterns import Patterns
 from mcmt.config.rate import Rate
+from mcmt.config.webhook_settings import WebhookSettings
 from mcmt.message.route import Route
 
 
@@ -313,6 +314,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """At least one."""
     rejectlog: tuple[EventLogSettings, ...]
     token_loggers: tuple[EventLogSettings, ...] = ()
+    webhooks: tuple[WebhookSettings, ...] = ()
     control_socket: Path
     run_as: RunAs | None = None
     """None: the engine stays who started it."""

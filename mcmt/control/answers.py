@@ -9,7 +9,6 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from typing import Protocol
 
 import msgspec
 
@@ -17,6 +16,7 @@ import mcmt
 from mcmt.clock import Clock
 from mcmt.config.rate import Rate
 from mcmt.config.settings import DomainSettings, Settings
+from mcmt.control.front import Front
 from mcmt.control.merging import by_domain, merge
 from mcmt.control.protocol import (
     Action,
@@ -49,8 +49,8 @@ from mcmt.control.protocol import (
 from mcmt.control.station import Station
 from mcmt.engine.hands import Work
 from mcmt.errors import ControlError
-from mcmt.eventlog.tally import Tally, Totals
-from mcmt.spool.port import Entry, GoneToken, Selection, TokenTable
+from mcmt.eventlog.tally import Totals
+from mcmt.spool.port import Entry, GoneToken, Selection
 
 PAGE = 500
 """Entries of a listing read at a time."""
@@ -61,41 +61,6 @@ TOKENS = 1000
 
 ANSWERS = 20
 """Different last answers that are told of a domain."""
-
-
-class Front(Protocol):
-    """What is asked of the process that clients of the engine see."""
-
-    @property
-    def addresses(self) -> Sequence[tuple[str, int]]:
-        """Host and port of every SMTP socket."""
-
-    @property
-    def sessions(self) -> int:
-        """SMTP clients connected."""
-
-    @property
-    def stations(self) -> Sequence[Station]:
-        """Every shard, with its engine."""
-
-    @property
-    def tokens(self) -> TokenTable:
-        """The gone tokens."""
-
-    @property
-    def tally(self) -> Tally:
-        """What has happened since the start, counted."""
-
-    @property
-    def workers(self) -> Sequence[int]:
-        """Pids of the processes that deliver."""
-
-    async def reload(self, *, check: bool) -> Reloaded:
-        """Read the configuration again and go on by it; *check*: only say what it changes. Raises ControlError."""
-
-    @property
-    def missing(self) -> Sequence[str]:
-        """Why some shards are not among them at the moment: one text each."""
 
 
 class Answers:
@@ -170,6 +135,7 @@ class Answers:
             outbox_lag=max(0.0, now - oldest),
             workers=tuple(self._front.workers),
             missing=missing,
+            webhooks=tuple(self._front.webhooks),
             stuck=any(one.stuck for one in seen),
         )
         for domain in merged:

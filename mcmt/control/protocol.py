@@ -21,6 +21,7 @@ import msgspec
 from mcmt.config.changes import DomainChange
 from mcmt.engine.hands import Verb
 from mcmt.spool.port import GoneToken, Selection
+from mcmt.webhooks.status import WebhookStatus
 
 PROTOCOL = 1
 """Raised when an older client could misread an answer."""
@@ -258,6 +259,7 @@ class EngineStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Pids of the processes that deliver."""
     missing: tuple[str, ...] = ()
     """Workers that are not there at the moment, and why; what they hold is not counted."""
+    webhooks: tuple[WebhookStatus, ...] = ()
     stuck: bool = False
     """A shard refuses what became of deliveries, and nothing is sent from it until it takes it."""
 

@@ -16,7 +16,8 @@ from typing import cast
 import mcmt
 from mcmt.clock import Clock
 from mcmt.config.settings import Settings
-from mcmt.control.answers import Answers, Front
+from mcmt.control.answers import Answers
+from mcmt.control.front import Front
 from mcmt.control.protocol import MAX_LINE, PROTOCOL, Failed, Hello
 from mcmt.control.session import EventLog, Refused, Session
 from mcmt.control.unix_socket import bind_unix, unlink_if_same

@@ -14,6 +14,7 @@ import mcmt
 from mcmt.control.protocol import DomainStatus, EngineStatus
 from mcmt.eventlog.tally import DomainTally, Histogram, Tally
 from mcmt.monitor.exposition import Exposition
+from mcmt.webhooks.status import WebhookStatus
 
 STATES = ("up", "down", "suspended", "throttled", "curfew", "idle", "other")
 """Of a domain's route: ``suspended`` whatever suspended it, ``other`` where no stanza names the domain any more."""
@@ -52,6 +53,8 @@ def render(vitals: Vitals, tally: Tally, engine: EngineStatus | None, domains: S
     if engine is not None:
         _engine(page, engine)
         _domains(page, tally, domains)
+        if engine.webhooks:
+            _webhooks(page, engine.webhooks)
     return page.render()
 
 
@@ -110,6 +113,31 @@ def _engine(page: Exposition, engine: EngineStatus) -> None:
     _gauge(page, "mcmt_outbox_lag_seconds", "How long the oldest event has waited for its line.", engine.outbox_lag)
     text = "1: the spool refuses what became of deliveries, and nothing is sent."
     _gauge(page, "mcmt_spool_stuck", text, int(engine.stuck))
+
+
+def _webhooks(page: Exposition, webhooks: Sequence[WebhookStatus]) -> None:
+    """Their names are the configuration's."""
+    page.family("mcmt_webhook_up", "gauge", "0: the last request failed, or the webhook is switched off.")
+    _labelled(page, "mcmt_webhook_up", {one.name: int(one.state == "up") for one in webhooks})
+    for name, text, attribute in (
+        ("mcmt_webhook_queued_events", "Events that wait for the receiver.", "events"),
+        ("mcmt_webhook_queued_bytes", "Bytes of events that wait for the receiver.", "bytes"),
+        ("mcmt_webhook_oldest_event_age_seconds", "Of the oldest event that is being sent.", "oldest"),
+    ):
+        page.family(name, "gauge", text)
+        _labelled(page, name, {one.name: getattr(one, attribute) for one in webhooks})
+    for name, text, attribute in (
+        ("mcmt_webhook_sent_events_total", "Events that the receiver has taken, ever.", "sent"),
+        ("mcmt_webhook_dropped_events_total", "Events dropped past max_queue_size, ever.", "dropped"),
+        ("mcmt_webhook_failures_total", "Requests that failed.", "failures"),
+    ):
+        page.family(name, "counter", text)
+        _labelled(page, name, {one.name: getattr(one, attribute) for one in webhooks})
+
+
+def _labelled(page: Exposition, name: str, values: Mapping[str, float]) -> None:
+    for webhook, value in values.items():
+        page.sample(name, value, {"webhook": webhook})
 
 
 def _domains(page: Exposition, tally: Tally, domains: Sequence[DomainStatus]) -> None:

@@ -20,7 +20,8 @@ import msgspec
 
 from mcmt.clock import Clock
 from mcmt.config.settings import Settings
-from mcmt.control.answers import Answers, Front
+from mcmt.control.answers import Answers
+from mcmt.control.front import Front
 from mcmt.control.protocol import DomainStatus, EngineStatus, Status
 from mcmt.errors import ControlError, SpoolError
 from mcmt.monitor.alerts import Alerts

@@ -16,7 +16,7 @@ LAYERS: list[set[str]] = [
     {"wire"},
     {"message"},
     {"config", "spool", "eventlog", "channel", "simulator"},
-    {"intake", "engine"},
+    {"intake", "engine", "webhooks"},
     {"control"},
     {"workers", "monitor"},
     {"app"},

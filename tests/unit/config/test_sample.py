@@ -34,6 +34,7 @@ from mcmt.config.schema import (
     SpoolStanza,
     TokenLoggerStanza,
 )
+from mcmt.config.webhook_schema import WebhookStanza
 from mcmt.errors import ConfigError
 from mcmt.eventlog.format import check_format
 from mcmt.options import OptionsModel
@@ -67,6 +68,7 @@ STANZAS: list[tuple[type[OptionsModel], list[Place]]] = [
     (ChannelLoggerStanza, [("apn_logger", "apn_logger1")]),
     (MainLoggerStanza, [("ec_logger", "ec_logger1")]),
     (TokenLoggerStanza, [("token_logger", "token_logger1")]),
+    (WebhookStanza, [("webhook", "webhook1")]),
     (RotateStanza, [("apn_logger", "apn_logger1", "rotate")]),
     (RotateStanza, [("ec_logger", "ec_logger1", "rotate")]),
 ]
@@ -117,6 +119,7 @@ def test_with_everything_set_only_files_are_missing(tmp_path: Path) -> None:
         "tls_certificate",
         "tls_ca",
         "tls_certificate",
+        "tls_ca",
     ]
     assert all(fault.text.endswith("cannot be read: No such file or directory") for fault in caught.value.faults)
 
@@ -158,6 +161,8 @@ def value(model: type[OptionsModel], name: str, field: FieldInfo, text: str) -> 
         needed = {"route": "apn-feedback://gateway.example.com"}
     elif model is TokenLoggerStanza:
         needed = {"logfile": "tokens.jsonl"}
+    elif model is WebhookStanza:
+        needed = {"url": "x", "secret": "x"}
     elif model is GatewayStanza:
         needed = {"tls_certificate": "x", "client_ca": "x"}
     elif model is HttpTokenStanza:
@@ -187,9 +192,10 @@ def test_nothing_is_named_that_is_no_option() -> None:
         "apn_logger",
         "ec_logger",
         "token_logger",
+        "webhook",
     }
     instances = {"discard.example.com", "apn.example.com", "apn-certificate.example.com", "shop"}
-    instances |= {"apps", "apn_logger1", "ec_logger1", "token_logger1"}
+    instances |= {"apps", "apn_logger1", "ec_logger1", "token_logger1", "webhook1"}
     names = set(re.findall(r"^ *([\w.-]+):", uncommented(), flags=re.MULTILINE))
     assert names - known - stanzas - instances == set()
 

@@ -25,6 +25,7 @@ from mcmt.message.model import Envelope, Message, NewDelivery, Part
 from mcmt.message.route import Route
 from mcmt.spool.gone_tokens import StoredTokenTable
 from mcmt.spool.port import Spool
+from mcmt.webhooks.status import WebhookStatus
 from tests.support.manual_clock import ManualClock
 
 DOMAIN = "apn.example.com"
@@ -68,6 +69,7 @@ class StandInFront:
     sessions = 3
     workers = (4711,)
     missing: Sequence[str] = ()
+    webhooks: Sequence[WebhookStatus] = ()
 
     def __init__(self, tokens: StoredTokenTable, *stations: Station) -> None:
         self.tokens = tokens

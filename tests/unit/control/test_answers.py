@@ -63,6 +63,7 @@ async def test_status_tells_of_the_engine_and_of_every_domain(control: Running, 
         "outbox_lag": 0.0,
         "workers": [4711],
         "missing": [],
+        "webhooks": [],
         "stuck": False,
     }
     assert domain["item"] == {

@@ -16,6 +16,7 @@ from mcmt.eventlog.tally import Tally
 from mcmt.message.event import OutboxRow
 from mcmt.monitor import server as server_module
 from mcmt.monitor.server import MonitorServer
+from mcmt.webhooks.status import WebhookStatus
 from tests.support.manual_clock import ManualClock
 
 
@@ -54,6 +55,7 @@ class Front:
         self.tally = Tally(Nothing(), ["a.example"], 2)
         self.workers = (4711, 4712)
         self.missing: Sequence[str] = ()
+        self.webhooks: Sequence[WebhookStatus] = ()
         self.restarts = 3
 
     @property

@@ -1,0 +1,51 @@
+"""What the answers to commands need of the process that clients of the engine see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from mcmt.control.protocol import Reloaded
+from mcmt.control.station import Station
+from mcmt.eventlog.tally import Tally
+from mcmt.spool.port import TokenTable
+from mcmt.webhooks.status import WebhookStatus
+
+
+class Front(Protocol):
+    """What is asked of the process that clients of the engine see."""
+
+    @property
+    def addresses(self) -> Sequence[tuple[str, int]]:
+        """Host and port of every SMTP socket."""
+
+    @property
+    def sessions(self) -> int:
+        """SMTP clients connected."""
+
+    @property
+    def stations(self) -> Sequence[Station]:
+        """Every shard, with its engine."""
+
+    @property
+    def tokens(self) -> TokenTable:
+        """The gone tokens."""
+
+    @property
+    def tally(self) -> Tally:
+        """What has happened since the start, counted."""
+
+    @property
+    def webhooks(self) -> Sequence[WebhookStatus]:
+        """How each webhook fares."""
+
+    @property
+    def workers(self) -> Sequence[int]:
+        """Pids of the processes that deliver."""
+
+    async def reload(self, *, check: bool) -> Reloaded:
+        """Read the configuration again and go on by it; *check*: only say what it changes. Raises ControlError."""
+
+    @property
+    def missing(self) -> Sequence[str]:
+        """Why some shards are not among them at the moment: one text each."""

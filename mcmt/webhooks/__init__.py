@@ -1,0 +1,1 @@
+"""Events sent to URLs as they happen: batches over HTTP, signed, from disk, at least once."""
