@@ -47,7 +47,9 @@ def read_listeners(
         if stanza is None:
             continue
         values = {option: getattr(stanza, option) for option in ListenStanza.model_fields}
-        settings = ListenSettings(host=host, port=port, **{**values, "relay_hosts": tuple(stanza.relay_hosts)})
+        values["relay_hosts"] = tuple(stanza.relay_hosts)
+        values["discard_ehlo_keywords"] = frozenset(stanza.discard_ehlo_keywords)
+        settings = ListenSettings(host=host, port=port, **values)
         for other, taken in found.items():
             if overlap((host, port), (taken.host, taken.port)):
                 checker.fault(path, f"{other} already takes this address and port; keep one of the two", key=True)

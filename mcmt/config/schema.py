@@ -200,6 +200,10 @@ class ListenerStanza(OptionsModel):
     auth_failure_window: Span = _default(IntakeSettings, "auth_failure_window")
 
 
+EhloKeyword = Literal["DSN", "FUTURERELEASE", "DELIVERBY", "MT-PRIORITY"]
+"""Extensions that an address may go without."""
+
+
 class ListenStanza(OptionsModel):
     """``esmtp_listener.listen``, one address"""
 
@@ -217,6 +221,9 @@ class ListenStanza(OptionsModel):
     idle_timeout: Span = _default(ListenSettings, "idle_timeout")
     data_timeout: Span = _default(ListenSettings, "data_timeout")
     min_data_rate: Annotated[Size, Field(ge=0)] = _default(ListenSettings, "min_data_rate")
+    # RFC 4865 3: an interval has nine digits at most.
+    max_future_release: Annotated[Seconds, Field(le=999_999_999)] = _default(ListenSettings, "max_future_release")
+    discard_ehlo_keywords: list[EhloKeyword] = Field(default_factory=list)
 
 
 ELSEWHERE = {
@@ -321,6 +328,7 @@ class DomainStanza(OptionsModel):
     max_resident_active_queue: Count = _default(DomainSettings, "max_resident_active_queue")
     ambiguous: Literal["retry", "fail"] = _default(DomainSettings, "ambiguous")
     generate_bounces: bool = _default(DomainSettings, "generate_bounces")
+    delay_warning_time: Seconds = _default(DomainSettings, "delay_warning_time")
     suspend_delivery: bool = _default(DomainSettings, "suspend_delivery")
     suppress_gone_tokens: bool = _default(DomainSettings, "suppress_gone_tokens")
     priority: Literal["high", "normal", "bulk"] = _default(DomainSettings, "priority")

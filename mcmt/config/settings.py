@@ -54,6 +54,10 @@ class ListenSettings(msgspec.Struct, frozen=True, kw_only=True):
     """For the whole content of a message."""
     min_data_rate: int = 500
     """Octets a second of a message's content; 0: any."""
+    max_future_release: float = 366 * 86400.0
+    """Seconds ahead that a message may be held; 0: none is."""
+    discard_ehlo_keywords: frozenset[str] = frozenset()
+    """Extensions that are not offered, nor their parameters taken."""
 
 
 INTAKE_COPIES: Final = 3
@@ -229,6 +233,8 @@ class DomainSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_resident_active_queue: int = 3000
     ambiguous: Literal["retry", "fail"] = "retry"
     generate_bounces: bool = True
+    delay_warning_time: float = 4 * 3600.0
+    """Seconds after which a sender that wants to hear of delays does; 0: never."""
     suspend_delivery: bool = False
     suppress_gone_tokens: bool = False
     """Deliveries to tokens that are known to be gone end when they come in."""

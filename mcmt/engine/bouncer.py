@@ -18,13 +18,15 @@ from collections.abc import Callable, Mapping, Sequence
 from mcmt.channel.port import Channel, Target, report_terms
 from mcmt.clock import Clock
 from mcmt.config.settings import DomainSettings, Settings
+from mcmt.engine.verdict import lateness
 from mcmt.errors import MessageError, SpoolError
 from mcmt.message.address import domain_of
 from mcmt.message.dsn import Original, compose_report
 from mcmt.message.event import Event, Kind
+from mcmt.message.failure import Failure
 from mcmt.message.header_fields import find_end
 from mcmt.message.identity import new_batch_id
-from mcmt.message.model import Envelope, Message, NewDelivery, Part
+from mcmt.message.model import Delivery, Envelope, Message, NewDelivery, Part
 from mcmt.spool.port import OwedReport, Spool
 
 log = logging.getLogger(__name__)
@@ -79,6 +81,7 @@ class Bouncer:
 
     async def _run(self) -> None:
         try:
+            await self._warn()
             while not self._draining:
                 owed = await self._spool.pull_reports(self._clock.time(), PAGE)
                 made = []
@@ -103,6 +106,20 @@ class Bouncer:
         finally:
             self._task = None
 
+    async def _warn(self) -> None:
+        """Have those that want to hear of delays be owed a report of what is late now."""
+        while not self._draining:
+            now = self._clock.time()
+            late = await self._spool.pull_late(now, PAGE)
+            if late:
+                await self._spool.warn({row: self._lateness(one, now) for row, one in late.items()})
+            if len(late) < PAGE:
+                return
+
+    def _lateness(self, delivery: Delivery | None, now: float) -> Failure | None:
+        settings = None if delivery is None else self._settings.domain(delivery.domain)
+        return None if delivery is None or settings is None else lateness(delivery, settings, now)
+
     async def _report(self, owed: OwedReport) -> None:
         now = self._clock.time()
         batch_id = new_batch_id(now, self._random_bits)
@@ -120,8 +137,12 @@ class Bouncer:
         """The report as a message, with its delivery and its reception. Raises _Undeliverable."""
         hostname = self._settings.hostname
         stanza, channel = self._route(owed.return_path)
+        about, block = owed.sender, owed.header_block
+        # With RET=FULL the whole message was kept in place of its fields, if it was small enough.
+        end, _ = find_end(block, 0, len(block)) if about.ret == "FULL" else (len(block), 0)
+        body = block[end:] if end < len(block) else None
         content = compose_report(
-            Original(owed.sender.batch_id, owed.sender.received, owed.header_block),
+            Original(about.batch_id, about.received, block[:end], body, about.envid),
             owed.failures,
             owed.count,
             return_path=owed.return_path,
@@ -130,6 +151,7 @@ class Bouncer:
             now=now,
             message_id=f"{batch_id}@{hostname}",
             boundary=batch_id,
+            others=owed.others,
         )
         try:
             reading = channel.read(Part(_WHOLE, (), content), owed.return_path, {}, stanza.options)

@@ -17,6 +17,7 @@ from mcmt.engine.retry import retry_delay
 from mcmt.message.event import GONE, INVALID, SOURCE_PUSH, Event, Kind
 from mcmt.message.failure import Failure, return_path_of, status_of
 from mcmt.message.model import Delivery
+from mcmt.message.notification import DELAYED, FAILED, RELAYED, wants
 from mcmt.message.status import Disposition, Outcome
 from mcmt.spool.port import Settlement
 
@@ -39,6 +40,9 @@ NO_PART = Outcome(
 )
 """Of a delivery whose domain had another delivery_method when it was accepted."""
 _RETRIES_USED_UP = "5.4.7 [internal] exceeded max retries without delivery"
+_LATE_STATUS = "4.4.7"
+"""RFC 3463 3.5: delivery time expired. RFC 2852 4 names it for what is late."""
+_LATE = f"{_LATE_STATUS} [internal] not delivered yet, and tried on"
 _UNANSWERED = "5.4.7 [internal] no answer, and ambiguous is set to fail: it may have been delivered"
 
 
@@ -69,7 +73,11 @@ def judge(
         )
     kind = FINAL.get(outcome.disposition)
     if kind is not None:
-        owed = _owed(delivery, outcome, settings, now) if kind is Kind.PERMANENT else None
+        owed = None
+        if kind is Kind.PERMANENT or delivery.asked is not None:
+            # RFC 3464 2.3.3: what is gatewayed, or taken by a system that tells nobody of its success, is relayed.
+            action = FAILED if kind is Kind.PERMANENT else RELAYED
+            owed = _owed(delivery, outcome, settings, now, action=action)
         event = event_of(kind, delivery, outcome, settings.delivery_method, now)
         # The recipient of a mail is an address and no device token.
         if outcome.disposition is Disposition.RECIPIENT_GONE and "@" not in delivery.token:
@@ -103,13 +111,26 @@ def judge(
     return Verdict(Settlement(delivery.row, retry_at, attempts, last), (tried,))
 
 
+def lateness(delivery: Delivery, settings: DomainSettings, now: float) -> Failure | None:
+    """What the sender of a delivery that is late is told; None where it does not want to hear of it."""
+    if not wants(delivery.asked, DELAYED):
+        return None
+    outcome = Outcome(disposition=Disposition.TRANSIENT, code="450", text=_LATE)
+    owed = _owed(delivery, outcome, settings, now, action=DELAYED)
+    return None if owed is None else msgspec.structs.replace(owed, status=_LATE_STATUS, until=delivery.expires)
+
+
 def storable(text: str) -> str:
     """*text* with escapes for what no UTF-8 has: a channel's words must not keep a whole burst out of the spool."""
     return text.encode(errors="backslashreplace").decode()
 
 
-def _owed(delivery: Delivery, outcome: Outcome, settings: DomainSettings, now: float, last: str = "") -> Failure | None:
-    """The failure that a report is owed for; None where nobody is to hear of it."""
+def _owed(
+    delivery: Delivery, outcome: Outcome, settings: DomainSettings, now: float, last: str = "", action: str = FAILED
+) -> Failure | None:
+    """What a report is owed for; None where nobody is to hear of it."""
+    if not wants(delivery.asked, action):
+        return None
     return_path = return_path_of(delivery.part.headers, delivery.sender.reverse_path)
     if not (return_path and settings.generate_bounces):
         return None
@@ -126,6 +147,8 @@ def _owed(delivery: Delivery, outcome: Outcome, settings: DomainSettings, now: f
         time=now,
         return_path=return_path,
         last=last,
+        original="" if delivery.asked is None else delivery.asked.original,
+        action=action,
     )
 
 

@@ -19,11 +19,13 @@ from mcmt.config.settings import DomainSettings, Settings
 from mcmt.errors import MessageError
 from mcmt.intake.suppression import CODE, Dead, Suppression
 from mcmt.message.address import domain_of
+from mcmt.message.dsn import MAX_HEADER_BLOCK
 from mcmt.message.event import Event, Kind
 from mcmt.message.failure import Failure, return_path_of
 from mcmt.message.header_fields import find_end, read_fields
 from mcmt.message.mime import MEDIA_TYPE, ParsedMessage, parse
 from mcmt.message.model import Envelope, Message, NewDelivery, Part, header
+from mcmt.message.notification import DELAY, FAILED, FAILURE, Asked, wants
 from mcmt.message.priority import WORDS, read_priority
 
 McmtReception = Literal["passthru", "allow", "reject"]
@@ -57,6 +59,9 @@ class Schedule(NamedTuple):
     """Not before; 0: at once. A delivery's life begins here."""
     expires: float = math.inf
     """Not after."""
+    tell_late: float = 0.0
+    """When the sender is told that it is late, unless it says that it does not want to hear of that; 0: when its domain
+    says so, of those that want to."""
 
 
 NOW: Final = Schedule()
@@ -112,6 +117,8 @@ def compose(
     begin = max(received, schedule.due)
     # RFC 6758 4: what the envelope says stands above what the header field says.
     asked_for = read_priority(parsed.headers) if envelope.priority is None else envelope.priority
+    # Looked at by recipient, and most messages ask for nothing.
+    asks = schedule is not NOW or bool(envelope.asked)
     size = len(data) if size is None else size
     if parsed.is_mcmt and mcmt_reception == "reject":
         raise MessageError(550, "5.7.1", "MCMT messages are not taken here (mcmt_reception: reject)")
@@ -135,6 +142,7 @@ def compose(
     by_index = tuple(parts)
     for recipient, of_parts in zip(recipients, asked, strict=True):
         before = number
+        wanted, warn = _asked_of(recipient, envelope, schedule, begin) if asks else (None, 0.0)
         told: list[Event] = []
         domain, address, lifetime = recipient.domain, recipient.address, recipient.stanza.message_expiration
         priority = WORDS[recipient.stanza.priority] if asked_for is None else asked_for
@@ -151,14 +159,16 @@ def compose(
                     told.append(one.event(_event(recipient, envelope, context, number, batch_id, received, token)))
                     if one.suppressed:
                         path = return_path_of(by_index[part].headers, envelope.reverse_path)
-                        if path and recipient.stanza.generate_bounces:
-                            failures.append(_owed(recipient, number, received, path, CODE, one.text, token))
+                        if path and recipient.stanza.generate_bounces and wants(wanted, FAILED):
+                            owed = _owed(recipient, number, received, path, CODE, one.text, token)
+                            failures.append(_named(owed, wanted))
                         continue
                 # Of one part they all end at once, as a rule.
                 if target.expires != ends:
                     ends = target.expires
                     expires = min(_expires(ends, begin, lifetime), schedule.expires)
-                deliveries.append(NewDelivery(number, domain, address, token, part, expires, schedule.due, priority))
+                about = number, domain, address, token, part, expires, schedule.due, priority
+                deliveries.append(NewDelivery(*about, asked=wanted, warn=warn))
         failed = number == before
         number += failed
         first, count = f"{batch_id}-{before + 1}", number - before
@@ -167,13 +177,43 @@ def compose(
         if failed:
             events.append(_failure(_event(recipient, envelope, context, number, batch_id, received)))
             # A bounce is never owed to the null reverse-path (RFC 5321 4.5.5).
-            if envelope.reverse_path and recipient.stanza.generate_bounces:
+            if envelope.reverse_path and recipient.stanza.generate_bounces and wants(wanted, FAILED):
                 text = f"{_NO_PART_STATUS} {NO_PART}"
-                failures.append(_owed(recipient, number, received, envelope.reverse_path, _NO_PART_CODE, text))
+                owed = _owed(recipient, number, received, envelope.reverse_path, _NO_PART_CODE, text)
+                failures.append(_named(owed, wanted))
     if not deliveries:
         by_index = ()  # nobody will send it
-    message = Message(batch_id, received, envelope, parsed.header_block, context, by_index, size)
+    block = parsed.header_block
+    if envelope.ret == "FULL" and len(block) < len(data) <= MAX_HEADER_BLOCK:
+        # RFC 3461 4.3: a report of a failure is to return all of it; of what is larger its fields (6.2).
+        block = data
+    message = Message(batch_id, received, envelope, block, context, by_index, size)
     return Composed(message, deliveries, events, failures)
+
+
+def _asked_of(
+    recipient: _Recipient, envelope: Envelope, schedule: Schedule, begin: float
+) -> tuple[Asked | None, float]:
+    """What is asked of a recipient's deliveries, and when its sender is told that they are late (0: never)."""
+    given = envelope.asked.get(recipient.address)
+    notify = 0 if given is None else given.notify
+    late = 0.0
+    # RFC 2852 4: a report of action delayed, where NOTIFY was not given or has DELAY. RFC 3461 4.1: without NOTIFY it
+    # is ours to choose; a domain's own time is for those that want to hear of it.
+    if schedule.tell_late and (not notify or notify & DELAY):
+        late, notify = schedule.tell_late, notify or FAILURE | DELAY
+    elif notify & DELAY and recipient.stanza.delay_warning_time:
+        late = begin + recipient.stanza.delay_warning_time
+    deadline = 0.0 if schedule.expires == math.inf else schedule.expires
+    original = "" if given is None else given.original
+    if not (notify or original or schedule.due or deadline):
+        return None, 0.0
+    path = envelope.reverse_path and recipient.stanza.generate_bounces
+    return Asked(notify, original, schedule.due, deadline), late if path else 0.0
+
+
+def _named(failure: Failure, asked: Asked | None) -> Failure:
+    return failure if asked is None else msgspec.structs.replace(failure, original=asked.original)
 
 
 def _read(

@@ -11,6 +11,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from mcmt.errors import ListenError
 from mcmt.intake import limits
 from mcmt.intake.connection import make_template
 from mcmt.intake.door import Admission, Door, SessionLimits, Sessions
+from mcmt.intake.extensions import keywords
 from mcmt.intake.failures import FailureBudget, Login
 from mcmt.intake.logins import Logins, PasswordThread
 from mcmt.intake.memory import IntakeMemory
@@ -130,7 +132,13 @@ class SmtpListener:
     def _door(
         self, settings: Settings, listen: ListenSettings, logins: Mapping[Path, Logins], template: Mapping[str, Any]
     ) -> Door:
-        certificate, size = _load_certificate(listen), listen.max_message_size
+        certificate = _load_certificate(listen)
+        tell = partial(
+            tell_extensions,
+            settings.hostname,
+            listen.max_message_size,
+            *keywords(listen.discard_ehlo_keywords, listen.max_future_release),
+        )
         return Door(
             settings.hostname,
             listen,
@@ -143,8 +151,8 @@ class SmtpListener:
             certificate,
             None if listen.users_file is None else logins[listen.users_file],
             # RFC 3207 4.2: STARTTLS is not offered within TLS. RFC 4954 4: AUTH is, only there.
-            tell_extensions(settings.hostname, size, "STARTTLS" if certificate else None),
-            tell_extensions(settings.hostname, size, AUTH if listen.users_file else None),
+            tell(*(["STARTTLS"] if certificate else [])),
+            tell(*([AUTH] if listen.users_file else [])),
             template,
         )
 

@@ -12,7 +12,9 @@ from typing import Final
 from aiosmtpd.smtp import syntax
 
 from mcmt.errors import MessageError, SpoolError, SpoolFull
+from mcmt.intake.asked_for import AskedFor
 from mcmt.intake.chunks import ChunkReader, read_chunk_size
+from mcmt.intake.compose import NOW
 from mcmt.intake.data import BareLineEndError, Content, DataReader
 from mcmt.intake.memory import no_room
 from mcmt.intake.security import SecureSession
@@ -36,6 +38,8 @@ class ReceivingSession(SecureSession):
     """Octets of the message that count as held in the intake's memory."""
     _utf8 = False
     """SMTPUTF8 was asked for at MAIL."""
+    _asked_for: AskedFor | None = None
+    """What else MAIL and RCPT asked for; None: nothing."""
 
     def _forget(self) -> None:
         super()._forget()
@@ -48,6 +52,7 @@ class ReceivingSession(SecureSession):
         self._sender = None
         self._recipients = []
         self._utf8 = False
+        self._asked_for = None
         if self._chunks is not None:
             self._drop_chunks()
 
@@ -166,8 +171,11 @@ class ReceivingSession(SecureSession):
         """Have the message kept, and say so."""
         reception = self._door.reception
         try:
-            envelope = self._envelope(tuple(self._recipients))
-            batch_id = await reception.receive(envelope, content.content(), self._door.listen.mcmt_reception)
+            envelope, schedule = self._envelope(tuple(self._recipients)), NOW
+            if self._asked_for is not None:
+                envelope, schedule = self._asked_for.of(envelope)
+            mcmt_reception = self._door.listen.mcmt_reception
+            batch_id = await reception.receive(envelope, content.content(), mcmt_reception, schedule)
             self._replies.append(f"250 2.0.0 {batch_id} queued\r\n".encode())
             self._errors = self._refusals = 0
         except MessageError as reason:

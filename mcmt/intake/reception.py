@@ -73,9 +73,11 @@ class Reception:
         """The stanza that routes *recipient*. Raises MessageError 550 5.1.2 where there is none."""
         return stanza_of(self._settings, domain_of(recipient))
 
-    async def receive(self, envelope: Envelope, data: bytes, mcmt_reception: McmtReception) -> str:
+    async def receive(
+        self, envelope: Envelope, data: bytes, mcmt_reception: McmtReception, schedule: Schedule = NOW
+    ) -> str:
         """Keep the message; return its batch id when it is on disk. Raises MessageError, SpoolError: nothing kept."""
-        composed = await self.composed(envelope, data, mcmt_reception)
+        composed = await self.composed(envelope, data, mcmt_reception, schedule)
         await self._spool.accept(*composed)
         return composed.message.batch_id
 

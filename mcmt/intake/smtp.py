@@ -1,4 +1,5 @@
-"""The SMTP door: the commands of a session (RFC 5321; RFC 1870 SIZE, 2034, 2920, 3030 CHUNKING, 6152, 6531).
+"""The SMTP door: the commands of a session (RFC 5321; RFC 1870 SIZE, 2034, 2920, 3030 CHUNKING, 6152, 6531;
+extensions.py).
 
 Rules: who may not relay is told so at MAIL, not at connect, since AUTH may make it one who may; nothing that a client
 sends reaches a reply but as one line. The message itself is received in receiving.py.
@@ -17,6 +18,8 @@ from typing import Any, Final
 from aiosmtpd.smtp import SMTP, syntax
 
 from mcmt.errors import MessageError
+from mcmt.intake import extensions
+from mcmt.intake.asked_for import AskedFor
 from mcmt.intake.memory import no_room
 from mcmt.intake.path import read_parameters, read_path
 from mcmt.intake.receiving import ReceivingSession
@@ -33,9 +36,9 @@ _EXTENSIONS: Final = ("PIPELINING", "8BITMIME", "CHUNKING", "SMTPUTF8", "ENHANCE
 _BODY: Final = frozenset({"7BIT", "8BITMIME"})
 
 
-def tell_extensions(hostname: str, max_message_size: int, more: str | None) -> bytes:
-    """The answer to EHLO, with the extension *more*."""
-    lines = [hostname, f"SIZE {max_message_size}", *_EXTENSIONS, *([more] if more else [])]
+def tell_extensions(hostname: str, max_message_size: int, *more: str) -> bytes:
+    """The answer to EHLO, with the extensions *more*."""
+    lines = [hostname, f"SIZE {max_message_size}", *_EXTENSIONS, *more]
     return "".join([f"250-{line}\r\n" for line in lines[:-1]] + [f"250 {lines[-1]}\r\n"]).encode()
 
 
@@ -73,9 +76,13 @@ class SmtpSession(ReceivingSession):
         """RFC 5321 4.1.1.1. aiosmtpd's own offers AUTH, and with every EHLO of any client allows longer commands."""
         self._greet(argument, "EHLO", extended=True)
         door = self._door
-        self._replies.append(door.extensions_in_tls if self._secure else door.extensions)
+        told = door.extensions_in_tls if self._secure else door.extensions
+        if extensions.UNTIL in told:
+            limit = extensions.future_limit(door.clock.time(), door.listen.max_future_release)
+            told = told.replace(extensions.UNTIL, limit)
+        self._replies.append(told)
 
-    @syntax("MAIL FROM:<address>", extended=" [SIZE=n] [BODY=7BIT|8BITMIME] [SMTPUTF8]")
+    @syntax("MAIL FROM:<address>", extended=" [SIZE=n] [BODY=7BIT|8BITMIME] [SMTPUTF8] [...]")
     def mail(self, argument: str | None) -> None:
         """RFC 5321 4.1.1.2."""
         if not self._helo:
@@ -118,9 +125,13 @@ class SmtpSession(ReceivingSession):
         # RFC 6152 2: BODY=7BIT or 8BITMIME; BINARYMIME (RFC 3030) is not offered.
         if body not in _BODY:
             raise MessageError(501, "5.5.4", "BODY takes 7BIT or 8BITMIME")
+        listen = self._door.listen
+        if parameters:
+            asked, now = listen.discard_ehlo_keywords, self._door.clock.time()
+            self._asked_for = AskedFor(extensions.read_mail(parameters, asked, listen.max_future_release, now))
         if parameters:
             raise MessageError(555, "5.5.4", f"MAIL parameter {next(iter(parameters))} is not known here")
-        limit = self._door.listen.max_message_size
+        limit = listen.max_message_size
         if int(size) > limit:
             text = f"a message of {size} octets is larger than {limit} (max_message_size)"
             raise MessageError(552, "5.3.4", text)
@@ -141,8 +152,7 @@ class SmtpSession(ReceivingSession):
         if self._chunks is not None:
             raise MessageError(503, "5.5.1", "no recipients after BDAT; RSET begins anew")
         address, parameters = read_path(argument or "", "TO")
-        if parameters:
-            raise MessageError(555, "5.5.4", "RCPT takes no parameters here")
+        requests = self._read_rcpt_parameters(parameters) if parameters else None
         most = self._door.listen.max_recipients_per_message
         if len(self._recipients) >= most:
             # RFC 5321 4.5.3.1.10: the client sends the rest in another transaction, so nothing was refused.
@@ -159,7 +169,19 @@ class SmtpSession(ReceivingSession):
             self._refuse("RCPT", reason, address)
         else:
             self._recipients.append(address)
+            if requests is not None:
+                self._asked_for = self._asked_for or AskedFor()
+                self._asked_for.add(address, requests)
             self._replies.append(_RECIPIENT_OK)
+
+    def _read_rcpt_parameters(self, text: str) -> extensions.RcptRequests:
+        if not self._extended:
+            raise MessageError(555, "5.5.4", "parameters need EHLO")
+        parameters = read_parameters(text)
+        requests = extensions.read_rcpt(parameters, self._door.listen.discard_ehlo_keywords)
+        if parameters:
+            raise MessageError(555, "5.5.4", f"RCPT parameter {next(iter(parameters))} is not known here")
+        return requests
 
     @syntax("RSET")
     def rset(self, argument: str | None) -> None:

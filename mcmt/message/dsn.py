@@ -1,5 +1,8 @@
 """Bounces: the report that tells a sender which deliveries of a message failed (RFC 3464 in RFC 6522).
 
+Senders that ask for it (RFC 3461) are told of those that were handed on and of those that are late as well, in the
+same report.
+
 Pure: values in, bytes out; ids and times are arguments. A report is 7bit with lines of at most 998 octets
 (RFC 5321 4.5.3.1.6), whatever the message, the addresses and the gateway's texts have in them, so that any mail system
 carries it as it is:
@@ -23,9 +26,10 @@ from email.utils import format_datetime
 import msgspec
 
 from mcmt.message.failure import INTERNAL, Failure, ReportTerms
+from mcmt.message.notification import DELAYED, FAILED, RELAYED
 
 MAX_LISTED = 100
-"""Failures that a report lists; it counts the rest."""
+"""Recipients that a report lists, failures first; it counts the rest."""
 MAX_HEADER_BLOCK = 64 * 1024
 """Bytes of the original's fields that a report returns."""
 MAX_TEXT = 500
@@ -37,6 +41,7 @@ _MAX_LINE = 998
 # RFC 2045 6.7: a line of quoted-printable has 76 octets with its soft break; two are kept for an escaped hyphen.
 _MAX_QUOTED = 72
 _is_plain_line = re.compile(rb"(?!--)[\t -~]{0,%d}" % _MAX_LINE).fullmatch
+_is_ascii_line = re.compile(rb"[\t -~]{0,%d}" % _MAX_LINE).fullmatch
 _quote = re.compile(rb"[^\t -<>-~]|[\t ]\Z").sub
 
 _ADVICE: Sequence[tuple[str, str]] = (
@@ -49,6 +54,13 @@ _ADVICE: Sequence[tuple[str, str]] = (
 """What to do about a status that begins so; the first that fits."""
 
 
+_TOLD = {
+    DELAYED: "{batch} is late for the following. It is tried on; there is nothing to do:",
+    RELAYED: "{batch} was handed to the gateway or mail server of the following,\nwhich sends no further report:",
+}
+"""What is said of recipients that did not fail, before they are listed."""
+
+
 class Original(msgspec.Struct, frozen=True):
     """The message that a report is about."""
 
@@ -56,6 +68,10 @@ class Original(msgspec.Struct, frozen=True):
     received: float
     """Seconds since the epoch."""
     header_block: bytes
+    body: bytes | None = None
+    """What follows it, blank line included, where the sender asked for the whole message and it was kept."""
+    envid: str = ""
+    """The sender's name for its envelope; empty: it gave none."""
 
 
 def compose_report(
@@ -69,24 +85,25 @@ def compose_report(
     now: float,
     message_id: str,
     boundary: str,
+    others: int = 0,
 ) -> bytes:
     """The report to *return_path* about *count* failures, of which *failures* are the first.
 
-    *terms* are those of each channel, by name; *message_id* has no angle brackets; *boundary* is of letters and digits.
+    *terms* are those of each channel, by name; *message_id* has no angle brackets; *boundary* is of letters and digits;
+    *others*: how many of *count* did not fail, but were handed on or are late.
     """
     listed = failures[:MAX_LISTED]
-    plural = "" if count == 1 else "s"
     head = (
         f"From: Mail Delivery System <mailer-daemon@{hostname}>",
         f"To: {_to(return_path)}",
-        f"Subject: Undelivered: {count} failure{plural}",
+        f"Subject: {_subject(listed, count, others)}",
         f"Date: {_date(now)}",
         f"Message-ID: <{message_id}>",
         "Auto-Submitted: auto-replied",  # RFC 3834 5
         "MIME-Version: 1.0",
         f'Content-Type: multipart/report; report-type=delivery-status; boundary="{boundary}"',
     )
-    block, encoding = _returned(original.header_block)
+    media_type, block, encoding = _returned(original, failed=count > others)
     separator = f"--{boundary}"
     lines = (
         *head,
@@ -95,45 +112,75 @@ def compose_report(
         separator,
         "Content-Type: text/plain; charset=us-ascii",
         "",
-        *_told(original, listed, count, terms, hostname),
+        *_told(original, listed, count, others, terms, hostname),
         separator,
         "Content-Type: message/delivery-status",
         "",
-        *_status(original, listed, count, terms, hostname),
+        *_status(original, listed, count, others, terms, hostname),
         separator,
-        "Content-Type: text/rfc822-headers",
+        f"Content-Type: {media_type}",
         f"Content-Transfer-Encoding: {encoding}",
         "",
     )
     return "\r\n".join(lines).encode() + b"\r\n" + block + f"\r\n{separator}--\r\n".encode()
 
 
+def _subject(listed: Sequence[Failure], count: int, others: int) -> str:
+    actions = {one.action for one in listed} - {FAILED}
+    word = "Relayed and delayed" if len(actions) > 1 else "Delayed" if DELAYED in actions else "Relayed"
+    of_others = f"{word}: {_plural(others, 'recipient')}"
+    if count == others:
+        return of_others
+    return f"Undelivered: {_plural(count - others, 'failure')}" + f"; {of_others.lower()}" * (others > 0)
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def _told(
-    original: Original, failures: Sequence[Failure], count: int, terms: Mapping[str, ReportTerms], hostname: str
+    original: Original,
+    failures: Sequence[Failure],
+    count: int,
+    others: int,
+    terms: Mapping[str, ReportTerms],
+    hostname: str,
 ) -> Iterator[str]:
     """For people: what was sent, who failed, why, what to do."""
     yield f"This is the message delivery system at {hostname}."
     yield ""
     yield f"The message that you sent on {_date(original.received)}"
-    yield f"(batch id {_plain(original.batch_id)}) was not delivered to"
-    yield f"{'1 recipient' if count == 1 else f'{count} recipients or devices'}, and is not tried there again:"
-    yield ""
+    batch = f"(batch id {_plain(original.batch_id)})"
+    failed = count - others
+    if failed:
+        yield f"{batch} was not delivered to"
+        yield f"{'1 recipient' if failed == 1 else f'{failed} recipients or devices'}, and is not tried there again:"
+        yield ""
+    action = FAILED
     for failure in failures:
+        if failure.action != action:
+            if action != FAILED or failed:
+                yield ""
+            action = failure.action
+            yield from _TOLD[action].format(batch="It" if failed else batch).split("\n")
+            yield ""
         its = terms.get(failure.channel, _UNKNOWN)
         yield f"<{_plain(failure.recipient)}>"
         if its.token_field and failure.token:
             yield f"    {its.token_field}: {_plain(failure.token)}"
         if its.remote_id_field and failure.remote_id:
             yield f"    {its.remote_id_field}: {_plain(failure.remote_id)}"
-        yield f"    {_plain(f'{failure.code} {failure.text}')}"
+        yield f"    {_plain(f'{failure.code} {failure.text}'.strip())}"
         if failure.last:
             yield f"    the answer before: {_plain(failure.last)}"
     if count > len(failures):
         yield f"and {count - len(failures)} more, not listed."
     yield ""
+    if not failed:
+        return
     yield "What to do:"
     advised: dict[str, list[str]] = {}
-    for status in dict.fromkeys([failure.status for failure in failures]):
+    for status in dict.fromkeys([failure.status for failure in failures if failure.action == FAILED]):
         advice = next(text for prefix, text in _ADVICE if status.startswith(prefix))
         advised.setdefault(advice, []).append(status)
     for advice, statuses in advised.items():
@@ -142,29 +189,41 @@ def _told(
 
 
 def _status(
-    original: Original, failures: Sequence[Failure], count: int, terms: Mapping[str, ReportTerms], hostname: str
+    original: Original,
+    failures: Sequence[Failure],
+    count: int,
+    others: int,
+    terms: Mapping[str, ReportTerms],
+    hostname: str,
 ) -> Iterator[str]:
     """For programs: RFC 3464 2.2, the fields of the message, then 2.3, those of each recipient."""
+    if original.envid:
+        yield f"Original-Envelope-Id: {_plain(original.envid)}"
     yield f"Reporting-MTA: dns; {hostname}"
     yield f"Arrival-Date: {_date(original.received)}"
     yield f"X-MCMT-Batch-Id: {_plain(original.batch_id)}"
-    yield f"X-MCMT-Failures: {count}"
+    yield f"X-MCMT-Failures: {count - others}"
+    if others:
+        yield f"X-MCMT-Reported: {count}"
     for failure in failures:
         its = terms.get(failure.channel, _UNKNOWN)
         internal = INTERNAL in failure.text
         yield ""
-        # No Original-Recipient: it is for what came with ORCPT (2.3.1), which is not offered.
+        if failure.original:
+            yield f"Original-Recipient: {_plain(failure.original)}"
         yield f"Final-Recipient: {_typed(failure.recipient)}"
-        yield "Action: failed"
+        yield f"Action: {failure.action}"
         yield f"Status: {failure.status}"
         if failure.remote_address:
             yield f"Remote-MTA: dns; [{_plain(failure.remote_address)}]"
         kind = _OURS if internal else its.diagnostic_type
-        yield f"Diagnostic-Code: {kind}; {_plain(f'{failure.code} {failure.text}')}"
+        yield f"Diagnostic-Code: {kind}; {_plain(f'{failure.code} {failure.text}'.strip())}"
         if not internal:
             yield f"Last-Attempt-Date: {_date(failure.time)}"
         if failure.last:
             yield f"X-MCMT-Last-Answer: {_plain(failure.last)}"
+        if failure.until:
+            yield f"Will-Retry-Until: {_date(failure.until)}"
         if its.token_field and failure.token:
             yield f"{its.token_field}: {_plain(failure.token)}"
         if its.remote_id_field and failure.remote_id:
@@ -173,7 +232,22 @@ def _status(
     yield ""
 
 
-def _returned(block: bytes) -> tuple[bytes, str]:
+def _returned(original: Original, *, failed: bool) -> tuple[str, bytes, str]:
+    """Media type, content and transfer encoding of what is returned.
+
+    The whole message where it was kept, is to be told of as failed (RFC 3461 4.3), and needs no other encoding than
+    7bit, which is all that message/rfc822 may have (RFC 2046 5.2.1). Else its fields.
+    """
+    block = original.header_block
+    if failed and original.body is not None:
+        whole = block + original.body
+        lines = whole.removesuffix(b"\r\n").split(b"\r\n")
+        if all(map(_is_ascii_line, lines)):
+            return "message/rfc822", b"\r\n".join(lines), "7bit"
+    return ("text/rfc822-headers", *_returned_fields(block))
+
+
+def _returned_fields(block: bytes) -> tuple[bytes, str]:
     """The original's fields, whole lines up to MAX_HEADER_BLOCK, and their transfer encoding."""
     if len(block) > MAX_HEADER_BLOCK:
         block = block[: max(block.rfind(b"\n", 0, MAX_HEADER_BLOCK) + 1, 0) or MAX_HEADER_BLOCK]

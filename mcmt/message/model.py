@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import msgspec
 
+from mcmt.message.notification import Asked
+
 Headers = tuple[tuple[str, str], ...]
 """Header fields in order: names in lower case, values unfolded and stripped."""
 
@@ -20,7 +22,7 @@ def header(headers: Headers, name: str) -> str | None:
     return None
 
 
-class Envelope(msgspec.Struct, frozen=True):
+class Envelope(msgspec.Struct, frozen=True, omit_defaults=True):
     """Who sends and to whom, apart from what the message says of it (RFC 5321 2.3.1)."""
 
     reverse_path: str
@@ -37,6 +39,12 @@ class Envelope(msgspec.Struct, frozen=True):
     """Who had logged in."""
     priority: int | None = None
     """The class that the client asked for beside the message (mcmt/message/priority.py); None: it asked for none."""
+    ret: str = ""
+    """How much of the message a report of its failure returns: FULL, HDRS, or not said (RFC 3461 4.3)."""
+    envid: str = ""
+    """The sender's own name for this envelope, printable ASCII, decoded (RFC 3461 4.4)."""
+    asked: dict[str, Asked] = {}
+    """By forward-path: what was asked of it."""
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -88,6 +96,10 @@ class NewDelivery(msgspec.Struct, frozen=True, gc=False):
     """Its class (mcmt/message/priority.py): a larger one goes first."""
     collapse: bytes = b""
     """What it is alone to say: of its domain, a later delivery with the same one replaces it. Empty: nothing does."""
+    asked: Asked | None = None
+    """What its sender asked for; None: nothing."""
+    warn: float = 0.0
+    """Seconds since the epoch, when its sender is told that it is late; 0: never."""
 
 
 class Sender(msgspec.Struct, frozen=True):
@@ -101,6 +113,9 @@ class Sender(msgspec.Struct, frozen=True):
     """IP address of the client; empty for a message of our own."""
     protocol: str = ""
     """The door, where its clients may ask what became of a message (mcmt/message/event.py, TRACKED)."""
+    ret: str = ""
+    envid: str = ""
+    """As of Envelope."""
 
 
 class Delivery(msgspec.Struct, frozen=True):
@@ -119,6 +134,7 @@ class Delivery(msgspec.Struct, frozen=True):
     part: Part
     priority: int = 0
     """Its class (mcmt/message/priority.py): a larger one goes first."""
+    asked: Asked | None = None
 
     @property
     def id(self) -> str:

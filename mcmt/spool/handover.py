@@ -173,7 +173,7 @@ class _OfOneKind:
                         size += len(part.content)
                         counted.add(new.part)
                     about = new.number, domain, new.recipient, new.token, 0, new.expires
-                    taken.append(Delivery(row, *about, sender, part, priority))
+                    taken.append(Delivery(row, *about, sender, part, priority, new.asked))
                     out[row] = Away(domain, 0, job.key, len(job.deliveries), len(message.parts), priority)
                 last = max(last, row)
                 self._place += 1
@@ -188,4 +188,13 @@ class _OfOneKind:
 def _sender(message: Message) -> Sender:
     envelope = message.envelope
     protocol = envelope.protocol if envelope.protocol in TRACKED else ""
-    return Sender(message.batch_id, message.received, envelope.reverse_path, message.context, envelope.peer, protocol)
+    return Sender(
+        message.batch_id,
+        message.received,
+        envelope.reverse_path,
+        message.context,
+        envelope.peer,
+        protocol,
+        envelope.ret,
+        envelope.envid,
+    )

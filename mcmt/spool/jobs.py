@@ -7,7 +7,7 @@ nothing on it that grows with a message's deliveries.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mcmt.message.event import Event, Kind
 from mcmt.message.failure import Failure
@@ -128,6 +128,21 @@ class Undeliverable(SpoolJob):
         """Let go of them, and tell the log."""
         super().stage(transaction)
         transaction.tell(self._owed.key, self._owed.through, self._owed.count)
+
+
+class Warn(SpoolJob):
+    """Deliveries that are late, and what their senders are told."""
+
+    __slots__ = ("_late",)
+
+    def __init__(self, future: asyncio.Future[None], late: Mapping[int, Failure | None]) -> None:
+        super().__init__(future, ())
+        self._late = late
+
+    def stage(self, transaction: Transaction) -> None:
+        """Note it, once."""
+        for row, failure in self._late.items():
+            transaction.warn(row, failure)
 
 
 class Settle(SpoolJob):

@@ -14,7 +14,7 @@ from typing import Any
 import apsw
 
 from mcmt.errors import SpoolError
-from mcmt.message.failure import GATHER_SECONDS, INTERNAL, Failure
+from mcmt.message.failure import INTERNAL, Failure
 from mcmt.spool.rows import due_at, encode_failure
 from mcmt.spool.schema import ids
 from mcmt.spool.statements import execute_rows
@@ -51,6 +51,11 @@ _LET_GO = (
     " AND NOT EXISTS (SELECT 1 FROM report WHERE message = message.id)"
 )
 _FINISHED = "UPDATE report SET due = 0 WHERE message IN carray(?1) RETURNING message"
+_LATE = (
+    "SELECT delivery.row, delivery.message FROM delay JOIN delivery ON delivery.row = delay.row"
+    " WHERE delay.row IN carray(?1) ORDER BY delay.row"
+)
+_NOT_LATE = "DELETE FROM delay WHERE row IN carray(?1)"
 _KEPT = "UPDATE message SET pending = 0 WHERE id IN carray(?1)"
 
 
@@ -60,17 +65,22 @@ class Owed:
     def __init__(self) -> None:
         self._reports: dict[tuple[int, str], int] = {}
         self._failures: list[Any] = []
+        self._late: dict[int, tuple[int, Failure | None]] = {}
         self._told: dict[int, int] = {}
         self._count = 0
 
     def fail(self, key: int, message: int, row: int, failure: Failure) -> None:
         """A failure of a delivery, or of a recipient that has none (row 0); *key* is larger than any before."""
-        due = due_at(failure.time + GATHER_SECONDS)
+        due = due_at(failure.tell_by)
         path = failure.return_path
         self._reports.setdefault((message, path), due)
         # What a gateway says itself needs no word of what it said before.
         before = row if INTERNAL in failure.text and not failure.last else 0
         self._failures += (key, message, path, due, encode_failure(failure), before)
+
+    def warn(self, key: int, row: int, failure: Failure | None) -> None:
+        """The delivery *row* is late; None: and nobody is told."""
+        self._late[row] = key, failure
 
     def tell(self, report: int, through: int, count: int) -> None:
         """The *count* failures of a report up to id *through* are told."""
@@ -81,10 +91,22 @@ class Owed:
 
     def insert(self, connection: apsw.Connection) -> None:
         """Keep the failures. Before the deliveries go."""
+        if self._late:
+            self._take_late(connection)
         if self._failures:
             reports = [value for (message, path), due in self._reports.items() for value in (message, path, due)]
             execute_rows(connection, _REPORT, reports)
             execute_rows(connection, _FAILURE, self._failures)
+
+    def _take_late(self, connection: apsw.Connection) -> None:
+        # What was told already, or ended since it was looked for, is not late any more: that is known here alone.
+        late = ids(self._late)
+        there: list[Any] = connection.execute(_LATE, (late,)).fetchall()
+        connection.execute(_NOT_LATE, (late,))
+        for row, message in there:
+            key, failure = self._late[row]
+            if failure is not None:
+                self.fail(key, message, row, failure)
 
     def let_go(self, connection: apsw.Connection) -> None:
         """What is told goes, and messages that waited for nothing else. Raises SpoolError when it was told before."""

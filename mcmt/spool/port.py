@@ -53,11 +53,13 @@ class OwedReport(msgspec.Struct, frozen=True):
     header_block: bytes
     """That message's own header fields."""
     failures: tuple[Failure, ...]
-    """The first of them, MAX_LISTED at most."""
+    """The first of them, what failed before what did not, MAX_LISTED at most."""
     count: int
     """All of them."""
     through: int
     """The spool's mark behind the last of them: what fails from now on is told by another report."""
+    others: int = 0
+    """How many of them did not fail, but are told of as well (Failure.action)."""
 
 
 class Backlog(msgspec.Struct, frozen=True):
@@ -305,6 +307,15 @@ class Spool(Keeper, Protocol):
         Without a message they go all the same: the events say why. A second time it is a SpoolError.
 
         Raises SpoolFull as ``accept`` does, where there is a message."""
+
+    async def pull_late(self, now: float, limit: int) -> Mapping[int, Delivery | None]:
+        """Up to *limit* rows of deliveries whose senders want to hear that they are late (NewDelivery.warn), and are by
+        *now*; without the contents of their parts. None: it has ended, or cannot be read. For one caller: until they
+        are warned of they are returned again."""
+
+    async def warn(self, late: Mapping[int, Failure | None]) -> None:
+        """Their senders are owed these (None: nothing), of those that are still there, in one transaction with the end
+        of their being late: a delivery is warned of once."""
 
     def release(self, rows: Collection[int]) -> None:
         """These are not out any more, and as due as they were: no attempt was made."""

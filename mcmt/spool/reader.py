@@ -261,6 +261,7 @@ class _Pull:
                     message.sender,
                     part,
                     stored.priority,
+                    data.asked,
                 )
             )
             of_message = stored.message, message.stored.deliveries, message.stored.parts

@@ -13,6 +13,7 @@ import msgspec
 
 from mcmt.message.dsn import MAX_LISTED
 from mcmt.message.failure import Failure
+from mcmt.message.notification import FAILED
 from mcmt.spool.fetch import read_each
 from mcmt.spool.port import OwedReport
 from mcmt.spool.rows import decode_envelope, decode_failures, decode_reports, microseconds
@@ -29,21 +30,24 @@ SELECT json_group_array(json_array(id, length)) FROM (
     WHERE report.due <= ?1 ORDER BY report.due, report.id LIMIT ?2
 )
 """
-_REPORTS = """
+# Of a row of failure: 1 where it tells of something else (Failure.action); of damaged ones nothing is known.
+_OTHER = "CASE WHEN json_valid(data) THEN ifnull(json_extract(data, '$[13]') <> 'failed', 0) ELSE 0 END"
+_REPORTS = f"""
 SELECT CAST(group_concat(
     '[' || report.id || ',' || json_quote(return_path)
     || ',' || ifnull((SELECT max(id) FROM failure WHERE report = report.id), 0)
     || ',' || (SELECT count(*) FROM failure WHERE report = report.id)
-    || ',' || length(envelope) || ',' || sender || ']'
+    || ',' || length(envelope) || ',' || sender
+    || ',' || (SELECT ifnull(sum({_OTHER}), 0) FROM failure WHERE report = report.id) || ']'
 ) AS BLOB), CAST(group_concat(envelope, '') AS BLOB)
 FROM report JOIN message ON message.id = report.message WHERE report.id IN carray(?1)
-"""
+"""  # noqa: S608 - our own words
 _FAILURES = f"""
 SELECT CAST(group_concat(
     '[' || failure.id || ',' || failure.report || ',' || json_quote(last) || ',' || data || ']'
 ) AS BLOB)
 FROM report CROSS JOIN failure
-    ON failure.id IN (SELECT id FROM failure WHERE report = report.id ORDER BY id LIMIT {MAX_LISTED})
+    ON failure.id IN (SELECT id FROM failure WHERE report = report.id ORDER BY {_OTHER}, id LIMIT {MAX_LISTED})
 WHERE report.id IN carray(?1)
 """  # noqa: S608 - our own words
 _decode_due = msgspec.json.Decoder(list[tuple[int, int]]).decode
@@ -82,7 +86,8 @@ class Reports:
             if not report.count:
                 continue
             # What came between the two statements is told by the next report.
-            failures = sorted(row for row in listed[report.id] if row[0] <= report.through)
+            rows = [row for row in listed[report.id] if row[0] <= report.through]
+            failures = sorted(rows, key=lambda row: (row[1].action != FAILED, row[1].action, row[0]))
             reports.append(
                 OwedReport(
                     key=report.id,
@@ -92,6 +97,7 @@ class Reports:
                     failures=tuple([failure for _, failure in failures]),
                     count=report.count,
                     through=report.through,
+                    others=report.others,
                 )
             )
         return reports

@@ -13,6 +13,7 @@ import msgspec
 from mcmt.message.event import TRACKED, Event
 from mcmt.message.failure import Failure
 from mcmt.message.model import Envelope, Headers, Message, NewDelivery, Part, Sender
+from mcmt.message.notification import Asked
 
 _LAST_MICROSECOND = 2**62
 
@@ -30,6 +31,7 @@ class Data(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """As given; the column beside it is rounded."""
     superseded: str = ""
     """The batch id of the message that has replaced it: it is not sent any more."""
+    asked: Asked | None = None
 
 
 class StoredDelivery(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -66,10 +68,21 @@ class SenderData(msgspec.Struct, frozen=True, array_like=True):
     context: dict[str, str]
     peer: str = ""
     protocol: str = ""
+    ret: str = ""
+    envid: str = ""
 
     def sender(self) -> Sender:
         """The value that travels."""
-        return Sender(self.batch_id, self.received, self.reverse_path, self.context, self.peer, self.protocol)
+        return Sender(
+            self.batch_id,
+            self.received,
+            self.reverse_path,
+            self.context,
+            self.peer,
+            self.protocol,
+            self.ret,
+            self.envid,
+        )
 
 
 class StoredMessage(msgspec.Struct, frozen=True, array_like=True):
@@ -107,6 +120,8 @@ class StoredReport(msgspec.Struct, frozen=True, array_like=True):
     length: int
     """Of its message's ``envelope``."""
     sender: SenderData
+    others: int = 0
+    """Those of ``count`` that did not fail."""
 
 
 class StoredFailure(msgspec.Struct, frozen=True, array_like=True):
@@ -143,7 +158,10 @@ def encode_sender(message: Message) -> str:
     """``message.sender``."""
     envelope = message.envelope
     sender = (message.batch_id, message.received, envelope.reverse_path, message.context, envelope.peer)
-    return _json.encode((*sender, envelope.protocol) if envelope.protocol in TRACKED else sender).decode()
+    protocol = envelope.protocol if envelope.protocol in TRACKED else ""
+    if envelope.ret or envelope.envid:
+        return _json.encode((*sender, protocol, envelope.ret, envelope.envid)).decode()
+    return _json.encode((*sender, protocol) if protocol else sender).decode()
 
 
 def encode_envelope(message: Message) -> bytes:
@@ -158,7 +176,12 @@ def encode_head(part: Part) -> str:
 
 def encode_data(deliveries: Sequence[NewDelivery], sizes: Sequence[int]) -> str:
     """A JSON array of ``delivery.data``; *sizes*: of the contents of their message's parts."""
-    data = [(one.number, one.part, one.recipient, one.token, sizes[one.part], one.expires) for one in deliveries]
+    data = [
+        (one.number, one.part, one.recipient, one.token, sizes[one.part], one.expires)
+        if one.asked is None
+        else (one.number, one.part, one.recipient, one.token, sizes[one.part], one.expires, "", one.asked)
+        for one in deliveries
+    ]
     return _json.encode(data).decode()
 
 

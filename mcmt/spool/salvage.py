@@ -30,6 +30,7 @@ _SAMPLES = 64
 _COLUMNS = {
     **COLUMNS,
     "failure": ("id", "report", "due", "data", "last"),
+    "delay": ("row", "due"),
     "quarantine": ("id", "time", "source", "key", "reason", "statement"),
 }
 # Where the largest key of a table can be read but from its own last page.
@@ -48,6 +49,7 @@ _LAST = {
     "quarantine": ("SELECT seq FROM sqlite_sequence WHERE name = 'quarantine'",),
     "report": ("SELECT seq FROM sqlite_sequence WHERE name = 'report'",),
     "failure": ("SELECT max(id) FROM failure INDEXED BY failure_report",),
+    "delay": ("SELECT max(row) FROM delay INDEXED BY delay_due",),
 }
 # Rows that an index knows and the table did not give.
 _DELIVERIES = "SELECT row FROM delivery INDEXED BY {}"

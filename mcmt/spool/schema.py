@@ -109,8 +109,17 @@ UPDATE quarantine SET statement = CAST(
     AS BLOB)
 WHERE substr(statement, 1, 29) = CAST('INSERT INTO delivery VALUES (' AS BLOB);
 """
+# Since version 5: deliveries whose senders want to hear when they are late. A row stays when its delivery ends before:
+# it goes when it is due, and until then its key is not given again (transaction.py, _KEYS).
+_DELAYS = """
+CREATE TABLE delay (
+    row INTEGER PRIMARY KEY,        -- delivery.row
+    due INTEGER NOT NULL            -- microseconds since the epoch
+) STRICT;
+CREATE INDEX delay_due ON delay (due);
+"""
 # Since version 4: what became of messages whose senders may ask.
-_MIGRATIONS = {1: _REPORTS, 2: _WITHOUT_POSITIONS, 3: TABLES_OF_TRACKING, 4: _PRIORITIES}
+_MIGRATIONS = {1: _REPORTS, 2: _WITHOUT_POSITIONS, 3: TABLES_OF_TRACKING, 4: _PRIORITIES + _DELAYS}
 """What brings a file from that version to the next one."""
 
 COLUMNS = {
@@ -135,7 +144,7 @@ def open_writer(path: Path, created: float) -> apsw.Connection:
     create_file(path)
     connection = reopen_writer(path)
     try:
-        tables = _TABLES + _REPORTS + TABLES_OF_TRACKING + _FIRST_SEQUENCE.format(int(created * 1e6))
+        tables = _TABLES + _REPORTS + TABLES_OF_TRACKING + _DELAYS + _FIRST_SEQUENCE.format(int(created * 1e6))
         prepare(connection, path, APPLICATION, VERSION, tables, _MIGRATIONS)
     except apsw.Error as error:
         raise unusable(path, error) from error

@@ -28,29 +28,17 @@ from mcmt.message.event import Event, OutboxRow
 from mcmt.message.failure import Failure
 from mcmt.message.model import Delivery, Message, NewDelivery
 from mcmt.message.priority import BULK
+from mcmt.spool import port
 from mcmt.spool.acknowledging import Acknowledging
 from mcmt.spool.away import AS_IT_WAS, GONE, Ledger
 from mcmt.spool.commits import SETTLE_SECONDS, Commits
 from mcmt.spool.folder import FolderLock
 from mcmt.spool.handover import Handover
 from mcmt.spool.held import moves
-from mcmt.spool.jobs import Bounce, Quarantine, Reschedule, Settle, SpoolJob, Undeliverable, quarantine_events
+from mcmt.spool.jobs import Bounce, Quarantine, Reschedule, Settle, SpoolJob, Undeliverable, Warn, quarantine_events
+from mcmt.spool.late import Late
 from mcmt.spool.listing import Listing
 from mcmt.spool.opening import open_files
-from mcmt.spool.port import (
-    Arrived,
-    Backlog,
-    Change,
-    Chosen,
-    Entry,
-    IdPage,
-    OwedReport,
-    Pulled,
-    Selection,
-    Settlement,
-    Taken,
-    TallyPage,
-)
 from mcmt.spool.pulls import Pulls
 from mcmt.spool.reader import MAX_EXPIRED_BYTES, NO_LIMIT, Reader, Request
 from mcmt.spool.reports import Reports
@@ -111,6 +99,7 @@ class SqliteSpool:
         self._log = Listing(log)
         self._listing = Listing(listing)
         self._reports = Reports(listing)
+        self._late = Late(listing)
         self._pulls = Pulls(self._reader, self._ledger, self._pull_thread)
         self._handover = Handover(self._ledger, self._pulls)
         self._damage_listeners: list[Callable[[], None]] = []
@@ -132,7 +121,7 @@ class SqliteSpool:
         """Keep a message with all its deliveries."""
         await self.tracker.accept(message, deliveries, events, failures)
 
-    async def settle(self, settlements: Sequence[Settlement], events: Sequence[Event]) -> None:
+    async def settle(self, settlements: Sequence[port.Settlement], events: Sequence[Event]) -> None:
         """Finish or reschedule deliveries that are out."""
         await self._has_room()
         out = self._ledger.out
@@ -142,7 +131,7 @@ class SqliteSpool:
             raise NotOut(error.args[0]) from None
         await self._commits.put(Settle(self._loop.create_future(), pairs, events), SETTLE_SECONDS)
 
-    async def change(self, rows: Collection[int], change: Change, events: Sequence[Event]) -> None:
+    async def change(self, rows: Collection[int], change: port.Change, events: Sequence[Event]) -> None:
         """Change deliveries that are out; then they are not any more."""
         await self._has_room()
         out = self._ledger.out
@@ -158,7 +147,7 @@ class SqliteSpool:
 
     async def report(
         self,
-        owed: OwedReport,
+        owed: port.OwedReport,
         bounce: Message | None,
         deliveries: Sequence[NewDelivery],
         events: Sequence[Event],
@@ -170,6 +159,10 @@ class SqliteSpool:
         future = self._loop.create_future()
         job = Bounce(future, owed, bounce, deliveries, events) if bounce else Undeliverable(future, owed, events)
         await self._commits.put(job)
+
+    async def warn(self, late: Mapping[int, Failure | None]) -> None:
+        """These deliveries were late, and their senders are owed a word of it."""
+        await self._put(Warn(self._loop.create_future(), late))
 
     async def record(self, events: Sequence[Event]) -> None:
         """Keep events that change nothing else."""
@@ -188,28 +181,32 @@ class SqliteSpool:
 
     # ---- what is due
 
-    async def pull(self, domain: str, now: float, limit: int, max_bytes: int, lowest: int = BULK) -> Pulled:
+    async def pull(self, domain: str, now: float, limit: int, max_bytes: int, lowest: int = BULK) -> port.Pulled:
         """Up to *limit* due deliveries of a domain."""
         request = await self._pull(Request(domain, now, limit, max_bytes, lowest))
-        return Pulled(request.deliveries, request.next_due)
+        return port.Pulled(request.deliveries, request.next_due)
 
     async def pull_expired(self, now: float, limit: int) -> tuple[Delivery, ...]:
         """Up to *limit* deliveries whose life has ended, with bodies of at most MAX_EXPIRED_BYTES together."""
         return (await self._pull(Request(None, now, limit, MAX_EXPIRED_BYTES))).deliveries
 
-    async def take(self, chosen: Mapping[int, str]) -> Taken:
+    async def take(self, chosen: Mapping[int, str]) -> port.Taken:
         """Those of these rows that are not out; then they are."""
         request = await self._pull(Request(None, self._clock.time(), len(chosen), NO_LIMIT, chosen=chosen))
         busy = sum(row in self._ledger.out for row in chosen) - len(request.deliveries)
-        return Taken(request.deliveries, busy)
+        return port.Taken(request.deliveries, busy)
 
-    async def pull_reports(self, now: float, limit: int) -> Sequence[OwedReport]:
+    async def pull_reports(self, now: float, limit: int) -> Sequence[port.OwedReport]:
         """Up to *limit* reports that are due, with header fields of at most reports.MAX_BYTES together."""
         while True:
             reports, damaged = await self._ask(self._listing_thread, self._reports.due, now, limit)
             moved = damaged and await self._quarantine(self._clock.time(), damaged)
             if reports or not moved:
                 return reports
+
+    async def pull_late(self, now: float, limit: int) -> Mapping[int, Delivery | None]:
+        """Up to *limit* deliveries by row, that are late."""
+        return await self._ask(self._listing_thread, self._late.due, now, limit)
 
     def release(self, rows: Collection[int]) -> None:
         """These are not out any more, and as due as they were."""
@@ -221,7 +218,7 @@ class SqliteSpool:
         """The domains that have deliveries."""
         return await self._ask(self._listing_thread, self._listing.domains)
 
-    async def backlog(self, domain: str | None = None) -> Sequence[Backlog]:
+    async def backlog(self, domain: str | None = None) -> Sequence[port.Backlog]:
         """How much there is."""
         return await self._ask(self._listing_thread, self._listing.backlog, domain)
 
@@ -229,9 +226,9 @@ class SqliteSpool:
         """How many reports are owed to senders."""
         return await self._ask(self._listing_thread, self._listing.owed)
 
-    async def browse(self, selection: Selection, after: int, limit: int) -> Sequence[tuple[int, Entry]]:
+    async def browse(self, selection: port.Selection, after: int, limit: int) -> Sequence[tuple[int, port.Entry]]:
         """Up to *limit* entries by row, beginning past row *after*."""
-        found: list[tuple[int, Entry]] = []
+        found: list[tuple[int, port.Entry]] = []
         at: int | None = after
         # A question a window: others are answered in between.
         while at is not None and len(found) < limit:
@@ -239,7 +236,7 @@ class SqliteSpool:
             found += more
         return [(row, self._mark(row, entry)) for row, entry in found]
 
-    async def tally(self, selection: Selection, after: int, through: int) -> TallyPage:
+    async def tally(self, selection: port.Selection, after: int, through: int) -> port.TallyPage:
         """Count part of what is selected."""
         return await self._ask(self._listing_thread, self._listing.tally, selection, after, through)
 
@@ -252,15 +249,15 @@ class SqliteSpool:
             found.update(more)
         return found
 
-    async def choose(self, selection: Selection, after: int, through: int, limit: int) -> Chosen:
+    async def choose(self, selection: port.Selection, after: int, through: int, limit: int) -> port.Chosen:
         """Rows of part of what is selected."""
         return await self._ask(self._listing_thread, self._listing.choose, selection, after, through, limit)
 
-    async def ids(self, after: int, limit: int, now: float) -> IdPage | None:
+    async def ids(self, after: int, limit: int, now: float) -> port.IdPage | None:
         """Ids of up to *limit* deliveries past row *after*."""
         return await self._ask(self._listing_thread, self._listing.ids, after, limit, now)
 
-    async def find(self, id: str) -> Sequence[Entry]:  # noqa: A002 - the port's
+    async def find(self, id: str) -> Sequence[port.Entry]:  # noqa: A002 - the port's
         """The delivery of that id, or all deliveries of that batch id."""
         found = await self._ask(self._listing_thread, self._listing.find, id)
         return [self._mark(row, entry) for row, entry in found]
@@ -289,7 +286,7 @@ class SqliteSpool:
         than luck, and opening the spool again salvages it (salvage.py)."""
         self._damage_listeners.append(listener)
 
-    def on_due(self, listener: Callable[[Mapping[str, Arrived]], None]) -> None:
+    def on_due(self, listener: Callable[[Mapping[str, port.Arrived]], None]) -> None:
         """Call *listener* with what a commit brought, by domain."""
         self._handover.listeners.append(listener)
 
@@ -380,7 +377,7 @@ class SqliteSpool:
         for listener in self._damage_listeners:
             listener()
 
-    def _mark(self, row: int, entry: Entry) -> Entry:
+    def _mark(self, row: int, entry: port.Entry) -> port.Entry:
         return msgspec.structs.replace(entry, active=True) if row in self._ledger.out else entry
 
     def _check_open(self) -> None:

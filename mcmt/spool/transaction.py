@@ -55,6 +55,7 @@ _MOVE = (
     "UPDATE delivery SET due = new.column2, domain = new.column3 FROM (VALUES {rows}) AS new WHERE row = new.column1",
     3,
 )
+_DELAY = ("INSERT INTO delay VALUES {rows}", 2)
 _COUNT_DOWN = (
     "UPDATE message SET pending = pending - new.column2"
     " FROM (VALUES {rows}) AS new WHERE id = new.column1 AND pending >= new.column2",
@@ -72,6 +73,7 @@ SELECT
         ifnull((SELECT max(key) + 1 FROM quarantine WHERE source IN ('message', 'part')), 1)),
     max(ifnull((SELECT row + deliveries FROM message ORDER BY id DESC LIMIT 1), 1),
         ifnull((SELECT max(row) + 1 FROM delivery), 1),
+        ifnull((SELECT max(row) + 1 FROM delay), 1),
         ifnull((SELECT max(key) + 1 FROM quarantine WHERE source = 'delivery'), 1)),
     ifnull((SELECT max(id) + 1 FROM failure), 1)
 """
@@ -111,6 +113,7 @@ class Transaction:
         self._finished: list[int] = []
         self._rescheduled: list[Any] = []
         self._moved: list[Any] = []
+        self._delays: list[Any] = []
         self._messages: list[int] = []
         self._parts: list[int] = []
         self._countdown: dict[int, int] = {}
@@ -135,6 +138,10 @@ class Transaction:
         columns = self._rows["part"]
         for part_key, part in enumerate(parts, key):
             columns += (part_key, encode_head(part), part.content)
+        if (deliveries and deliveries[0].asked is not None) or message.envelope.asked:
+            for place, one in enumerate(deliveries, row):
+                if one.warn:
+                    self._delays += (place, due_at(one.warn))
         sizes = [len(part.content) for part in parts]
         if count > _MANY:
             self._many.append((row, key, deliveries, sizes))
@@ -163,6 +170,12 @@ class Transaction:
         """A failure to report, of a delivery that goes, or of a recipient without one (row 0)."""
         keys = self._keys
         self._owed.fail(keys.failure, message, row, failure)
+        keys.failure += 1
+
+    def warn(self, row: int, failure: Failure | None) -> None:
+        """A delivery is late: what its sender is told of that, if it is still there then."""
+        keys = self._keys
+        self._owed.warn(keys.failure, row, failure)
         keys.failure += 1
 
     def tell(self, report: int, through: int, count: int) -> None:
@@ -194,6 +207,7 @@ class Transaction:
             execute_rows(connection, _INSERT[table], columns)
         for many in self._many:
             _insert_many(connection, *many)
+        execute_rows(connection, _DELAY, self._delays)
         self._owed.insert(connection)
         if self._rescheduled:
             before = connection.total_changes()

@@ -72,7 +72,7 @@ def test_one_token_is_one_delivery_and_one_reception() -> None:
     data = mcmt(apn("aa"), head=b"X-MCMT-Context: DLV_Source_Addr=shop\r\n")
     message, deliveries, events, _ = make(data, "User@APN.example.com")
     assert [msgspec.structs.astuple(delivery) for delivery in deliveries] == [
-        (1, "apn.example.com", "User@APN.example.com", "aa", 0, NOW + 86400.0, 0.0, 0, b"")
+        (1, "apn.example.com", "User@APN.example.com", "aa", 0, NOW + 86400.0, 0.0, 0, b"", None, 0.0)
     ]
     assert message.header_block == data.partition(b"\r\n\r\n")[0] + b"\r\n"
     assert message.context == {"DLV_Source_Addr": "shop"}
