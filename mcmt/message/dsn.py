@@ -241,9 +241,8 @@ def _returned(original: Original, *, failed: bool) -> tuple[str, bytes, str]:
     block = original.header_block
     if failed and original.body is not None:
         whole = block + original.body
-        lines = whole.removesuffix(b"\r\n").split(b"\r\n")
-        if all(map(_is_ascii_line, lines)):
-            return "message/rfc822", b"\r\n".join(lines), "7bit"
+        if all(map(_is_ascii_line, whole.split(b"\r\n"))):
+            return "message/rfc822", whole, "7bit"
     return ("text/rfc822-headers", *_returned_fields(block))
 
 

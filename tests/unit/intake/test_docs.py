@@ -11,7 +11,15 @@ from mcmt.config.schema import ListenerStanza, ListenStanza
 from mcmt.intake import limits, passwords
 
 TEXT = (Path(__file__).parents[3] / "docs" / "submission.md").read_text()
-NO_LIMIT = {"mcmt_reception", "relay_hosts", "tls_certificate", "tls_key", "require_tls", "users_file"}
+NO_LIMIT = {
+    "mcmt_reception",
+    "relay_hosts",
+    "tls_certificate",
+    "tls_key",
+    "require_tls",
+    "users_file",
+    "discard_ehlo_keywords",
+}
 UNITS = {"MB": 1024**2, "s": 1, "bytes/s": 1, "": 1}
 LIMITS = [
     pytest.param(name, field.default, id=name)

@@ -200,7 +200,7 @@ async def test_a_shard_of_version_4_is_brought_up_in_place(tmp_path: Path) -> No
     await accept(spool, NORMAL, 2)
     await spool.close()
     old = apsw.Connection(str(tmp_path / "spool" / SHARD))
-    old.execute("DROP INDEX delivery_due; DROP INDEX delivery_collapse")
+    old.execute("DROP INDEX delivery_due; DROP INDEX delivery_collapse; DROP TABLE delay")
     old.execute("ALTER TABLE delivery DROP COLUMN collapse; ALTER TABLE delivery DROP COLUMN priority")
     old.execute("CREATE INDEX delivery_due ON delivery (domain, due)")
     values = ", ".join(f"' || quote({name}) || '" for name in schema.COLUMNS["delivery"][:8])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
 from hpack import Decoder
 
 from channels.apn.request import RequestBuilder
 from mcmt.message.identity import uuid_of
 from mcmt.message.model import Delivery, Headers, Part, Sender
+from mcmt.message.notification import Asked
+from mcmt.message.priority import BULK, HIGH
 
 BATCH = "018bcfe568007abc8123456789ab"[:24]
 
@@ -94,3 +97,31 @@ def test_what_is_prepared_for_messages_is_bounded() -> None:
     for number in range(5000):
         builder.block(delivery((("apns-collapse-id", str(number)),)))
     assert len(builder._prepared) <= 1024
+
+
+def test_a_time_that_the_sender_gave_is_the_expiration_of_a_push_that_names_none() -> None:
+    begin = 1_700_000_000.5
+
+    def expiration(asked: Asked, expiry: float = 600, headers: Headers = ()) -> str:
+        builder = RequestBuilder("api.push.apple.com", "com.example.app", expiry)
+        one = msgspec.structs.replace(delivery(headers), asked=asked)
+        return dict(fields_of(builder.block(one)[0]))["apns-expiration"]
+
+    assert expiration(Asked(deadline=begin + 60)) == "1700000060"
+    assert expiration(Asked(deadline=begin + 6000)) == "1700000600"
+    # A push that was put off lives from then on.
+    assert expiration(Asked(begin=begin + 10_000)) == "1700010600"
+    assert expiration(Asked(begin=begin + 10_000, deadline=begin + 10_060)) == "1700010060"
+    assert expiration(Asked(deadline=begin + 60), headers=(("apns-expiration", "7"),)) == "7"
+    assert expiration(Asked(deadline=begin + 60), expiry=0) == "0"
+
+
+def test_what_lets_everything_else_pass_need_not_wake_the_device() -> None:
+    builder = RequestBuilder("api.push.apple.com", "com.example.app", 60)
+
+    def priority(value: int, headers: Headers = ()) -> str | None:
+        one = msgspec.structs.replace(delivery(headers), priority=value)
+        return dict(fields_of(builder.block(one)[0])).get("apns-priority")
+
+    assert [priority(BULK), priority(HIGH), priority(BULK)] == ["5", None, "5"]
+    assert priority(BULK, (("apns-priority", "10"),)) == "10"
