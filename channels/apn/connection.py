@@ -28,6 +28,7 @@ from .answers import RULES, After, Answer, reason_of, understand
 from .outcomes import Pending, answered, unanswered, wait_asked_for
 from .provider_token import ProviderToken
 from .request import RequestBuilder
+from .shown import Shown
 from .transport import refused_certificate
 
 PING_AFTER = 60.0
@@ -61,6 +62,7 @@ class ApnsConnection(asyncio.Protocol):
         self._report = report
         self._clock = clock
         self._http2 = ClientConnection()
+        self._shown = Shown(report, self._http2)
         self._streams: dict[int, Pending] = {}  # in order of their ids, hence of their deadlines
         self._warm = provider_token is None
         self._writable = True
@@ -128,7 +130,10 @@ class ApnsConnection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but its bases
         peer = transport.get_extra_info("peername")
         self.remote_address = peer[0] if peer else ""
-        protocol = transport.get_extra_info("ssl_object").selected_alpn_protocol()
+        tls = transport.get_extra_info("ssl_object")
+        if self._report.trace is not None:
+            self._shown.opened(self.remote_address, tls)
+        protocol = tls.selected_alpn_protocol()
         if protocol not in ("h2", None):
             self._fail(ConnectError(f"the gateway speaks {protocol}, not h2"))
             return
@@ -139,6 +144,8 @@ class ApnsConnection(asyncio.Protocol):
         """Take what came apart, report it in one batch, write once."""
         self._last_received = self._clock.monotonic()
         self._pinged_at = None
+        if self._report.trace is not None:
+            self._shown.received(data)
         try:
             events = self._http2.receive(data)
         except ProtocolError as error:
@@ -347,6 +354,8 @@ class ApnsConnection(asyncio.Protocol):
         if self._writable and self._transport is not None and not self._closed.done():
             data = self._http2.data_to_send()
             if data:
+                if self._report.trace is not None:
+                    self._shown.sent(data)
                 self._transport.write(data)
 
     def _replace_token(self) -> bool:

@@ -125,6 +125,12 @@ def _tls_context(options: Terms, alpn: tuple[str, ...], version: Stamp) -> ssl.S
     return context
 
 
+def tls_in_words(tls: ssl.SSLObject) -> str:
+    """What was agreed on in the handshake."""
+    cipher = tls.cipher()
+    return ", ".join(filter(None, (tls.version(), cipher[0] if cipher else "", tls.selected_alpn_protocol())))
+
+
 def refused_certificate(error: BaseException | None) -> str:
     """The alert's name when *error* is the gateway refusing our certificate; empty otherwise."""
     reason = str(getattr(error, "reason", "") or "")

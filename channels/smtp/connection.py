@@ -29,6 +29,7 @@ from .extensions import NONE, Extensions
 from .options import Options
 from .outgoing import Outgoing, compose, take_same_message
 from .replies import Reply, ReplyReader
+from .shown import show_commands, show_content, show_opened, show_reply, show_tls
 from .transaction import Transaction
 from .verdicts import Stage, Verdict
 
@@ -93,7 +94,10 @@ class SmtpConnection(asyncio.Protocol):
         if not self.silent:
             raise ConnectError(f"the server spoke before it was asked ({command})")
         assert self._transport is not None  # noqa: S101 - a reply has come over it
-        self._transport.write(f"{command}\r\n".encode())
+        data = f"{command}\r\n".encode()
+        if (trace := self._report.trace) is not None:
+            show_commands(trace, data)
+        self._transport.write(data)
         return await self.reply()
 
     @property
@@ -110,6 +114,8 @@ class SmtpConnection(asyncio.Protocol):
     def secured(self, transport: asyncio.Transport) -> None:
         """TLS stands between from now on."""
         self._transport = transport
+        if (trace := self._report.trace) is not None:
+            show_tls(trace, transport)
 
     def opened(self, name: str, extensions: Extensions) -> None:
         """The session is ready; *name* is ours in it. Raises ConnectError where it has ended already."""
@@ -165,12 +171,17 @@ class SmtpConnection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but its bases
         peer = transport.get_extra_info("peername")
         self.remote_address = peer[0] if peer else ""
+        if (trace := self._report.trace) is not None:
+            show_opened(trace, self.remote_address)
 
     def data_received(self, data: bytes) -> None:
         """Take what came, reply by reply."""
         self._reader.feed(data)
         try:
+            trace = self._report.trace
             while not self._closed.done() and (reply := self._reader.next()) is not None:
+                if trace is not None:
+                    show_reply(trace, reply)
                 self._take(reply)
         except ProtocolError as error:
             self._break(error)
@@ -251,7 +262,9 @@ class SmtpConnection(asyncio.Protocol):
         while self._writable and self._sent < len(content):
             chunk = content[self._sent : self._sent + CHUNK]
             self._sent += len(chunk)
-            self._write(chunk)
+            if (trace := self._report.trace) is not None:
+                show_content(trace, chunk)
+            self._put(chunk)
         if self._sent < len(content):
             self._await_until(self._options.data_timeout)
         else:
@@ -377,6 +390,11 @@ class SmtpConnection(asyncio.Protocol):
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)
 
-    def _write(self, data: bytes | memoryview) -> None:
+    def _write(self, commands: bytes) -> None:
+        if commands and (trace := self._report.trace) is not None:
+            show_commands(trace, commands)
+        self._put(commands)
+
+    def _put(self, data: bytes | memoryview) -> None:
         if data and self._transport is not None and not self._closed.done():
             self._transport.write(data)

@@ -29,6 +29,7 @@ from mcmt.spool.shard_files import remove_shard
 from mcmt.spool.sqlite import SqliteSpool
 from mcmt.spool.standing import Known, Once, Standing
 from mcmt.spool.state import StateStore
+from mcmt.wire.trace import Tracing
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ class Shards:
         draw: Callable[[], float],
         tell: Tell = tell_nobody,
         begin_again: Callable[[], None] = lambda: None,
+        tracing: Tracing | None = None,
     ) -> None:
         """*lending*: who lends connections to the engine of a shard, *granting*: who
         grants it permits. *tell*: the engines of other processes.
@@ -78,6 +80,7 @@ class Shards:
         self._granting = granting
         self._clock = clock
         self._draw = draw
+        self.tracing = tracing or Tracing(clock)
         self._closing: dict[int, Closing] = {}
         self._watching: asyncio.Task[None] | None = None
         self.all: list[Shard] = []
@@ -108,8 +111,10 @@ class Shards:
             lender=self._lending(number),
             granting=self._granting(number),
             tell=lambda news: self._pass_on(number, news),
+            tracing=self.tracing,
         )
-        shard = Shard(number, spool, engine, LocalStation(settings, spool, engine, clock, number))
+        station = LocalStation(settings, spool, engine, clock, number, self.tracing)
+        shard = Shard(number, spool, engine, station)
         self.all.append(shard)
         return shard
 

@@ -144,6 +144,7 @@ class App:
             bind=self._bind,
             tracker=self.shards,
             provisioned=state.scope(PROVISIONED),
+            tracing=self.shards.tracing,
         )
         await self.doors.start()
         self._closing.add(lambda: self.doors.drain(self.settings.drain_timeout))

@@ -35,6 +35,7 @@ from mcmt.intake.listener import Prepared
 from mcmt.intake.pyapns.provisioning import SCOPE as PROVISIONED
 from mcmt.spool.gone_tokens import StoredGoneTokens
 from mcmt.spool.state import StateStore
+from mcmt.wire.trace import Tracing
 from mcmt.workers.bus import Bus
 from mcmt.workers.owners import HandingOver, Owners
 from mcmt.workers.passing import Receiver
@@ -51,8 +52,10 @@ from mcmt.workers.words import (
     CountSelected,
     DoWork,
     Drain,
+    EndTrace,
     Entries,
     Events,
+    FetchTrace,
     Find,
     FindKey,
     FindStanding,
@@ -130,6 +133,7 @@ class WorkerApp:
     def __init__(self, connections: socket.socket) -> None:
         self._connections = connections
         self._clock = SystemClock()
+        self._tracing = Tracing(self._clock)
         self._bus = Bus(ToWorker, self._answer, self._noticed, self._ended)
         self._lending: dict[int, RemoteLending] = {}
         self._granting: dict[int, RemoteGranting] = {}
@@ -197,6 +201,8 @@ class WorkerApp:
                 return Entries(tuple((0, entry) for entry in found))
             case Note():
                 await self._shard(request.shard).station.note(request.domain, request.text)
+            case FetchTrace():
+                return await self._shard(request.shard).station.fetch_trace(request.watch)
             case Drain():
                 await self._drain()
             case Stop():
@@ -213,6 +219,8 @@ class WorkerApp:
             case Permitted():
                 if (granting := self._granting.get(notice.shard)) is not None:
                     granting.heard(notice)
+            case EndTrace():
+                self._tracing.end(notice.number)
             case Gossip():
                 self._hear(notice)
 
@@ -233,8 +241,18 @@ class WorkerApp:
         self._settings = settings
         prepare_process(settings)
         state = StateStore.open(settings.spool.path)
+        self._tracing.worker = begin.number
         self.shards = Shards(
-            settings, channels, state, self._lend, self._grant, self._clock, random.random, self._gossip, end
+            settings,
+            channels,
+            state,
+            self._lend,
+            self._grant,
+            self._clock,
+            random.random,
+            self._gossip,
+            end,
+            self._tracing,
         )
         self.shards.rehashed, self.shards.ask_for_key = begin.rehashed, partial(ask_for_key, self._bus)
         for number in (begin.number, *begin.adopted):
@@ -260,6 +278,7 @@ class WorkerApp:
             listens=False,
             tracker=WorkersTracker(self.shards, begin.number, settings.workers, self._bus),
             provisioned=state.scope(PROVISIONED),
+            tracing=self._tracing,
         )
         await self.doors.start()
         self._receiver = Receiver(self._connections, self._take)

@@ -22,6 +22,7 @@ from mcmt.message.failure import ReportTerms
 from mcmt.message.model import Delivery, Part
 from mcmt.message.route import Route
 from mcmt.message.status import Outcome
+from mcmt.wire.trace import Trace
 
 
 class LoggerDefaults(msgspec.Struct, frozen=True):
@@ -140,6 +141,10 @@ class State(Protocol):
 
 class Report(Protocol):
     """How a connection tells the engine what happened. Called on the event loop only."""
+
+    trace: Trace | None
+    """Whoever watches the domain: told what is said on the connection (mcmt/wire/trace.py). None, as nearly always,
+    when nobody does. It may change at any time: to be looked at once a batch, and not kept."""
 
     def outcomes(self, batch: Sequence[tuple[Delivery, Outcome]]) -> None:
         """These deliveries are answered; as many at once as one read brought."""

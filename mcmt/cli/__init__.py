@@ -32,6 +32,7 @@ _COMMANDS = {
     "status": "mcmt.cli.status:status",
     "tokens": "mcmt.cli.tokens:tokens",
     "top": "mcmt.cli.top:top",
+    "trace": "mcmt.cli.trace:trace",
     "worker": "mcmt.cli.worker:worker",
 }
 """Where each command is: module and name."""

@@ -47,6 +47,7 @@ from mcmt.control.protocol import (
     Tokens,
 )
 from mcmt.control.station import Station
+from mcmt.control.tracing import Tracer
 from mcmt.engine.hands import Work
 from mcmt.errors import ControlError
 from mcmt.eventlog.tally import Totals
@@ -69,8 +70,8 @@ class Answers:
     def __init__(self, settings: Settings, front: Front, clock: Clock) -> None:
         self._settings = settings
         self._front = front
-        self._clock = clock
-        self._started = clock.monotonic()
+        self._clock, self._started = clock, clock.monotonic()
+        self.trace = Tracer(front, clock.time).trace
 
     def reload(self, settings: Settings) -> None:
         """Other settings hold."""

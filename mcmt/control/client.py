@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import msgspec
 
-from mcmt.control.protocol import PROTOCOL, Answer, Begun, End, Failed, Follow, Hello, Item, LogLine, Request
+from mcmt.control.protocol import PROTOCOL, Answer, Begun, End, Failed, Follow, Hello, Item, LogLine, Request, Trace
 from mcmt.control.unix_socket import connect_unix
 from mcmt.errors import ControlError
 
@@ -69,8 +69,8 @@ class ControlClient:
                 case answer:
                     raise self._unexpected(answer)
 
-    def follow(self, request: Follow) -> None:
-        """Begin to follow, or follow something else; then ``next_line``.
+    def follow(self, request: Follow | Trace) -> None:
+        """Begin to follow, or follow something else; then ``next_line``, or of a Trace ``next_raw``.
 
         From the return on no line is missed. Lines of what was followed before and are on their way still come first.
         """
@@ -82,9 +82,14 @@ class ControlClient:
 
     def next_line(self, timeout: float) -> LogLine | None:
         """The next log line, or None when none came in *timeout* seconds."""
+        item = self.next_raw(timeout)
+        return None if item is None else _decode_line(item)
+
+    def next_raw(self, timeout: float) -> bytes | None:
+        """The next item of what is followed, still JSON, or None when none came in *timeout* seconds."""
         answer = self._held.popleft() if self._held else self._answer(timeout)
         if isinstance(answer, Item):
-            return _decode_line(answer.item)
+            return bytes(answer.item)
         if answer is None:
             return None
         raise self._unexpected(answer)

@@ -6,8 +6,8 @@
     server   {"type":"end"}                                                   or {"type":"failed",...}
 
 ``follow`` is answered by ``begun`` and then by an item for every log line; another ``follow`` on the same connection
-takes the first one's place. It ends when the client hangs up. Every other request is answered in full before the next
-one is read. Fields are only added, with defaults; whoever reads skips what it does not know.
+takes the first one's place. It ends when the client hangs up, and so does ``trace``. Every other request is answered in
+full before the next one is read. Fields are only added, with defaults; whoever reads skips what it does not know.
 
 Rules: values only; no I/O.
 """
@@ -179,6 +179,18 @@ class Follow(msgspec.Struct, frozen=True, tag_field="do", tag="follow"):
     """Only events of these letters (mcmt/message/event.py); empty: of any."""
 
 
+class Trace(msgspec.Struct, frozen=True, tag_field="do", tag="trace"):
+    """Answered by ``begun``, then by a Line (mcmt/wire/trace.py) for everything that is said from now on with the
+    routes of a domain, and by clients that have mail for it. It ends when the client hangs up."""
+
+    domain: str
+    """The routing domain, lower case."""
+    bodies: bool = False
+    """Payloads too."""
+    tokens: bool = False
+    """Device tokens whole."""
+
+
 class Reload(msgspec.Struct, frozen=True, tag_field="do", tag="reload"):
     """Read the configuration again and go on by it; answered by Reloaded."""
 
@@ -188,7 +200,7 @@ class Reload(msgspec.Struct, frozen=True, tag_field="do", tag="reload"):
 
 Question = Status | Reload | Rates | Queue | Show | Count | Order | Ids | Domains | Domain | Action | TokenRequest
 """What the engine answers from its shards (answers.py)."""
-Request = Question | Rotate | Follow
+Request = Question | Rotate | Follow | Trace
 
 
 # -- answers ----------------------------------------------------------------------------------------------------------

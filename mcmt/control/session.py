@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from typing import Protocol, cast
 
 import msgspec
@@ -29,6 +30,7 @@ from mcmt.control.protocol import (
     Request,
     Rotate,
     Show,
+    Trace,
 )
 from mcmt.errors import ControlError, EventLogError, SpoolError
 from mcmt.eventlog.escape import escape_json
@@ -105,6 +107,9 @@ class Session:
                 return
             if isinstance(request, Follow):
                 await self._follow(request)
+                return
+            if isinstance(request, Trace):
+                await self._trace(request)
                 return
             self.send(await (self._rotate(request) if isinstance(request, Rotate) else self._answer(request)))
             await self._drain()
@@ -217,6 +222,26 @@ class Session:
             end()
         if request is not None:
             raise Refused("bad_request", "a connection that follows can only be asked to follow something else")
+
+    async def _trace(self, request: Trace) -> None:
+        """Tell what is said, until the client hangs up. While it does not read, nothing is fetched for it."""
+        hung_up = asyncio.ensure_future(self._next_request())
+        try:
+            async with aclosing(self._answers.trace(request)) as parts:
+                begun = False
+                async for lines in parts:
+                    if not begun:
+                        begun = True
+                        self.send(Begun())
+                    if lines:
+                        self._write(b"\n".join(map(_line, lines)))
+                    await self._drain()
+                    if hung_up.done():
+                        break
+        finally:
+            hung_up.cancel()
+        if not hung_up.cancelled() and await hung_up is not None:
+            raise Refused("bad_request", "a connection that traces can be asked nothing else")
 
     async def _next_request(self) -> Request | None:
         """The next request; None when the client has hung up. Raises Refused for a line that is none."""

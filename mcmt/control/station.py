@@ -17,6 +17,7 @@ from mcmt.engine.hands import Handled, Work
 from mcmt.engine.suspensions import Suspension
 from mcmt.message.event import Event, Kind
 from mcmt.spool.port import Backlog, Entry, IdPage, Selection, Spool, TallyPage
+from mcmt.wire.trace import Told, Tracing, Watch
 
 WORK = 500
 """Deliveries in one transaction of work done by hand: some 10 ms of the writer, between which all others get theirs."""
@@ -84,6 +85,13 @@ class Station(Protocol):
     async def note(self, domain: str, text: str) -> None:
         """Have an alert written into the main log."""
 
+    async def fetch_trace(self, watch: Watch) -> Told:
+        """What was said on connections of the watch's domain since this was asked the last time. The first time the
+        watch begins. Shards of one process have it in common."""
+
+    async def end_trace(self, number: int) -> None:
+        """The watch of that number is over."""
+
 
 class Engine(Protocol):
     """What is asked of the engine."""
@@ -118,8 +126,17 @@ class Engine(Protocol):
 class LocalStation:
     """A shard and its engine in this process."""
 
-    def __init__(self, settings: Settings, spool: Spool, engine: Engine, clock: Clock, shard: int = 0) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        spool: Spool,
+        engine: Engine,
+        clock: Clock,
+        shard: int = 0,
+        tracing: Tracing | None = None,
+    ) -> None:
         self.shard = shard
+        self._tracing = tracing or Tracing(clock)
         self._settings = settings
         self._spool = spool
         self._engine = engine
@@ -191,6 +208,14 @@ class LocalStation:
         """See Station."""
         alert = Event(kind=Kind.ROUTE, time=self._clock.time(), domain=domain, phase="alert", text=text)
         await self._spool.record([alert])
+
+    async def fetch_trace(self, watch: Watch) -> Told:
+        """See Station."""
+        return self._tracing.fetch(watch)
+
+    async def end_trace(self, number: int) -> None:
+        """See Station."""
+        self._tracing.end(number)
 
     def _domain(self, name: str, active: Mapping[str, object] | None, backlog: Backlog | None) -> DomainStatus:
         now = self._clock.time()

@@ -36,6 +36,7 @@ from mcmt.engine.verdict import EXPIRED
 from mcmt.errors import ControlError, SpoolError
 from mcmt.message.event import Event, Kind
 from mcmt.spool.port import Arrived, Spool
+from mcmt.wire.trace import Tracing
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ class Engine:
         lender: Lending | None = None,
         granting: Granting | None = None,
         tell: Tell = tell_nobody,
+        tracing: Tracing | None = None,
     ) -> None:
         """*lender*: who lends connections to all engines of the machine, *granting*: who grants permits of its
         throttles; None: this is the only one. *tell*: the other engines, what this one has learned."""
@@ -78,7 +80,10 @@ class Engine:
             random,
             Allowances(granting or Throttles(throttles(settings), clock)),
             tell,
+            tracing,
         )
+        if tracing is not None:
+            tracing.on_change(self._retrace)
         self._hands = Hands(settings, channels, self._shared, self._queue_of)
         self._bouncer = Bouncer(settings, spool, channels, clock, random_bits)
         self._queues: dict[str, DomainQueue] = {}
@@ -242,6 +247,10 @@ class Engine:
 
     def _leases_of(self, settings: DomainSettings) -> Leases:
         return self._leases.setdefault(settings.name, Leases(settings.name, self._lender))
+
+    def _retrace(self, domain: str) -> None:
+        if queue := self._queues.get(domain):
+            queue.links.retrace()
 
     def _tell_homeless(self, domain: str) -> None:
         if domain not in self._homeless:

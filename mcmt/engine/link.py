@@ -16,6 +16,7 @@ from mcmt.engine.leases import Leases
 from mcmt.engine.route_health import RouteHealth
 from mcmt.message.model import Delivery
 from mcmt.message.status import Disposition, Outcome
+from mcmt.wire.trace import Trace
 
 log = logging.getLogger(__name__)
 
@@ -44,9 +45,18 @@ class LinkOwner(Protocol):
 class Link:
     """One connection of a domain, from the attempt to open it to its end."""
 
-    def __init__(self, owner: LinkOwner, health: RouteHealth, leases: Leases, clock: Clock, quota: int) -> None:
+    def __init__(
+        self,
+        owner: LinkOwner,
+        health: RouteHealth,
+        leases: Leases,
+        clock: Clock,
+        quota: int,
+        trace: Trace | None = None,
+    ) -> None:
         """*leases*: whom the connection was borrowed of."""
         self._owner = owner
+        self.trace = trace
         self.leases = leases
         self._clock = clock
         self._quota = quota  # max_deliveries_per_connection; 0: no limit
@@ -144,6 +154,8 @@ class Link:
         if self.has_ended:
             return
         self.has_ended = True
+        if self.trace is not None:
+            self.trace.tell("event", "closed", reason)
         if self._owed:
             # The port promises an outcome for each; a channel that broke it must not lose them.
             log.error("a connection ended (%s) and left %d deliveries without an outcome", reason, len(self._owed))

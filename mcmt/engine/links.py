@@ -11,15 +11,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from mcmt.channel.port import Channel, State
-from mcmt.clock import Clock
 from mcmt.config.settings import DomainSettings
 from mcmt.engine.leases import Leases
 from mcmt.engine.link import Link, LinkOwner
 from mcmt.engine.news import News
 from mcmt.engine.pace import Pace
 from mcmt.engine.route_health import RouteHealth
+from mcmt.engine.shared import Shared
 from mcmt.errors import ChannelError, RouteFaultError
 from mcmt.message.route import Route
 
@@ -39,20 +40,21 @@ class Links:
 
     def __init__(
         self,
+        domain: str,
         settings: DomainSettings,
         channel: Channel,
         state: State,
         owner: LinkOwner,
         leases: Leases,
         pace: Pace,
-        clock: Clock,
-        random: Callable[[], float],
+        shared: Shared,
         news: RouteNews,
     ) -> None:
         self._owner = owner
         self._pace = pace
-        self._clock = clock
-        self._random = random
+        self._trace = partial(shared.trace, domain)
+        self._clock = shared.clock
+        self._random = shared.random
         self._routes: list[tuple[Route, RouteHealth]] = []
         self._use(settings, channel, state, leases, news)
         self._opening: asyncio.Task[None] | None = None
@@ -91,6 +93,15 @@ class Links:
         self._leases.withdraw(self)
         for _, health in self._routes:
             health.retire()
+
+    def retrace(self) -> None:
+        """Somebody begins to watch the connections, or nobody does any more."""
+        for link in self.all:
+            link.trace = self._trace()
+            if link.trace is not None:
+                address = "" if link.connection is None else link.connection.remote_address
+                link.trace.peer = address
+                link.trace.tell("event", "open already" if address else "being opened already")
 
     @property
     def route(self) -> str:
@@ -143,7 +154,8 @@ class Links:
             self._pace.not_connected()
             return None
         self._last_opened = self._clock.monotonic()
-        link = Link(self._owner, health, self._leases, self._clock, self._settings.max_deliveries_per_connection)
+        quota = self._settings.max_deliveries_per_connection
+        link = Link(self._owner, health, self._leases, self._clock, quota, self._trace())
         self.all.append(link)
         self._opening = asyncio.get_running_loop().create_task(self._open(link), name="connect")
         return None
@@ -231,6 +243,8 @@ class Links:
     async def _open(self, link: Link) -> None:
         route = self._routes[self._current][0]
         reason = ""
+        if link.trace is not None:
+            link.trace.tell("event", "connecting", str(route))
         try:
             async with asyncio.timeout(self._settings.connect_timeout):
                 link.connection = await self._channel.connect(
@@ -240,6 +254,8 @@ class Links:
             reason = f"no connection within connect_timeout ({self._settings.connect_timeout:g} s)"
         except RouteFaultError as error:
             link.health.faulted(str(error))
+            if link.trace is not None:
+                link.trace.tell("event", "failed", str(error))
         except ChannelError as error:
             reason = str(error)
         except Exception as error:
@@ -252,6 +268,8 @@ class Links:
                 self._drop(link)
         if reason:
             link.health.failed(reason)
+            if link.trace is not None:
+                link.trace.tell("event", "failed", reason)
         elif link.has_ended:
             self.forget(link, "closed while it was being opened")
         self._owner.has_room(link)

@@ -63,7 +63,7 @@ class DomainQueue:
         self._clock = shared.clock
         news = Herald(domain, settings, shared).tell
         self._pace = Pace(settings, shared.allowances, self.pump)
-        self._links = Links(settings, channel, state, self, leases, self._pace, shared.clock, shared.random, news)
+        self.links = Links(domain, settings, channel, state, self, leases, self._pace, shared, news)
         self._ready = Ready()
         self._places = Places(self._ready, shared.residency, self._release)
         self._more_due = True
@@ -84,7 +84,7 @@ class DomainQueue:
     def due(self, *, try_route: bool = False) -> None:
         """The spool has deliveries of this domain that are due; *try_route*: also if it is backed off."""
         if try_route:
-            self._links.try_now()
+            self.links.try_now()
         self._more_due = True
         self.pump()
 
@@ -103,7 +103,7 @@ class DomainQueue:
         """Once a second: idle connections, ends of life, answers held long enough, jumps of the clock."""
         self._note_due()
         self._answers.believe_overdue()
-        self._links.close_idle()
+        self.links.close_idle()
         now = self._shared.steady.now()
         if any(delivery.expires <= now for delivery in self._ready):
             everything = list(self._ready)
@@ -122,7 +122,7 @@ class DomainQueue:
         self._renders = channel.MEDIA_TYPES
         self._halts.homeless = False
         self._put_back()
-        self._links.reload(settings, channel, state, leases, Herald(self.domain, settings, self._shared).tell)
+        self.links.reload(settings, channel, state, leases, Herald(self.domain, settings, self._shared).tell)
         self._pace.reload(settings)
         self.guard.reset()
         self._look_again(0.0)
@@ -131,7 +131,7 @@ class DomainQueue:
         """No stanza serves the domain any more: as if suspended, until there is one again."""
         self._halts.homeless = True
         self._put_back()
-        self._links.leave()
+        self.links.leave()
         self._pace.leave()
 
     def _put_back(self) -> None:
@@ -146,7 +146,7 @@ class DomainQueue:
     def resume(self, *, trust: bool = False) -> None:
         """Send again, forgetting what spoke against the route; *trust*: and believe whom it refuses."""
         self._halts.by_hand = ""
-        self._links.forgive()
+        self.links.forgive()
         if trust:
             self._answers.guard.trust()
         else:
@@ -168,7 +168,7 @@ class DomainQueue:
         """Move what can move: ready to connections, spool to ready; a new connection if all are full."""
         if self._halts.stopped:
             return
-        for link in tuple(self._links.all):
+        for link in tuple(self.links.all):
             if not self._ready:
                 break
             self._offer(link)
@@ -180,25 +180,25 @@ class DomainQueue:
         self._alarm.cancel()
         if self._pulling is not None:
             await asyncio.wait([self._pulling])
-        await self._links.drain(limit)
+        await self.links.drain(limit)
 
     @property
     def idle(self) -> bool:
         """Nothing is resident, connected, under way or waited for: it can be forgotten."""
         waits = not self._halts.homeless and (self._more_due or self._next_due is not None)
-        return not (self._places.taken or self._links.all or waits)
+        return not (self._places.taken or self.links.all or waits)
 
     def snapshot(self) -> dict[str, object]:
         """What ``mcmt status`` says of it."""
-        state, reason = self._halts.state(self._links.health, self._pace)
+        state, reason = self._halts.state(self.links.health, self._pace)
         return {
             "domain": self.domain,
             "channel": self.settings.delivery_method,
-            "route": self._links.route,
+            "route": self.links.route,
             "state": state,
             "reason": reason,
-            "connections": len(self._links.all),
-            "in_flight": self._links.in_flight,
+            "connections": len(self.links.all),
+            "in_flight": self.links.in_flight,
             "ready": len(self._ready),
             "resident": self._places.taken,
             "held": self._answers.guard.held,
@@ -225,7 +225,7 @@ class DomainQueue:
 
     def ended(self, link: Link, reason: str) -> None:
         """A connection is gone; another may be wanted."""
-        self._links.forget(link, reason)
+        self.links.forget(link, reason)
         self.pump()
 
     def may_connect(self) -> bool:
@@ -249,7 +249,7 @@ class DomainQueue:
                 return
             limit = OFFER_LIMIT
             if link.health.probing:
-                limit = 0 if self._links.in_flight_on(link.health) else 1
+                limit = 0 if self.links.in_flight_on(link.health) else 1
             allowed = self._pace.may_start(min(limit, len(self._ready)))
             if not allowed:
                 return
@@ -290,7 +290,7 @@ class DomainQueue:
                 pull = self._pull(wanted, lowest)
                 self._pulling = asyncio.get_running_loop().create_task(pull, name=f"pull {self.domain}")
         if self._ready:
-            delay = self._links.open_if_wanted()
+            delay = self.links.open_if_wanted()
             if delay is not None:
                 self._look_again(delay)
 
@@ -307,7 +307,7 @@ class DomainQueue:
     def _make_room(self, urgent: int, *, all_of_it: bool = True) -> tuple[int, int]:
         """Places for the deliveries of one pull, and their lowest priority; 0: the queue holds enough. *urgent*: that
         of those that need not wait for what is ready of lower ones."""
-        warm = self._links.warm
+        warm = self.links.warm
         wanted = self._places.make(self.settings, BULK, warm=warm) if all_of_it else 0
         if wanted > 0 or urgent == BULK:
             return wanted, BULK
@@ -374,5 +374,5 @@ class DomainQueue:
         if news.kind == "accepted" or news.kind == "refused":
             self.guard.heard(news.kind, news.text)
         else:
-            self._links.heard(news)
+            self.links.heard(news)
             self._look_again(0.0)

@@ -13,6 +13,7 @@ from mcmt.engine.residency import Residency
 from mcmt.engine.settler import Settler
 from mcmt.engine.steady_time import SteadyTime
 from mcmt.spool.port import Spool
+from mcmt.wire.trace import Trace, Tracing
 
 
 class Shared(msgspec.Struct, frozen=True):
@@ -27,3 +28,9 @@ class Shared(msgspec.Struct, frozen=True):
     allowances: Allowances
     tell: Tell = tell_nobody
     """The other engines of the machine."""
+    tracing: Tracing | None = None
+    """Who watches what is said on connections."""
+
+    def trace(self, domain: str) -> Trace | None:
+        """What a connection of *domain* tells what is said on it; None when nobody watches."""
+        return None if self.tracing is None else self.tracing.trace(domain)

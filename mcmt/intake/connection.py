@@ -32,6 +32,7 @@ from mcmt.intake import limits
 from mcmt.intake.door import Door, client_of, may_relay
 from mcmt.intake.pace import content_deadline
 from mcmt.intake.reply import reply
+from mcmt.intake.watching import SessionWatch
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +90,8 @@ class Connection(SMTP):
         self._waiting: asyncio.Future[None] | None = None
         """What the task waits for while it has the floor: time, or octets."""
         self._wakes_on_input = False
+        self._watched_by: SessionWatch | None = None
+        """Whoever watches what is said here, if anybody does."""
 
     # -- the connection ------------------------------------------------------------------------------------------
 
@@ -122,6 +125,8 @@ class Connection(SMTP):
         """
         self.transport = None
         self._ending = True
+        if self._watched_by is not None:
+            self._watched_by.lost()
         if self._timer is not None:
             self._timer.cancel()
         self._wake()
@@ -326,6 +331,8 @@ class Connection(SMTP):
             if self._in_data and self._content_since is None:
                 self._content_since, self._content_octets = self._waiting_since, 0
         if self._replies:
+            if self._watched_by is not None:
+                self._watched_by.sending(self._replies)
             burst = b"".join(self._replies)
             self._replies.clear()
             if not self._wire.is_closing():

@@ -18,6 +18,7 @@ from mcmt.intake.memory import IntakeMemory
 from mcmt.intake.reception import Reception
 from mcmt.intake.reminder import Reminder
 from mcmt.intake.tls import CertificateFiles
+from mcmt.wire.trace import Tracing
 
 log = logging.getLogger(__name__)
 
@@ -182,6 +183,8 @@ class Door(NamedTuple):
     extensions_in_tls: bytes
     template: Mapping[str, Any]
     """What aiosmtpd's constructor gives an object (mcmt/intake/session.py)."""
+    tracing: Tracing
+    """Who watches a domain."""
 
     @property
     def tick(self) -> float:

@@ -24,6 +24,7 @@ from mcmt.intake.requests.listener import RequestListener
 from mcmt.intake.sockets import Bind, bind_all
 from mcmt.spool.port import GoneTokens, Keeper
 from mcmt.spool.standing import Tracker
+from mcmt.wire.trace import Tracing
 
 
 class HttpDoors(Protocol):
@@ -62,6 +63,7 @@ class Doors:
         provisioned: State | None = None,
         *,
         listens: bool = True,
+        tracing: Tracing | None = None,
     ) -> None:
         """*tell*, *bind* and *listens* as of SmtpListener; *gone_tokens*: what the feedback services tell, and
         what nothing is sent to. *tracker*: what became of messages, for the clients of HTTP, where there is HTTP.
@@ -71,7 +73,16 @@ class Doors:
         self._settings = settings
         self._listens = listens
         self.smtp = SmtpListener(
-            settings, channels, spool, clock, random_bits, tell, gone_tokens, bind, listens=listens
+            settings,
+            channels,
+            spool,
+            clock,
+            random_bits,
+            tell,
+            gone_tokens,
+            bind,
+            listens=listens,
+            tracing=tracing,
         )
         self.gateways = ApnsGateways(
             settings, self.smtp.reception, self.smtp.memory, self.smtp.admission, clock, random_bits, gone_tokens, bind

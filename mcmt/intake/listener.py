@@ -33,6 +33,7 @@ from mcmt.intake.sockets import Bind, bind_all
 from mcmt.intake.tls import CertificateFiles, reason_of
 from mcmt.intake.users import UsersFile
 from mcmt.spool.port import GoneTokens, Keeper
+from mcmt.wire.trace import Tracing
 
 
 class Prepared(NamedTuple):
@@ -58,11 +59,13 @@ class SmtpListener:
         bind: Bind = bind_all,
         *,
         listens: bool = True,
+        tracing: Tracing | None = None,
     ) -> None:
         """*tell*: the other processes with sessions of the same listener. *gone_tokens*: see Reception. *bind* gives
         the sockets of addresses. *listens*: not where another process does, and hands connections in (``take``).
         """
         self._bind = bind
+        self._tracing = tracing or Tracing(clock)
         self._failures = FailureBudget(
             settings.intake.auth_failures_per_address, settings.intake.auth_failure_window, clock, tell
         )
@@ -154,6 +157,7 @@ class SmtpListener:
             tell(*(["STARTTLS"] if certificate else [])),
             tell(*([AUTH] if listen.users_file else [])),
             template,
+            self._tracing,
         )
 
     def heard(self, login: Login) -> None:

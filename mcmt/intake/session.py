@@ -20,6 +20,7 @@ from mcmt.intake import limits
 from mcmt.intake.connection import DRAINING, Connection
 from mcmt.intake.door import Door
 from mcmt.intake.reply import complete, reply
+from mcmt.intake.watching import SessionWatch
 from mcmt.message.model import Envelope
 
 log = logging.getLogger(__name__)
@@ -85,8 +86,14 @@ class Session(Connection):
 
     def _work_off(self) -> None:
         received, replies = self._input, self._replies
+        watch = self._watching() if self._watched_by is not None or self._door.tracing.watched else None
         while received and not self._ending:
-            if not (self._take_content() if self._in_data else self._take_command()) or self._busy:
+            if watch is not None:
+                watch.look(received, replies, in_data=self._in_data)
+            taken = self._take_content() if self._in_data else self._take_command()
+            if watch is not None:
+                watch.took(received)
+            if not taken or self._busy:
                 break
             if len(replies) > limits.PENDING_REPLIES:
                 # A burst may be long: other sessions have their turn within it.
@@ -97,6 +104,19 @@ class Session(Connection):
             self._part()
         else:
             self._your_turn()
+
+    def _watching(self) -> SessionWatch | None:
+        """What is told of the session while any domain is watched."""
+        if not self._door.tracing.watched:
+            self._watched_by = None
+        elif self._watched_by is None:
+            self._watched_by = SessionWatch(self._door.tracing, self, self._peer, self.COMMANDS)
+        return self._watched_by
+
+    def summary(self) -> str:
+        """See Watched."""
+        login = f", logged in as {self._user}" if self._user else ""
+        return f"{self._connection_id}, HELO {self._helo}{login}, MAIL FROM:<{self._sender or ''}>"
 
     def _take_content(self) -> bool:
         """Take what has come of a message; True when it is whole."""

@@ -77,6 +77,11 @@ class ClientConnection(Inbound):
             frames.window_update(0, CONNECTION_WINDOW - frames.DEFAULT_WINDOW),
         )
 
+    @property
+    def unfinished(self) -> bytes:
+        """What has come of a frame that is not whole yet."""
+        return bytes(self._rest)
+
     def receive(self, data: bytes) -> list[Event]:
         """What these bytes completed, in the order in which it came. Afterwards there may be bytes to send.
 

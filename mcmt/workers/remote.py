@@ -16,6 +16,7 @@ from mcmt.engine.throttles import PermitHolder
 from mcmt.errors import BusError, ControlError, OutboxAway
 from mcmt.message.event import OutboxRow
 from mcmt.spool.port import Entry, IdPage, Selection, TallyPage
+from mcmt.wire.trace import Told, Watch
 from mcmt.workers.bus import Bus
 from mcmt.workers.words import (
     Acknowledge,
@@ -24,7 +25,9 @@ from mcmt.workers.words import (
     Counted,
     CountSelected,
     DoWork,
+    EndTrace,
     Entries,
+    FetchTrace,
     Find,
     GivenBack,
     Granted,
@@ -44,7 +47,7 @@ from mcmt.workers.words import (
 )
 
 T = TypeVar("T")
-_Question = ReadPage | ListIds | Find | CountSelected | CountAnswers | DoWork | Note
+_Question = ReadPage | ListIds | Find | CountSelected | CountAnswers | DoWork | Note | FetchTrace
 
 Reach = Callable[[], Bus | None]
 """The bus to the worker that serves a shard, while it does."""
@@ -117,6 +120,15 @@ class RemoteStation:
     async def note(self, domain: str, text: str) -> None:
         """See Station."""
         await self._ask(Note(self.shard, domain, text), Nothing)
+
+    async def fetch_trace(self, watch: Watch) -> Told:
+        """See Station."""
+        return await self._ask(FetchTrace(self.shard, watch), Told)
+
+    async def end_trace(self, number: int) -> None:
+        """See Station."""
+        if (bus := self._reach()) is not None:
+            bus.tell(EndTrace(number))
 
     async def _ask(self, request: Look | Act | _Question, answer: type[T]) -> T:
         bus = self._reach()

@@ -17,6 +17,7 @@ from mcmt.message.failure import Failure
 from mcmt.message.model import Message, NewDelivery
 from mcmt.spool.port import Entry, IdPage, Selection
 from mcmt.spool.standing import Known, Once, Standing
+from mcmt.wire.trace import Watch
 
 # -- the supervisor calls ---------------------------------------------------------------------------------------------
 
@@ -165,6 +166,13 @@ class Note(msgspec.Struct, frozen=True, tag="note"):
     shard: int
     domain: str
     text: str
+
+
+class FetchTrace(msgspec.Struct, frozen=True, tag="fetch trace"):
+    """See mcmt.control.station. Answered by Told."""
+
+    shard: int
+    watch: Watch
 
 
 class Accept(msgspec.Struct, frozen=True, tag="accept"):
@@ -334,6 +342,12 @@ class Events(msgspec.Struct, frozen=True, tag="events"):
     shard: int
 
 
+class EndTrace(msgspec.Struct, frozen=True, tag="end trace"):
+    """To a worker: the watch of that number is over."""
+
+    number: int
+
+
 class Gossip(msgspec.Struct, frozen=True, tag="gossip"):
     """To the supervisor, which passes it on to all other workers: what one has learned and all should know."""
 
@@ -341,21 +355,11 @@ class Gossip(msgspec.Struct, frozen=True, tag="gossip"):
     """A News or a Login, encoded: the supervisor passes it on unread."""
 
 
-_Questions = (
-    ReadOutbox
-    | Look
-    | ReadPage
-    | ListIds
-    | Find
-    | FindStanding
-    | FindKey
-    | CountSelected
-    | CountAnswers
-    | DoWork
-    | Note
-)
+_Listings = ReadPage | ListIds | Find | FindStanding | FindKey | CountSelected | CountAnswers
+_Questions = ReadOutbox | Look | _Listings | DoWork | Note | FetchTrace
 _Orders = Begin | Prepare | Swap | Drain | Stop
-ToWorker = _Orders | Acknowledge | Act | Accept | AcceptOnce | Granted | Recalled | Permitted | Gossip | _Questions
+_Notices = Granted | Recalled | Permitted | EndTrace | Gossip
+ToWorker = _Orders | Acknowledge | Act | Accept | AcceptOnce | _Notices | _Questions
 """What a worker hears."""
 ToSupervisor = HandOver | AskAll | Retired | Wanted | GivenBack | PermitsWanted | PermitsUnused | Left | Events | Gossip
 """What the supervisor hears."""

@@ -25,6 +25,7 @@ from mcmt.wire.apns_binary import ErrorPacket, ErrorPacketParser, Status
 from ..transport import refused_certificate
 from .answers import WRONG_SIZE, Wording, words_of
 from .frames import FrameBuilder
+from .shown import show_opened, show_packet, show_sent
 from .stream import TlsStream
 from .window import Entry, Window
 
@@ -96,6 +97,8 @@ class BinaryConnection:
                 pieces.append(frame)
                 window.add(delivery, len(frame), now)
         if pieces:
+            if (trace := self._report.trace) is not None:
+                show_sent(trace, pieces)
             stream.write(b"".join(pieces))
             self._look_in(self._timeout / LOOKS)
         if wrong:
@@ -119,6 +122,8 @@ class BinaryConnection:
         self._stream = stream
         self.remote_address = stream.remote_address
         self._wording = Wording(stream.remote_address)
+        if (trace := self._report.trace) is not None:
+            show_opened(trace, stream)
 
     def received(self, data: bytes) -> None:
         """See StreamOwner."""
@@ -128,6 +133,8 @@ class BinaryConnection:
             self._abort(f"protocol error: {error}")
             return
         if packet is not None:
+            if (trace := self._report.trace) is not None:
+                show_packet(trace, packet)
             self._told(packet)
 
     def drained(self) -> None:

@@ -73,6 +73,11 @@ class TlsStream(asyncio.Protocol):
             view = view[self._tls.write(view) :]
         self._flush()
 
+    @property
+    def tls(self) -> ssl.SSLObject:
+        """What was agreed on in the handshake is known to it."""
+        return self._tls
+
     def unsent(self) -> int:
         """Bytes of ours, encrypted, that the peer's machine has not acknowledged."""
         if self._transport is None or self._transport.is_closing():

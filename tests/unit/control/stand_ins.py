@@ -26,6 +26,7 @@ from mcmt.message.route import Route
 from mcmt.spool.gone_tokens import StoredTokenTable
 from mcmt.spool.port import Spool
 from mcmt.webhooks.status import WebhookStatus
+from mcmt.wire.trace import Tracing
 from tests.support.manual_clock import ManualClock
 
 DOMAIN = "apn.example.com"
@@ -121,7 +122,9 @@ class Running:
         self.clients: list[Peer] = []
         self.folder = TemporaryDirectory()
         tokens = StoredTokenTable.create(Path(self.folder.name), self.clock)
-        self.front = StandInFront(tokens, LocalStation(settings(path), spool, self.engine, self.clock))
+        self.tracing = Tracing(self.clock)
+        station = LocalStation(settings(path), spool, self.engine, self.clock, tracing=self.tracing)
+        self.front = StandInFront(tokens, station)
         self.server = ControlServer(settings(path), self.front, self.eventlog, self.clock)
 
     async def client(self) -> Peer:

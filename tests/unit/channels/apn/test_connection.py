@@ -17,13 +17,17 @@ from channels.apn.request import RequestBuilder
 from mcmt.errors import ConnectError, RouteFaultError
 from mcmt.message.model import Delivery, Headers, Part, Sender
 from mcmt.message.status import Disposition, Outcome
+from mcmt.wire.trace import Trace
 from tests.support.manual_clock import ManualClock
+from tests.support.watching import Watcher
 
 TIMEOUT = 30.0
 
 
 class Recorder:
     """The engine's side."""
+
+    trace: Trace | None = None
 
     def __init__(self) -> None:
         self.results: list[tuple[int, Outcome]] = []
@@ -507,3 +511,31 @@ async def test_a_refusal_of_the_token_before_says_nothing_of_the_one_that_replac
     gateway.exchange()
     assert gateway.report.by(Disposition.REFUSED) == [2], "it goes again, with the token that is in force"
     assert gateway.report.by(Disposition.DELIVERED) == [1, 3]
+
+
+async def test_who_begins_to_watch_sees_every_frame_from_then_on_and_who_ends_none() -> None:
+    gateway = Gateway()
+    await gateway.greet()
+    watcher = Watcher()
+    # In the middle of a frame, as it may be.
+    gateway.offer(1)
+    gateway.h2.send_headers(1, [(":status", "410")])
+    gateway.h2.send_data(1, b'{"reason":"Unregistered"}', end_stream=True)
+    answer = gateway.h2.data_to_send()
+    gateway.connection.data_received(answer[:11])
+    gateway.report.trace = watcher.trace()
+    gateway.connection.data_received(answer[11:])
+    gateway.offer(1, first=2)
+    lines = watcher.lines()
+    assert [(line.way, line.what, line.stream) for line in lines] == [
+        ("received", "HEADERS", 1),
+        ("received", "DATA", 1),
+        ("sent", "HEADERS", 3),
+        ("sent", "DATA", 3),
+    ]
+    assert (":status", "410") in lines[0].fields
+    assert lines[1].body == '{"reason":"Unregistered"}'
+    assert dict(lines[2].fields)[":path"] == "/3/device/0000...0002"
+    gateway.report.trace = None
+    gateway.offer(1, first=3)
+    assert watcher.lines() == ()

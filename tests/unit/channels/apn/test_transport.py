@@ -19,6 +19,7 @@ from channels.apn.transport import open_transport
 from mcmt.clock import SystemClock
 from mcmt.errors import ConnectError, RouteFaultError
 from mcmt.message.route import Route
+from mcmt.wire.trace import Trace
 
 
 class Authority:
@@ -41,6 +42,8 @@ class Authority:
 
 class Unheard:
     """A report of a connection that never comes to be."""
+
+    trace: Trace | None = None
 
     def outcomes(self, batch: object) -> None:
         raise AssertionError(batch)

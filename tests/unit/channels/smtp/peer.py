@@ -14,6 +14,7 @@ from mcmt.clock import Clock, SystemClock
 from mcmt.message.model import Delivery, Part, Sender
 from mcmt.message.route import Route
 from mcmt.message.status import Disposition, Outcome
+from mcmt.wire.trace import Trace
 
 BATCH = "0193b1c2d3e47abc81234567"
 MAIL = b"From: app@example.com\r\nSubject: hello\r\n\r\n.dot\r\nbody\r\n"
@@ -82,6 +83,8 @@ Script = Callable[[Peer], Awaitable[None]]
 
 class Reporter:
     """See mcmt.channel.port.Report."""
+
+    trace: Trace | None = None
 
     def __init__(self) -> None:
         self.batches: list[Sequence[tuple[Delivery, Outcome]]] = []

@@ -11,6 +11,7 @@ from channels.smtp import Options
 from channels.smtp.connection import CHUNK
 from mcmt.message.status import Disposition
 from tests.support.tls import Certificates
+from tests.support.watching import Watcher
 from tests.unit.channels.smtp.peer import ALL, MAIL, Peer, deliveries, envelope, open_to, serving
 
 D = Disposition
@@ -275,3 +276,24 @@ async def test_an_address_that_would_be_another_command_is_never_sent(address: s
         await report.free()
         await connection.aclose(1)
     assert [outcome.text[:5] for outcome in report.all] == ["5.1.3"]
+
+
+async def test_who_watches_sees_the_dialogue() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.greet(*ALL)
+        await envelope(peer)
+        await peer.message()
+        assert await peer.line() == "QUIT"
+
+    watcher = Watcher()
+    async with serving(script) as route:
+        connection, report = await open_to(route)
+        report.trace = watcher.trace()
+        connection.send(deliveries("u@example.org"))
+        await report.free()
+        await connection.aclose(1)
+        await report.end()
+    said = watcher.texts()
+    assert {"sent command DATA", "sent command RCPT TO:<u@example.org>"} < set(said)
+    assert said[0].startswith("sent command MAIL FROM:<app@example.com>")
+    assert said[-2:] == ["sent content", "received reply 250 2.0.0 ok"]

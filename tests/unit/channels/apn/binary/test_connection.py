@@ -16,7 +16,9 @@ from channels.apn.binary.frames import FrameBuilder
 from mcmt.message.model import Delivery, Headers, Part, Sender
 from mcmt.message.status import Disposition, Outcome
 from mcmt.wire.apns_binary import Notification, NotificationParser, Status, error_packet
+from mcmt.wire.trace import Trace
 from tests.support.manual_clock import ManualClock
+from tests.support.watching import Watcher
 
 TIMEOUT = 5.0
 RECEIVED = 1_700_000_000.0
@@ -28,6 +30,8 @@ DELIVERED, REFUSED = Disposition.DELIVERED, Disposition.REFUSED
 
 class Recorder:
     """The engine's side."""
+
+    trace: Trace | None = None
 
     def __init__(self) -> None:
         self.results: list[tuple[int, Outcome]] = []
@@ -462,3 +466,17 @@ def test_a_packet_cut_in_two_is_one_packet() -> None:
         assert gateway.report.dispositions == {1: DELIVERED, 2: Disposition.RECIPIENT_GONE, 3: REFUSED}
 
     asyncio.run(play())
+
+
+async def test_who_watches_sees_frames_and_the_error_packet() -> None:
+    gateway, watcher = Gateway(), Watcher(bodies=True)
+    gateway.report.trace = watcher.trace()
+    gateway.offer(2)
+    gateway.tell(8, 2)
+    await gateway.settle()
+    first, second, packet = watcher.lines()
+    assert (first.way, first.what, first.protocol) == ("sent", "command 2", "binary")
+    assert dict(first.fields)["token"] == "0000...0001"
+    assert dict(second.fields)["identifier"] == "2"
+    assert first.body == PART.content.decode()
+    assert (packet.way, packet.what, packet.text) == ("received", "error packet", "8 Invalid Token")

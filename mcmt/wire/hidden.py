@@ -1,0 +1,47 @@
+"""What of a conversation is a secret, and how it stands where the conversation is shown: hidden.
+
+| what | is shown as |
+|---|---|
+| the value of a header field that authorizes | its scheme, and how long it is: ``bearer ... (245 octets)`` |
+| what follows the mechanism of an AUTH command | ``AUTH PLAIN ...`` |
+| a device token, unless it is asked for: 32 or more hex digits in a row | ``0123...cdef`` |
+
+Rules: pure. Secrets are hidden whatever is asked for; only device tokens can be asked for.
+"""
+
+from __future__ import annotations
+
+import re
+
+SECRET_FIELDS = frozenset(
+    {"authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "x-auth-token", "crypto-key"}
+)
+"""Header fields, lower case, whose values let whoever knows them act in our name."""
+
+_TOKEN = re.compile(r"[0-9A-Fa-f]{32,}")
+# RFC 4954 4: the mechanism may be followed by an initial response, which is name and password.
+_AUTH = re.compile(r"\A(\s*AUTH\s+\S+).*", re.IGNORECASE | re.DOTALL)
+# What looks like a credential wherever it stands: RFC 6750 2.1, and a signed token (RFC 7515 3.1) by itself.
+_BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9+/._~=-]{8,}")
+_JWT = re.compile(r"\beyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
+
+
+def hidden_field(name: str, value: str, tokens: bool) -> str:
+    """A header field's value as it may be shown; *tokens*: with device tokens."""
+    if name.lower() in SECRET_FIELDS:
+        scheme, blank, _ = value.partition(" ")
+        return f"{scheme if blank else ''} ... ({len(value)} octets)".lstrip()
+    return hidden_text(value, tokens)
+
+
+def hidden_text(text: str, tokens: bool) -> str:
+    """Any other text as it may be shown; *tokens*: with device tokens."""
+    if not text:
+        return text
+    text = _AUTH.sub(r"\1 ...", text)
+    text = _JWT.sub("...", _BEARER.sub(r"\1 ...", text))
+    return text if tokens else _TOKEN.sub(_mask, text)
+
+
+def _mask(found: re.Match[str]) -> str:
+    return f"{found[0][:4]}...{found[0][-4:]}"
