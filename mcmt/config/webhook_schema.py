@@ -21,11 +21,15 @@ _DEFAULT = {field.name: field.default for field in msgspec.structs.fields(Webhoo
 
 
 def _tuple(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
+    if not isinstance(value, list):
+        raise ValueError("expected a list such as [a, b]")
+    return tuple(value)
 
 
 def _several(value: object) -> object:
-    return (value,) if isinstance(value, str) else _tuple(value)
+    if not isinstance(value, list | str):
+        raise ValueError("expected text in quotes, or a list")
+    return tuple(value) if isinstance(value, list) else (value,)
 
 
 class WebhookStanza(OptionsModel):

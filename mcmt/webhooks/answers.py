@@ -4,7 +4,7 @@
 |---|---|---|
 | 2xx | taken | the next batch |
 | 410 | off | nothing more is sent until a reload or a restart |
-| 413, of several events | smaller | sent again in halves, at once |
+| 413, of several events | smaller | sent again at once, half as many, and no more than that from then on |
 | any other, and none | later | sent again, later and later; not before ``Retry-After`` |
 
 Redirects are not followed: a 3xx is sent again to the same URL. Nothing is skipped: a receiver that refuses today may

@@ -44,6 +44,7 @@ class Sender:
         self._signer = Signer(settings.secret)
         self._receiver = Receiver(settings, clock)
         self._size = settings.batch_size
+        # Smaller from a 413 on: whoever asks for that wants it the next time too.
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._batch: Batch | None = None
@@ -145,7 +146,6 @@ class Sender:
             case Verdict.TAKEN:
                 self._succeeded()
                 self._taken, self._batch = batch.last, None
-                self._size = min(self.settings.batch_size, self._size * 2)
             case Verdict.OFF:
                 await self._switched_off(answer)
             case Verdict.SMALLER if len(batch.lines) > 1:

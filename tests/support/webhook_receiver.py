@@ -47,6 +47,8 @@ class Receiver:
     def __init__(self, script: Script, certificates: Certificates | None, secret: str, port: int) -> None:
         self.requests: list[Request] = []
         self.connections = 0
+        self.last_body = b""
+        """Of the request that the script is asked about."""
         self.script = script
         self._verify = Webhook(secret).verify
         self._ended = threading.Event()
@@ -86,6 +88,7 @@ class Receiver:
         body = handler.rfile.read(int(handler.headers["Content-Length"]))
         fields = dict(handler.headers.items())
         self._verify(body, fields)  # raises where it is not right: then the request is not among them
+        self.last_body = body
         reply = self.script(len(self.requests))
         status = 0 if reply is None else reply.status
         self.requests.append(Request(fields["webhook-id"], body, status, fields))
@@ -112,8 +115,12 @@ class Receiver:
             assert time.monotonic() < deadline, [(one.id, one.status) for one in self.requests[-9:]]
             time.sleep(0.02)
 
-    def end(self) -> None:
+    def release(self) -> None:
+        """Hang up on those that are answered nothing."""
         self._ended.set()
+
+    def end(self) -> None:
+        self.release()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
