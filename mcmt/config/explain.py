@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from mcmt.config.curfew import Curfew
 from mcmt.config.document import Path as Place
 from mcmt.config.document import place
 from mcmt.config.load import Loaded
@@ -91,7 +92,7 @@ def _plain(value: Any) -> Any:
         return [_plain(each) for each in value]
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    return str(value) if isinstance(value, Path | Route | Rate) else value
+    return str(value) if isinstance(value, Path | Route | Rate | Curfew) else value
 
 
 def _shown(text: Any) -> Any:

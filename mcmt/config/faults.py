@@ -120,8 +120,10 @@ class Checker:
         except ValidationError as error:
             details = error.errors()
         for detail in details:
-            if detail["type"] != "missing" or (required and detail["loc"][0] not in data):
-                self._translate(model, detail, locate)
+            # What lacks within an option is the option's fault, whoever has to give the option.
+            within = len(detail["loc"]) > 1
+            if detail["type"] != "missing" or within or (required and detail["loc"][0] not in data):
+                self._translate(model, detail, lambda loc: locate(_as_written(loc, data)))
             wrong.update(detail["loc"][:1])
         try:
             right = {name: value for name, value in given.items() if name not in wrong}
@@ -159,6 +161,12 @@ class Checker:
         else:
             text = f"unknown option; there are: {', '.join(sorted(known))}" if known else "takes no options"
         self.fault(path, text, key=True)
+
+
+def _as_written(loc: Path, data: Mapping[str, Any]) -> Path:
+    """*loc* without the list that pydantic was given where one alone stands in the file."""
+    alone = len(loc) > 1 and loc[1] == 0 and isinstance(data.get(str(loc[0])), dict)
+    return (loc[0], *loc[2:]) if alone else loc
 
 
 def _model_at(model: type[OptionsModel], path: Path) -> type[OptionsModel]:

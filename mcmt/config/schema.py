@@ -31,7 +31,7 @@ from mcmt.config.settings import (
     Settings,
     SpoolSettings,
 )
-from mcmt.config.shaping import RateText
+from mcmt.config.shaping import CurfewList, RateText
 from mcmt.message.route import parse_route
 from mcmt.options import FilePath, OptionsModel, Seconds, Size, also_text, parse_duration, parse_size
 
@@ -317,6 +317,7 @@ class DomainStanza(OptionsModel):
     )
     outbound_throttle_messages: RateText = None
     outbound_throttle_connections: RateText = None
+    curfew: CurfewList = _default(DomainSettings, "curfew")
     connect_timeout: Span = _default(DomainSettings, "connect_timeout")
     idle_timeout: Span = _default(DomainSettings, "idle_timeout")
     retry_interval: Span = _default(DomainSettings, "retry_interval")

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from mcmt.config.curfew import Curfew
 from mcmt.config.patterns import Patterns
 from mcmt.config.rate import Rate
 from mcmt.config.webhook_settings import WebhookSettings
@@ -223,6 +224,8 @@ class DomainSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Deliveries that are begun. Shared by all that have it from one stanza (throttle.py)."""
     outbound_throttle_connections: Rate | None = None
     """Connections that are opened; likewise."""
+    curfew: tuple[Curfew, ...] = ()
+    """When nothing is begun."""
     connect_timeout: float = 10.0
     idle_timeout: float = 300.0
     retry_interval: float = 30.0

@@ -14,6 +14,7 @@ import msgspec
 
 import mcmt
 from mcmt.clock import Clock
+from mcmt.config.curfew import Curfew, quiet
 from mcmt.config.rate import Rate
 from mcmt.config.settings import DomainSettings, Settings
 from mcmt.control.front import Front
@@ -250,8 +251,11 @@ class Answers:
         stanza = self._settings.domain(name)
         if stanza is None:
             return DomainStatus(domain=name, state="no stanza")
-        state = "suspended by suspend_delivery" if stanza.suspend_delivery else "idle"
-        return DomainStatus(domain=name, channel=stanza.delivery_method, route=str(stanza.routes[0]), state=state)
+        state, reason = "suspended by suspend_delivery" if stanza.suspend_delivery else "idle", ""
+        if state == "idle" and (curfew := quiet(stanza.curfew, self._clock.time())):
+            state, reason = "curfew", str(curfew)
+        route = str(stanza.routes[0])
+        return DomainStatus(domain=name, channel=stanza.delivery_method, route=route, state=state, reason=reason)
 
     async def _tokens(self, request: Tokens) -> AsyncIterator[GoneToken]:
         after, left = request.after, request.limit
@@ -327,8 +331,14 @@ class _Listing:
         self.entries = [entry for _, entry in reversed(page)]
 
 
+def _in_words(value: object) -> object:
+    if isinstance(value, tuple) and all(isinstance(each, Curfew) for each in value):
+        return "; ".join(map(str, value)) or None
+    return str(value) if isinstance(value, Rate) else value
+
+
 def _told(stanza: DomainSettings) -> dict[str, str | int | float | bool | None]:
     """A stanza's values that are plain, by option."""
     values = ((name, getattr(stanza, name)) for name in stanza.__struct_fields__ if name != "name")
-    plain = ((name, str(value) if isinstance(value, Rate) else value) for name, value in values)
+    plain = ((name, _in_words(value)) for name, value in values)
     return {name: value for name, value in plain if value is None or isinstance(value, str | float | int)}

@@ -11,6 +11,7 @@ from typing import Protocol
 import msgspec
 
 from mcmt.clock import Clock
+from mcmt.config.curfew import quiet
 from mcmt.config.settings import Settings
 from mcmt.control.protocol import Action, DomainStatus, Resume, Retry, Suspend
 from mcmt.engine.hands import Handled, Work
@@ -229,6 +230,8 @@ class LocalStation:
         if stanza is None:
             return {"domain": name, "state": "no stanza", "reason": "nothing under domain: names it any more"}
         state = {"state": "suspended by suspend_delivery"} if stanza.suspend_delivery else {"state": "idle"}
+        if state["state"] == "idle" and (curfew := quiet(stanza.curfew, self._clock.time())):
+            state = {"state": "curfew", "reason": str(curfew)}
         if (suspension := self._engine.suspended().get(name)) is not None:
             state = {"state": "suspended by hand", "reason": suspension.reason}
         return {"domain": name, "channel": stanza.delivery_method, "route": str(stanza.routes[0]), **state}

@@ -39,6 +39,8 @@ class Halts:
             return "suspended by suspend_delivery", reason
         if health.fault:
             return "suspended by a route fault", reason
+        if pace.quiet:
+            return "curfew", str(pace.quiet)
         if health.down:
             return "down", reason
         return ("throttled", pace.throttled) if pace.throttled else ("up", reason)

@@ -3,13 +3,14 @@
 The queue asks before it offers deliveries to a connection, and before it opens one; what it is refused it asks for
 again when it is told to, or with the next tick. Nothing that waits here was tried: it is no attempt, and stays due.
 
-Rules: one question a burst, no timer of its own.
+Rules: one question a burst, no timer of its own: the end of a curfew is seen with the tick.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from mcmt.config.curfew import Quiet, quiet
 from mcmt.config.settings import DomainSettings
 from mcmt.config.throttle import CONNECTIONS, MESSAGES, shown_throttle
 from mcmt.engine.allowance import Allowance, Allowances
@@ -18,9 +19,12 @@ from mcmt.engine.allowance import Allowance, Allowances
 class Pace:
     """``mcmt.engine.allowance.Drawer`` for one domain."""
 
-    def __init__(self, settings: DomainSettings, allowances: Allowances, go: Callable[[], None]) -> None:
-        """*go*: begin what can be begun."""
+    def __init__(
+        self, settings: DomainSettings, allowances: Allowances, now: Callable[[], float], go: Callable[[], None]
+    ) -> None:
+        """*now*: seconds since the epoch. *go*: begin what can be begun."""
         self._allowances = allowances
+        self._now = now
         self._go = go
         self._messages: Allowance | None = None
         self._connections: Allowance | None = None
@@ -30,6 +34,8 @@ class Pace:
         """Go on by other settings."""
         self.leave()
         self._settings = settings
+        self._looked = 0  # the second, since the epoch
+        self._quiet: Quiet | None = None
         self._messages = self._allowances.of(settings, MESSAGES)
         self._connections = self._allowances.of(settings, CONNECTIONS)
 
@@ -41,6 +47,8 @@ class Pace:
 
     def may_start(self, wanted: int) -> int:
         """How many of *wanted* deliveries may be begun now; those that are not are for ``not_started``."""
+        if self.quiet:
+            return 0
         return wanted if self._messages is None else self._messages.take(self, wanted)
 
     def not_started(self, count: int) -> None:
@@ -50,7 +58,7 @@ class Pace:
 
     def may_connect(self) -> bool:
         """Whether a connection may be opened now; one that is not is for ``not_connected``."""
-        return self._connections is None or self._connections.take(self, 1) == 1
+        return not self.quiet and (self._connections is None or self._connections.take(self, 1) == 1)
 
     def not_connected(self) -> None:
         """The connection that might be opened was not."""
@@ -60,6 +68,16 @@ class Pace:
     def permitted(self) -> None:
         """See Drawer."""
         self._go()
+
+    @property
+    def quiet(self) -> Quiet | None:
+        """The curfew that holds; None: none does."""
+        if not self._settings.curfew:
+            return None
+        now = self._now()
+        if int(now) != self._looked:  # a curfew begins and ends with a second
+            self._looked, self._quiet = int(now), quiet(self._settings.curfew, now)
+        return self._quiet
 
     @property
     def throttled(self) -> str:

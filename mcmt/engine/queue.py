@@ -62,7 +62,7 @@ class DomainQueue:
         self._shared = shared
         self._clock = shared.clock
         news = Herald(domain, settings, shared).tell
-        self._pace = Pace(settings, shared.allowances, self.pump)
+        self._pace = Pace(settings, shared.allowances, shared.steady.now, self.pump)
         self.links = Links(domain, settings, channel, state, self, leases, self._pace, shared, news)
         self._ready = Ready()
         self._places = Places(self._ready, shared.residency, self._release)

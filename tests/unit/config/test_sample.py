@@ -34,6 +34,7 @@ from mcmt.config.schema import (
     SpoolStanza,
     TokenLoggerStanza,
 )
+from mcmt.config.shaping import CurfewStanza
 from mcmt.config.webhook_schema import WebhookStanza
 from mcmt.errors import ConfigError
 from mcmt.eventlog.format import check_format
@@ -60,6 +61,7 @@ STANZAS: list[tuple[type[OptionsModel], list[Place]]] = [
     (HttpTokenStanza, [("http_listener", "tokens", "shop")]),
     (PyapnsStanza, [("pyapns", "listen", "127.0.0.1:7077")]),
     (PropellerStanza, [("propeller", "listen", "127.0.0.1:8080")]),
+    (CurfewStanza, [("curfew",)]),
     (DomainStanza, [(), ("domain", "discard.example.com")]),
     (GroupStanza, [("domain_group", "apps")]),
     (channels()["apn"].Options, [TOKEN, CERTIFICATE]),
@@ -155,6 +157,8 @@ def value(model: type[OptionsModel], name: str, field: FieldInfo, text: str) -> 
     needed: dict[str, object] = {}
     if model is DomainStanza:
         needed = {"delivery_method": "x", "routes": ["x://y"]}
+    elif model is CurfewStanza:
+        needed = {"start": "22:00", "end": "07:00", "time_zone": "UTC"}
     elif model is SpoolStanza:
         needed = {"path": "spool"}
     elif model is FeedbackOptions:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from mcmt.config.curfew import Curfew
 from mcmt.config.rate import Rate
 from mcmt.engine.throttles import BURST
 from mcmt.message.event import Kind
@@ -145,3 +148,58 @@ async def test_connections_are_opened_at_their_rate(tmp_path: Path, gateway: Scr
         await pass_time(clock, 100.0, step=0.5)
         assert len(gateway.all) == 5, "one at once, and then one every half minute"
         assert not await bench.events(Kind.ROUTE), "the route is not down"
+
+
+def seconds(text: str) -> float:
+    """Since the epoch, of an ISO time with its offset."""
+    return datetime.fromisoformat(text).timestamp()
+
+
+async def test_in_a_curfew_nothing_is_begun_and_what_is_on_the_wire_is_answered(
+    tmp_path: Path, gateway: ScriptedGateway
+) -> None:
+    clock = ManualClock(seconds("2026-01-10T21:59:30+01:00"))
+    gateway.delay = None
+    night = Curfew(22 * 60, 7 * 60, "Europe/Berlin")
+    async with Bench(tmp_path, gateway, clock=clock, curfew=(night,)) as bench:
+        await bench.accept(5, life=86400.0)
+        await settle()
+        assert len(gateway.sent) == 5
+        await pass_time(clock, 60.0, step=1.0)
+        gateway.open[0].answer()
+        await bench.accept(5, life=86400.0)
+        await bench.accept(5, life=3600.0)
+        await settle()
+        assert len(await bench.events(Kind.DELIVERY)) == 5
+        assert state_of(bench) == ("curfew", "until 2026-01-11 07:00 Europe/Berlin")
+        await pass_time(clock, 2 * 3600.0, step=60.0)
+        assert len(await bench.events(Kind.PERMANENT)) == 5, "what expires meanwhile has failed"
+        assert not gateway.open, "a connection that has nothing to do is closed as ever"
+        connects = len(gateway.connects_to)
+        await pass_time(clock, 7 * 3600.0 - 60.0, step=60.0)
+        assert len(gateway.connects_to) == connects
+        assert len(gateway.sent) == 5
+        gateway.delay = 0.0
+        await pass_time(clock, 60.0, step=1.0)
+        delivered = await bench.events(Kind.DELIVERY)
+        assert len(delivered) == 10
+        assert {event.attempt for event in delivered} == {0}, "it was no attempt"
+        assert not await bench.events(Kind.TRANSIENT)
+        assert state_of(bench) == ("up", "")
+
+
+async def test_a_curfew_that_a_reload_takes_away_has_ended(tmp_path: Path, gateway: ScriptedGateway) -> None:
+    clock = ManualClock(seconds("2026-01-10T23:00:00+01:00"))
+    night = Curfew(22 * 60, 7 * 60, "Europe/Berlin")
+    async with Bench(tmp_path, gateway, clock=clock, curfew=(night,)) as bench:
+        await bench.accept(5)
+        await settle()
+        assert not gateway.sent
+        domain = msgspec.structs.replace(bench.settings.domains[DOMAIN], curfew=())
+        bench.engine.reload(msgspec.structs.replace(bench.settings, domains={DOMAIN: domain}))
+        clock.advance(0.1)
+        await bench.wait_for_events(5, Kind.DELIVERY)
+        bench.engine.reload(bench.settings)
+        await bench.accept(5)
+        await pass_time(clock, 3.0, step=1.0)
+        assert len(gateway.sent) == 5, "and one that comes has begun"
