@@ -150,6 +150,7 @@ class SmtpConnection(asyncio.Protocol):
             outgoing.mail,
             [delivery.token for delivery in outgoing.deliveries],
             pipelining=self._extensions.pipelining,
+            parameters=outgoing.parameters,
         )
         self._await_until(self._options.command_timeout)
         self._write(transaction.begin())
@@ -315,6 +316,7 @@ class SmtpConnection(asyncio.Protocol):
                         remote_address=self.remote_address,
                         size=self._sent,
                         duration=duration,
+                        reports=self._extensions.dsn,
                     ),
                 )
                 for delivery, verdict in verdicts

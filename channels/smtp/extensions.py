@@ -16,6 +16,8 @@ class Extensions(msgspec.Struct, frozen=True, kw_only=True):
     """8BITMIME, RFC 6152"""
     utf8: bool = False
     """SMTPUTF8, RFC 6531; it asks for 8BITMIME as well (3.1), so one without the other counts as neither."""
+    dsn: bool = False
+    """RFC 3461"""
     starttls: bool = False
     """RFC 3207"""
     size: bool = False
@@ -40,6 +42,7 @@ def read_extensions(reply: Reply) -> Extensions:
         pipelining="PIPELINING" in found,
         eight_bit=eight_bit,
         utf8=eight_bit and "SMTPUTF8" in found,
+        dsn="DSN" in found,
         starttls="STARTTLS" in found,
         size="SIZE" in found,
         max_size=int(size) if size.isascii() and size.isdigit() and len(size) <= 20 else 0,

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from mcmt.errors import MessageError
 from mcmt.message.model import Delivery
+from mcmt.message.notification import encode_xtext, rcpt_parameters
 from mcmt.message.status import Disposition
 
 from .content import Content, prepare
@@ -37,6 +38,8 @@ class Outgoing(NamedTuple):
     """Refused here."""
     mail: bytes = b""
     """The MAIL command."""
+    parameters: tuple[str, ...] = ()
+    """What each RCPT says beyond the path, with a space before it; none: nothing."""
     content: memoryview = memoryview(b"")
     """Everything after 354, dots stuffed, the final dot included."""
 
@@ -85,7 +88,10 @@ def compose(deliveries: Sequence[Delivery], name: str, extensions: Extensions) -
         text = f"the message has {len(data)} octets, the server takes {extensions.max_size} (SIZE)"
         raise MessageError(552, "5.3.4", text)
     mail = _mail(sender.reverse_path, good, content, len(data), extensions)
-    return Outgoing(tuple(good), tuple(bad), mail, memoryview(stuff(data)))
+    parameters: tuple[str, ...] = ()
+    if extensions.dsn and any(one.asked is not None for one in good):
+        parameters = tuple([rcpt_parameters(one.asked) if one.asked is not None else "" for one in good])
+    return Outgoing(tuple(good), tuple(bad), mail, parameters, memoryview(stuff(data)))
 
 
 def _check_path(path: str, extensions: Extensions, enhanced: str) -> None:
@@ -106,4 +112,8 @@ def _mail(
         command += " BODY=8BITMIME"
     if content.utf8 or not reverse_path.isascii() or not all(delivery.token.isascii() for delivery in recipients):
         command += " SMTPUTF8"
+    sender = recipients[0].sender
+    if extensions.dsn:
+        # RFC 3461 5.2.1: what the sender asked for is passed on unchanged.
+        command += f" RET={sender.ret}" * bool(sender.ret) + f" ENVID={encode_xtext(sender.envid)}" * bool(sender.envid)
     return f"{command}\r\n".encode()

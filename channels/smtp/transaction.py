@@ -26,9 +26,13 @@ _LONE_DOT = b".\r\n"
 class Transaction:
     """The state of one transaction, from MAIL to the reply to the final dot."""
 
-    def __init__(self, mail: bytes, recipients: Sequence[str], *, pipelining: bool) -> None:
+    def __init__(
+        self, mail: bytes, recipients: Sequence[str], *, pipelining: bool, parameters: Sequence[str] = ()
+    ) -> None:
+        """*parameters*: of each RCPT, with a space before them; none: none has any."""
         self._mail = mail
-        self._commands = [f"RCPT TO:<{recipient}>\r\n".encode() for recipient in recipients]
+        said = parameters or [""] * len(recipients)
+        self._commands = [f"RCPT TO:<{one}>{more}\r\n".encode() for one, more in zip(recipients, said, strict=True)]
         self._pipelining = pipelining
         self._next = 0  # the recipient whose reply comes next
         self._accepted: list[int] = []

@@ -74,7 +74,7 @@ def judge(
     kind = FINAL.get(outcome.disposition)
     if kind is not None:
         owed = None
-        if kind is Kind.PERMANENT or delivery.asked is not None:
+        if kind is Kind.PERMANENT or (delivery.asked is not None and not outcome.reports):
             # RFC 3464 2.3.3: what is gatewayed, or taken by a system that tells nobody of its success, is relayed.
             action = FAILED if kind is Kind.PERMANENT else RELAYED
             owed = _owed(delivery, outcome, settings, now, action=action)

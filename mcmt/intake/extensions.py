@@ -141,11 +141,6 @@ def decode_xtext(name: str, value: str) -> str:
     return text
 
 
-def encode_xtext(text: str) -> str:
-    """Printable ASCII as xtext."""
-    return "".join([each if "!" <= each <= "~" and each not in "+=" else f"+{ord(each):02X}" for each in text])
-
-
 def _wrong(name: str, what: str) -> MessageError:
     return MessageError(501, "5.5.4", f"{name} {what}")
 

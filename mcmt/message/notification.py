@@ -36,6 +36,19 @@ class Asked(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return bool(_WANTED[action] & (self.notify or FAILURE))
 
 
+def encode_xtext(text: str) -> str:
+    """Printable ASCII as xtext (RFC 3461 4)."""
+    return "".join([each if "!" <= each <= "~" and each not in "+=" else f"+{ord(each):02X}" for each in text])
+
+
+def rcpt_parameters(asked: Asked) -> str:
+    """What RCPT says of *asked* to a server that offers DSN, each with a space before it (RFC 3461 4.1, 4.2, 5.2.1)."""
+    words = [word for word, flag in _NOTIFY if asked.notify & flag]
+    kind, _, address = asked.original.partition(";")
+    return f" NOTIFY={','.join(words)}" * bool(words) + f" ORCPT={kind};{encode_xtext(address)}" * bool(address)
+
+
+_NOTIFY = (("NEVER", NEVER), ("SUCCESS", SUCCESS), ("FAILURE", FAILURE), ("DELAY", DELAY))
 _WANTED = {FAILED: FAILURE, RELAYED: SUCCESS, DELAYED: DELAY}
 
 

@@ -48,6 +48,8 @@ class Outcome(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Seconds from the request to the answer."""
     retry_after: float = 0.0
     """Seconds the gateway asked to wait before the next attempt; 0 when it did not ask."""
+    reports: bool = False
+    """With DELIVERED: who took it tells the sender itself what it wants to hear of (RFC 3461 5.2.1)."""
     suspect: bool = False
     """With RECIPIENT_GONE: the gateway says the same of every token when the route is wrong, not the token."""
     gone_since: float = 0.0

@@ -136,8 +136,8 @@ def test_killed_between_a_failure_and_its_report_it_makes_exactly_one(tmp_path: 
         assert len(sink.messages_now()) == 1
 
 
-def test_killed_again_and_again_every_failure_is_told_by_exactly_one_report(tmp_path: Path) -> None:
-    """The log's P lines against the ids in the mails; a mail that came twice is one, by its Message-ID."""
+def test_killed_again_and_again_every_failure_and_success_is_told_by_exactly_one_report(tmp_path: Path) -> None:
+    """The log's P and D lines against the ids in the mails; a mail that came twice is one, by its Message-ID."""
     moments = random.Random(7)
     with (
         simulator(tmp_path / "gateway") as gateway,
@@ -164,13 +164,16 @@ def test_killed_again_and_again_every_failure_is_told_by_exactly_one_report(tmp_
                     seen.add(file)
                     _, bounce = read(mail)
                     told[bounce["message-id"]] = [block["x-mcmt-delivery-id"] for block in blocks(bounce)]
-            return sum(map(len, told.values())) == len(process.logged("P")) and not process.listing("queue", "list")
+            ended = len(process.logged("P")) + len(process.logged("D"))
+            return sum(map(len, told.values())) == ended and not process.listing("queue", "list")
 
         process.wait(all_told, within=60)
         failed = Counter(line[2] for line in process.logged("P"))
-        assert max(failed.values()) == 1
-        assert Counter(id_ for ids in told.values() for id_ in ids) == failed
+        ended = failed + Counter(line[2] for line in process.logged("D"))
+        assert max(ended.values()) == 1
+        assert Counter(id_ for ids in told.values() for id_ in ids) == ended
         assert len(failed) > 20
+        assert len(ended) > len(failed) + 10
 
 
 def send_dead_tokens(port: int, stopping: threading.Event) -> None:
@@ -180,9 +183,9 @@ def send_dead_tokens(port: int, stopping: threading.Event) -> None:
             client.ehlo()
             while not stopping.is_set():
                 number += 1
-                tokens = ", ".join(f"dead410000{number:08d}{n:04d}".ljust(64, "0") for n in range(3))
+                tokens = ", ".join(f"{word}{number:08d}".ljust(64, "0") for word in ("dead4100001", "dead4100002", "a"))
                 client.mail("app@example.com")
-                client.rcpt(f"user@{DOMAIN}")
+                client.rcpt(f"user@{DOMAIN}", ["NOTIFY=SUCCESS,FAILURE"])
                 client.data(mcmt_message(PAYLOAD, token=tokens))
                 time.sleep(0.01)  # some messages in every state at the kill, not a load
     except (OSError, smtplib.SMTPException):

@@ -17,7 +17,7 @@ from channels.smtp import Options
 from mcmt.errors import ConnectError
 from mcmt.message.route import Route, parse_route
 from mcmt.message.status import Disposition, Outcome
-from tests.support.engine_process import TOKEN, EngineProcess, engine
+from tests.support.engine_process import TOKEN, EngineProcess, engine, mcmt_message
 from tests.support.mail_peers import Server, exim, postfix, smtp_sink
 from tests.support.peers import free_port
 from tests.support.simulator_process import Simulator, simulator
@@ -76,8 +76,9 @@ POSTFIX_MORE = """
 smtpd_delay_reject = no
 smtpd_sender_restrictions = check_sender_access inline:{ { bad@example.com = REJECT }, { slow@example.com = DEFER } }
 header_checks = regexp:{ { /^Subject: spam/ REJECT we do not want this } }
-transport_maps = inline:{{ relay.example.net = smtp:[127.0.0.1]:%d }}
-relay_domains = relay.example.net
+transport_maps = inline:{
+  { relay.example.net = smtp:[127.0.0.1]:%(port)d }, { apn.example.com = smtp:[127.0.0.1]:%(port)d } }
+relay_domains = relay.example.net apn.example.com
 """
 
 
@@ -89,7 +90,7 @@ def intake_port() -> int:
 
 @pytest.fixture(scope="module")
 def next_hop(certificates: Certificates, intake_port: int) -> Iterator[Server]:
-    with postfix(certificates, "u", "v", "ü", recipients=50, more=POSTFIX_MORE % intake_port) as server:
+    with postfix(certificates, "u", "v", "ü", recipients=50, more=POSTFIX_MORE % {"port": intake_port}) as server:
         yield server
 
 
@@ -347,6 +348,34 @@ def test_postfix_as_injector_hands_over_and_it_arrives(running: EngineProcess, n
     assert received is not None
     by = [re.search(r"\bby (\S+)", field) for field in received]
     assert [match and match[1] for match in by] == ["smtp-sink", "mx", "postfix.example.org"]
+
+
+def test_what_postfix_passes_on_is_asked_of_the_next_server(
+    running: EngineProcess, next_hop: Server, sink: Server
+) -> None:
+    """RFC 3461: NOTIFY, ORCPT, RET and ENVID as Postfix writes them, on their way through."""
+    before = len(sink.messages_now())
+    with smtplib.SMTP("127.0.0.1", next_hop.port, timeout=10) as client:
+        options = ["RET=HDRS", "ENVID=order+2B1"]
+        client.sendmail("app@example.com", ["a@relay.example.net"], MAIL, options, ["NOTIFY=SUCCESS,DELAY"])
+    (arrived,) = sink.messages(before + 1)[before:]
+    assert re.search(rb"^X-Mail-Args: <app@example.com> .*RET=HDRS ENVID=order\+2B1", arrived, re.MULTILINE)
+    asked = rb"^X-Rcpt-Args: <a@relay.example.net> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;a@relay.example.net$"
+    assert re.search(asked, arrived, re.MULTILINE)
+
+
+def test_postfix_hears_that_a_push_was_relayed(running: EngineProcess, mailbox: Server, gateway: Simulator) -> None:
+    """Postfix hands on what its client asked for; the report goes back to it, under the client's own names."""
+    message = mcmt_message(b'{"aps":{"alert":"hello"}}')
+    with smtplib.SMTP("127.0.0.1", mailbox.port, timeout=10) as client:
+        options = ["NOTIFY=SUCCESS,FAILURE", "ORCPT=rfc822;Bob@Example.com"]
+        client.sendmail("u@example.org", ["device@apn.example.com"], message, ["ENVID=order-4711"], options)
+    (report,) = mailbox.messages(1)
+    _, status, _ = email.message_from_bytes(report, policy=default).iter_parts()
+    of_message, of_recipient = status.iter_parts()
+    assert of_message["original-envelope-id"] == "order-4711"
+    assert of_recipient["original-recipient"] == "rfc822;Bob@Example.com"
+    assert (of_recipient["action"], of_recipient["status"]) == ("relayed", "2.0.0")
 
 
 def test_the_session_stays_open_for_the_next_message(running: EngineProcess, sink: Server) -> None:

@@ -140,6 +140,16 @@ async def test_who_does_not_want_to_hear_of_a_failure_does_not(
         assert mail.sent == []
 
 
+async def test_who_took_it_may_tell_of_success_itself(
+    tmp_path: Path, gateway: ScriptedGateway, mail: MailGateway
+) -> None:
+    gateway.script = lambda delivery: msgspec.structs.replace(DELIVERED, reports=True)
+    async with bench_of(tmp_path, gateway, mail) as bench:
+        await accept(bench, Asked(SUCCESS))
+        await bench.wait_for_events(1, Kind.DELIVERY)
+        assert await bench.spool.pull_reports(bench.clock.time() + 1e6, 10) == []
+
+
 async def test_full_returns_the_whole_message(tmp_path: Path, gateway: ScriptedGateway, mail: MailGateway) -> None:
     gateway.script = lambda delivery: GONE
     async with bench_of(tmp_path, gateway, mail) as bench:

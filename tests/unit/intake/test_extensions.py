@@ -13,13 +13,12 @@ from mcmt.intake.extensions import (
     MailRequests,
     RcptRequests,
     decode_xtext,
-    encode_xtext,
     read_mail,
     read_rcpt,
 )
 from mcmt.intake.path import read_parameters
 from mcmt.message.event import Kind
-from mcmt.message.notification import DELAY, FAILURE, NEVER, SUCCESS, Asked
+from mcmt.message.notification import DELAY, FAILURE, NEVER, SUCCESS, Asked, encode_xtext
 from mcmt.message.priority import BULK, HIGH, NORMAL
 from tests.unit.intake.conftest import Serve
 from tests.unit.intake.server import MCMT

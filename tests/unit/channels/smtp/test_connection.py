@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import ssl
 
+import msgspec
 import pytest
 
 from channels.smtp import Options
 from channels.smtp.connection import CHUNK
+from mcmt.message.notification import DELAY, FAILURE, NEVER, SUCCESS, Asked
 from mcmt.message.status import Disposition
 from tests.support.tls import Certificates
 from tests.support.watching import Watcher
@@ -297,3 +299,36 @@ async def test_who_watches_sees_the_dialogue() -> None:
     assert {"sent command DATA", "sent command RCPT TO:<u@example.org>"} < set(said)
     assert said[0].startswith("sent command MAIL FROM:<app@example.com>")
     assert said[-2:] == ["sent content", "received reply 250 2.0.0 ok"]
+
+
+@pytest.mark.parametrize("offered", [True, False])
+async def test_what_the_sender_asked_for_is_passed_on_where_dsn_is_offered(offered: bool) -> None:
+    """RFC 3461 5.2.1: unchanged, and then the server tells of success; 5.2.2: else we do."""
+    got: list[str] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.greet("PIPELINING", *(["DSN"] if offered else []))
+        got.extend(await envelope(peer, 3))
+        await peer.message()
+        assert await peer.line() == "QUIT"
+
+    first, second, third = deliveries("a@example.org", "b@example.org", "c@example.org")
+    sender = msgspec.structs.replace(first.sender, ret="HDRS", envid="a+b c")
+    asked = (Asked(NEVER), Asked(SUCCESS | FAILURE | DELAY, "rfc822;B+b@Example.org"), None)
+    sent = [
+        msgspec.structs.replace(one, sender=sender, asked=what)
+        for one, what in zip((first, second, third), asked, strict=True)
+    ]
+    async with serving(script) as route:
+        connection, report = await open_to(route)
+        assert connection.send(sent) == 3
+        await report.free()
+        await connection.aclose(1)
+    mail, *rcpt = got[:4]
+    assert mail == "MAIL FROM:<app@example.com>" + " RET=HDRS ENVID=a+2Bb+20c" * offered
+    assert rcpt == [
+        "RCPT TO:<a@example.org>" + " NOTIFY=NEVER" * offered,
+        "RCPT TO:<b@example.org>" + " NOTIFY=SUCCESS,FAILURE,DELAY ORCPT=rfc822;B+2Bb@Example.org" * offered,
+        "RCPT TO:<c@example.org>",
+    ]
+    assert [outcome.reports for outcome in report.all] == [offered] * 3
