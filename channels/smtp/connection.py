@@ -146,12 +146,9 @@ class SmtpConnection(asyncio.Protocol):
             self._settling = True
             self._clock.call_later(0, self._refused_here)
             return len(taken)
-        self._transaction = transaction = Transaction(
-            outgoing.mail,
-            [delivery.token for delivery in outgoing.deliveries],
-            pipelining=self._extensions.pipelining,
-            parameters=outgoing.parameters,
-        )
+        to, pipelining = [delivery.token for delivery in outgoing.deliveries], self._extensions.pipelining
+        transaction = Transaction(outgoing.mail, to, pipelining=pipelining, parameters=outgoing.parameters)
+        self._transaction = transaction
         self._await_until(self._options.command_timeout)
         self._write(transaction.begin())
         return len(taken)
