@@ -19,6 +19,9 @@ need cc gcc
 [ -e /usr/include/stdio.h ] || packages="$packages libc6-dev"
 need faketime faketime
 need strace strace
+need zsh zsh
+need fish fish
+need mandoc mandoc
 need beanstalkd beanstalkd
 
 # Debian lets only one mail server be installed. Exim is the second: unpacked beside this checkout's files, with the

@@ -17,6 +17,7 @@ from mcmt.errors import ConfigError, McmtError
 _COMMANDS = {
     "audit": "mcmt.cli.audit:audit",
     "check": "mcmt.cli.check:check",
+    "completion": "mcmt.cli.completion:completion",
     "config": "mcmt.cli.config:config",
     "demo": "mcmt.cli.demo:demo",
     "domain": "mcmt.cli.domain:domain",

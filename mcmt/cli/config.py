@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from mcmt.cli.common import config_option, find_file, json_option, printable, routed
+from mcmt.cli.completing import complete_domain
 
 
 @click.group()
@@ -17,7 +18,7 @@ def config() -> None:
 
 
 @config.command()
-@click.argument("domain")
+@click.argument("domain", shell_complete=complete_domain)
 @config_option
 @json_option
 @click.pass_context

@@ -18,6 +18,7 @@ from mcmt.cli.common import (
     routed,
     span,
 )
+from mcmt.cli.completing import complete_domain
 from mcmt.cli.selecting import selected
 from mcmt.cli.working import work
 
@@ -62,7 +63,7 @@ def list_(as_json: bool, plain: bool, config: Path | None) -> None:
 
 
 @domain.command()
-@click.argument("name", metavar="DOMAIN")
+@click.argument("name", metavar="DOMAIN", shell_complete=complete_domain)
 @json_option
 @config_option
 def show(name: str, as_json: bool, config: Path | None) -> None:
@@ -81,7 +82,7 @@ def show(name: str, as_json: bool, config: Path | None) -> None:
 
 
 @domain.command()
-@click.argument("name", metavar="DOMAIN")
+@click.argument("name", metavar="DOMAIN", shell_complete=complete_domain)
 @click.option("--reason", default="", help="Why; it is shown in the status and in the main log.")
 @click.option("--for", "span_", metavar="DURATION", help="Resume by itself after so long: 90s, 10m, 2h, 1d.")
 @json_option
@@ -99,7 +100,7 @@ def suspend(name: str, reason: str, span_: str | None, as_json: bool, config: Pa
 
 
 @domain.command()
-@click.argument("name", metavar="DOMAIN")
+@click.argument("name", metavar="DOMAIN", shell_complete=complete_domain)
 @click.option("--reason", required=True, metavar="TEXT", help="Why; it stands in the log line and in the report.")
 @click.option("--quiet", is_flag=True, help="Tell no sender.")
 @click.option("--dry-run", is_flag=True, help="Count what is selected, and do nothing.")
@@ -124,7 +125,7 @@ def flush(name: str, reason: str, quiet: bool, dry_run: bool, yes: bool, as_json
 
 
 @domain.command()
-@click.argument("name", metavar="DOMAIN")
+@click.argument("name", metavar="DOMAIN", shell_complete=complete_domain)
 @click.option(
     "--trust",
     is_flag=True,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import click
 
 from mcmt.cli.common import routed
+from mcmt.cli.completing import complete_domain
 
 if TYPE_CHECKING:
     from mcmt.config.settings import EventLogSettings, Settings
@@ -35,7 +36,9 @@ def filter_options(command: Command) -> Command:
     for option in reversed(
         (
             click.option("--id", "id_", metavar="ID", default="", help="A delivery, or by its batch id a message."),
-            click.option("--domain", metavar="DOMAIN", default="", help="Only this domain."),
+            click.option(
+                "--domain", metavar="DOMAIN", default="", help="Only this domain.", shell_complete=complete_domain
+            ),
             click.option(
                 "--outcome",
                 "outcomes",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mcmt.cli.common import config_option, json_option, load_places, printable, routed, span
+from mcmt.cli.completing import complete_domain
 from mcmt.cli.log_filters import Filters, found_in, since_option
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _BAR = 50
 
 
 @click.command()
-@click.option("--domain", metavar="DOMAIN", default="", help="Only this domain.")
+@click.option("--domain", metavar="DOMAIN", default="", help="Only this domain.", shell_complete=complete_domain)
 @click.option("--all", "everything", is_flag=True, help=f"Show every reason, not the {_SHOWN} most frequent of each.")
 @since_option
 @json_option

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from mcmt.cli.common import config_option, connect, json_option, load_places, plain_option, printable, routed, span
+from mcmt.cli.completing import complete_domain
 from mcmt.cli.selecting import is_id, selected, selectors
 from mcmt.cli.working import work, working
 
@@ -36,7 +37,7 @@ def queue() -> None:
 
 
 @queue.command("list")
-@click.argument("what", nargs=-1, metavar="[DOMAIN|ID...]")
+@click.argument("what", nargs=-1, metavar="[DOMAIN|ID...]", shell_complete=complete_domain)
 @selectors
 @click.option("--held", is_flag=True, help="Only those that are held.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most so many. [default: all]")
@@ -195,7 +196,13 @@ def delete(ids: tuple[str, ...], reason: str, **options: Any) -> None:
 
 
 @_acting("reroute")
-@click.option("--to", required=True, metavar="DOMAIN", help="The domain whose stanza they go through from now on.")
+@click.option(
+    "--to",
+    required=True,
+    metavar="DOMAIN",
+    help="The domain whose stanza they go through from now on.",
+    shell_complete=complete_domain,
+)
 @click.option("--reason", default="", metavar="TEXT", help="Why; it stands in the main log.")
 def reroute(ids: tuple[str, ...], to: str, reason: str, **options: Any) -> None:
     """Send what is selected through another domain's stanza, of the same channel.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from mcmt.cli.common import duration, routed
+from mcmt.cli.completing import complete_domain
 
 if TYPE_CHECKING:
     from mcmt.spool.port import Selection
@@ -27,7 +28,7 @@ def selectors(command: Command) -> Command:
         click.option("--older-than", metavar="DURATION", help="Only what was received longer ago: 90s, 10m, 2h, 1d."),
         click.option("--token", default="", metavar="TOKEN", help="Only those to this device token."),
         click.option("--recipient", default="", metavar="ADDRESS", help="Only those to this recipient."),
-        click.option("--domain", metavar="DOMAIN", help="Only those of this domain."),
+        click.option("--domain", metavar="DOMAIN", help="Only those of this domain.", shell_complete=complete_domain),
     ):
         command = option(command)
     return command

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from mcmt.cli.common import config_option, connect, json_option, load_places, printable, routed
+from mcmt.cli.completing import complete_domain
 
 if TYPE_CHECKING:
     from mcmt.control.client import ControlClient
@@ -35,7 +36,7 @@ def tokens() -> None:
 
 
 @tokens.command("list")
-@click.argument("domain", required=False)
+@click.argument("domain", required=False, shell_complete=complete_domain)
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most so many. [default: all]")
 @click.option(
     "--after", type=click.IntRange(min=0), metavar="NUMBER", default=0, help="Only those with a larger number."
@@ -65,7 +66,7 @@ def list_(domain: str | None, limit: int | None, after: int, as_json: bool, conf
 
 
 @tokens.command()
-@click.argument("domain", required=False)
+@click.argument("domain", required=False, shell_complete=complete_domain)
 @click.option(
     "--after", type=click.IntRange(min=0), metavar="NUMBER", default=0, help="Only those with a larger number."
 )
@@ -127,7 +128,7 @@ def import_(file: BinaryIO, as_json: bool, config: Path | None) -> None:
 
 
 @tokens.command()
-@click.argument("domain")
+@click.argument("domain", shell_complete=complete_domain)
 @click.argument("token", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="Every token of DOMAIN.")
 @click.option(
