@@ -315,6 +315,7 @@ class DomainStanza(OptionsModel):
     max_deliveries_per_connection: Annotated[int, Field(ge=0)] = _default(
         DomainSettings, "max_deliveries_per_connection"
     )
+    connection_ramp_up: Annotated[int, Field(ge=0)] = _default(DomainSettings, "connection_ramp_up")
     outbound_throttle_messages: RateText = None
     outbound_throttle_connections: RateText = None
     curfew: CurfewList = _default(DomainSettings, "curfew")

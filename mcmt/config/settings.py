@@ -220,6 +220,8 @@ class DomainSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The channel's own Options."""
     max_outbound_connections: int = 32
     max_deliveries_per_connection: int = 0
+    connection_ramp_up: int = 0
+    """A route begins with one connection, and may have one more for every so many deliveries that succeed; 0: all."""
     outbound_throttle_messages: Rate | None = None
     """Deliveries that are begun. Shared by all that have it from one stanza (throttle.py)."""
     outbound_throttle_connections: Rate | None = None

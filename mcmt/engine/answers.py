@@ -50,6 +50,8 @@ class Answers:
                 tried.append(answered)
         if Disposition.DELIVERED in dispositions:
             self.guard.accepted()
+            if self.settings.connection_ramp_up:
+                health.delivered += sum(one.disposition is Disposition.DELIVERED for _, one in batch)
         given_back: Sequence[Answered] = ()
         if suspects or self.guard.held:
             believed, given_back = self.guard.examine(suspects)

@@ -1,8 +1,9 @@
 """The connections of one domain: when the next one opens, to which route, and when one closes.
 
 The next connection opens when all open ones are warm and full, one after another, at most one a second;
-never more than ``max_outbound_connections``, those that are opening or closing counted (leases.py). Several routes
-are failover: the first that may be tried is used, and another one only when no connection is open that may be sent to.
+never more than ``max_outbound_connections``, those that are opening or closing counted (leases.py). A route that is
+new, or was down, begins with one and gets more as deliveries succeed (``connection_ramp_up``). Several routes are
+failover: the first that may be tried is used, and another one only when no connection is open that may be sent to.
 A route that is held is left for one that is not: its connections end in good order.
 """
 
@@ -141,7 +142,7 @@ class Links:
         if not usable:
             self._choose_route()
         health = self.health
-        if health.probing and usable:
+        if (health.probing and usable) or not self._ramped_up(health, usable):
             return None
         delay = max(health.connect_delay(), health.send_delay())
         if self.all:
@@ -159,6 +160,15 @@ class Links:
         self.all.append(link)
         self._opening = asyncio.get_running_loop().create_task(self._open(link), name="connect")
         return None
+
+    def _ramped_up(self, health: RouteHealth, usable: list[Link]) -> bool:
+        """Whether enough was delivered for another connection beside those that the route has."""
+        step = self._settings.connection_ramp_up
+        if not step:
+            return True
+        if not usable and (health.down or health.fault):
+            health.delivered = 0
+        return sum(link.health is health for link in usable) <= health.delivered // step
 
     def spare(self, *, busy: bool = False) -> bool:
         """See mcmt.engine.leases.Borrower."""

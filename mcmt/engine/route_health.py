@@ -46,6 +46,8 @@ class RouteHealth:
         """Why the route is suspended; empty when it is not."""
         self.down = ""
         """Why no connection can be had; empty when one can."""
+        self.delivered = 0
+        """Deliveries that succeeded since it is in use again; counted where ``connection_ramp_up`` asks for it."""
 
     def connect_delay(self) -> float:
         """Seconds until the next connection may be tried; 0 now."""
