@@ -178,6 +178,8 @@ class SmtpSession(ReceivingSession):
         if not self._extended:
             raise MessageError(555, "5.5.4", "parameters need EHLO")
         parameters = read_parameters(text)
+        if not text.isascii():
+            self._require_utf8()
         requests = extensions.read_rcpt(parameters, self._door.listen.discard_ehlo_keywords)
         if parameters:
             raise MessageError(555, "5.5.4", f"RCPT parameter {next(iter(parameters))} is not known here")

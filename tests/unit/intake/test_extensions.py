@@ -301,6 +301,17 @@ async def test_the_longest_lines_fit(serve: Serve) -> None:
     assert (await client.ask(f"RCPT TO:<{recipient}> NOTIFY=SUCCESS,FAILURE,DELAY ORCPT={orcpt}")).startswith("250")
 
 
+async def test_a_name_of_the_recipient_that_is_not_ascii_needs_smtputf8(serve: Serve) -> None:
+    """RFC 6533 3: utf-8-addr-unitext."""
+    client = await (await serve()).hello()
+    command = "RCPT TO:<a@apn.example.com> ORCPT=utf-8;grün@example.com"
+    await client.ask("MAIL FROM:<a@b>")
+    assert (await client.ask(command)).startswith("553 5.6.7")
+    await client.ask("RSET")
+    await client.ask("MAIL FROM:<a@b> SMTPUTF8")
+    assert (await client.ask(command)).startswith("250 2.1.5")
+
+
 async def test_ehlo_announces_the_extensions_and_their_limits(serve: Serve) -> None:
     client = await (await serve(max_future_release=3600.0)).connect()
     lines = [line[4:] for line in (await client.ask("EHLO x")).splitlines()]

@@ -14,6 +14,7 @@ from mcmt.errors import BusLost, OutboxAway, SpoolError, SpoolFull
 from mcmt.message.event import Event
 from mcmt.message.failure import Failure
 from mcmt.message.model import Envelope, Message, NewDelivery
+from mcmt.message.notification import SUCCESS, Asked
 from mcmt.workers.owners import HandingOver, Owners
 from mcmt.workers.words import Accept, HandOver, Nothing
 from tests.unit.control.stand_ins import settings
@@ -69,8 +70,13 @@ class Supervisor:
 
 
 def message_for(*domains: str) -> tuple[Message, list[NewDelivery]]:
-    message = Message("0123456789abcdef01234567", 1.0, Envelope("a@b.c", ()), b"", {}, (), 10)
-    return message, [NewDelivery(n, domain, f"u@{domain}", "t", 0, 9.0) for n, domain in enumerate(domains, 1)]
+    asked = Asked(SUCCESS, "rfc822;u@b.c", 2.0, 8.0)
+    envelope = Envelope("a@b.c", (), ret="FULL", envid="x", asked={"u@b.c": asked})
+    message = Message("0123456789abcdef01234567", 1.0, envelope, b"", {}, (), 10)
+    about = "t", 0, 9.0
+    return message, [
+        NewDelivery(n, domain, f"u@{domain}", *about, asked=asked, warn=3.0) for n, domain in enumerate(domains, 1)
+    ]
 
 
 def test_a_stanza_that_may_have_as_many_connections_as_there_are_workers_has_no_owner() -> None:
