@@ -227,6 +227,20 @@ class Quarantine(SpoolJob):
         transaction.record(self.events)
 
 
+class Forget(SpoolJob):
+    """Keys that are not wanted any more."""
+
+    __slots__ = ("_keys",)
+
+    def __init__(self, future: asyncio.Future[None], keys: Sequence[str]) -> None:
+        super().__init__(future, ())
+        self._keys = keys
+
+    def stage(self, transaction: Transaction) -> None:
+        """Let them go."""
+        transaction.forget(self._keys)
+
+
 def quarantine_events(time: float, damaged: Sequence[Damaged], names: Sequence[tuple[str, str]]) -> list[Event]:
     """One for each row; *names*: delivery id and batch id of each, as far as they are known."""
     return [

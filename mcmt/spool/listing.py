@@ -23,8 +23,8 @@ from mcmt.spool.port import (
 )
 from mcmt.spool.rows import SenderData, StoredEntry, decode_entries, decode_events, decode_sender, microseconds, seconds
 from mcmt.spool.selection import WINDOW, query_of
-from mcmt.spool.standing import Ended, Known
-from mcmt.spool.tracking import ends, known, known_by_key
+from mcmt.spool.standing import Ended, Known, Once
+from mcmt.spool.tracking import ends, keys, known, known_by_key
 from mcmt.spool.transaction import Damaged
 
 # A step to the next domain is one look into the index, however many deliveries lie between.
@@ -150,6 +150,10 @@ class Listing:
     def known_by_key(self, key: str) -> Known | None:
         """The message that was accepted under *key*."""
         return known_by_key(self._connection, key)
+
+    def keys(self, prefix: str) -> dict[Once, float]:
+        """See tracking."""
+        return keys(self._connection, prefix)
 
     def standing(
         self, batch_id: str, after: int, limit: int

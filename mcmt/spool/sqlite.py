@@ -106,8 +106,8 @@ class SqliteSpool:
         self._file = Path(writer.filename)
         self._commits = Commits(writer, self._handover.tell, self._pulls.leave, self._note_damage)
         self._acknowledging = Acknowledging(self._commits, clock)
-        ask = partial(self._ask, self._listing_thread)
-        self.tracker = ShardTracker(self._listing, ask, self._put, self._require_space, self._mark)
+        ask, put = partial(self._ask, self._listing_thread), self._commits.put
+        self.tracker = ShardTracker(self._listing, ask, self._has_room, put, self._require_space, self._mark)
 
     # ---- what changes the spool
 

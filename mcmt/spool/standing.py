@@ -5,11 +5,12 @@ Beside port.py: a keeper that has none of this keeps messages as well.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 import msgspec
 
+from mcmt.errors import SpoolError
 from mcmt.message.event import Event
 from mcmt.message.failure import Failure
 from mcmt.message.model import Message, NewDelivery
@@ -79,3 +80,29 @@ class Tracker(Protocol):
     async def standing(self, batch_id: str, after: int, limit: int) -> Standing | None:
         """Where a message stands, of which up to *limit* deliveries that ended and as many that are pending are told,
         with numbers past *after*. None: it is not known, or not any more."""
+
+
+class Keyed(NamedTuple):
+    """A message and the key under which it is kept: ``Keeper.accept``'s arguments behind it."""
+
+    once: Once
+    message: Message
+    deliveries: Sequence[NewDelivery]
+    events: Sequence[Event]
+    failures: Sequence[Failure]
+
+
+class JobKeeper(Protocol):
+    """What a source of jobs needs that may come again: their keys are known as long as they may.
+
+    Of this process's own shard, and for one caller a key. Every coroutine raises SpoolError."""
+
+    async def accept_each(self, given: Sequence[Keyed]) -> Sequence[SpoolError | None]:
+        """Keep each message with its key in one transaction; what kept one from being kept, None where nothing did."""
+
+    async def keys(self, prefix: str) -> Mapping[Once, float]:
+        """The keys that begin with *prefix* and are known, and when each one's message was received, seconds since the
+        epoch."""
+
+    def forget(self, keys: Sequence[str]) -> None:
+        """These are not wanted any more. Returns at once; a crash may bring them back."""

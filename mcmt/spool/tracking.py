@@ -48,6 +48,8 @@ _OLD = (
     "SELECT batch_id, EXISTS (SELECT 1 FROM message WHERE message.batch_id = tracked.batch_id) FROM tracked"
     " WHERE changed < ? ORDER BY changed LIMIT ?"
 )
+_FORGET = "DELETE FROM tracked WHERE key IN (SELECT value FROM json_each(?))"
+_KEYS = "SELECT key, fingerprint, received FROM tracked WHERE key >= ? AND key < ?"
 _KNOWN = "SELECT batch_id, fingerprint, sender, deliveries, received FROM tracked WHERE "
 _ENDS = "SELECT data FROM ended WHERE batch_id = ? AND number > ? ORDER BY number LIMIT ?"
 
@@ -96,6 +98,7 @@ class Tracks:
         self._new: list[Track] = []
         self._ended: list[Any] = []
         self._batches: set[str] = set()
+        self._forgotten: list[str] = []
         self._last = 0.0
 
     def add(self, track: Track) -> None:
@@ -121,8 +124,15 @@ class Tracks:
         self._batches.add(event.batch_id)
         self._last = max(self._last, event.time)
 
+    def forget(self, keys: Sequence[str]) -> None:
+        """These keys, and what is known of their messages, are not wanted any more."""
+        self._forgotten += keys
+
     def apply(self, connection: apsw.Connection) -> None:
         """Do it. Raises apsw.Error; ConstraintError where a key is there already."""
+        if self._forgotten:
+            # First: a key that is let go may be given anew.
+            connection.execute(_FORGET, (_json.encode(self._forgotten).decode(),))
         for one in self._new:
             received = microseconds(one.received)
             connection.execute(
@@ -153,6 +163,12 @@ def _prune(connection: apsw.Connection, newest: Track, limit: int) -> None:
 def known_by_key(connection: apsw.Connection, key: str) -> Known | None:
     """The message that was accepted under *key*."""
     return _known(connection, "key = ?", key)
+
+
+def keys(connection: apsw.Connection, prefix: str) -> dict[Once, float]:
+    """The keys that begin with *prefix*, and when each one's message was received."""
+    rows = connection.execute(_KEYS, (prefix, prefix + chr(0x10FFFF)))
+    return {Once(key, fingerprint): seconds(received) for key, fingerprint, received in rows}
 
 
 def known(connection: apsw.Connection, batch_id: str) -> Known | None:

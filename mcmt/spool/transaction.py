@@ -193,6 +193,10 @@ class Transaction:
         """A message whose sender may ask what became of it."""
         self._tracks.add(track)
 
+    def forget(self, keys: Sequence[str]) -> None:
+        """Keys that no message comes under again."""
+        self._tracks.forget(keys)
+
     def acknowledge(self, through: int) -> None:
         """Outbox rows go, up to a sequence."""
         self._through = max(self._through, through)

@@ -8,11 +8,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from mcmt.errors import NotKept
 from mcmt.message.event import Event, Kind
 from mcmt.message.model import Message
 from mcmt.spool.port import Settlement
 from mcmt.spool.sqlite import SqliteSpool, open_spool
-from mcmt.spool.standing import Once
+from mcmt.spool.standing import Keyed, Once
 from tests.unit.spool.samples import DOMAIN, NOW, accept, deliveries, message, pull
 
 ONCE = Once("key", b"fingerprint")
@@ -131,3 +132,41 @@ async def test_what_is_old_goes_and_what_is_pending_stays(spool: SqliteSpool) ->
     assert await spool.tracker.standing(done.batch_id, 0, 1) is None
     assert await spool.tracker.standing(waiting.batch_id, 0, 1) is not None
     assert DOMAIN in await spool.domains()
+
+
+def keyed(key: str) -> Keyed:
+    return Keyed(Once(key, b"fingerprint"), message(), deliveries(1), [], ())
+
+
+async def test_of_each_message_of_many_the_key_is_known_until_it_is_forgotten_also_after_a_restart(
+    tmp_path: Path,
+) -> None:
+    spool = await open_spool(tmp_path / "again")
+    given = [keyed(f"q tube {number}") for number in range(3)]
+    assert await spool.tracker.accept_each([*given, keyed("q tuba 1")]) == [None] * 4
+    assert await spool.tracker.keys("q tube ") == {one.once: NOW for one in given}
+    spool.tracker.forget(["q tube 0", "q tube 1"])
+    await spool.close()
+    spool = await open_spool(tmp_path / "again")
+    try:
+        assert await spool.tracker.keys("q tube ") == {given[2].once: NOW}
+        assert len(await pull(spool)) == 4
+        # A key that was let go may be given anew, at once.
+        spool.tracker.forget(["q tube 2"])
+        assert await spool.tracker.accept_each([keyed("q tube 2")]) == [None]
+    finally:
+        await spool.close()
+
+
+async def test_of_many_messages_each_is_kept_or_not_by_itself(spool: SqliteSpool) -> None:
+    first, second, third = await spool.tracker.accept_each([keyed("a"), keyed("a"), keyed("b")])
+    assert (first, third) == (None, None)
+    assert isinstance(second, NotKept)
+    assert len(await pull(spool)) == 2
+
+
+async def test_what_is_forgotten_costs_its_key_and_not_its_message(spool: SqliteSpool) -> None:
+    await spool.tracker.accept_each([keyed("a")])
+    spool.tracker.forget(["a"])
+    await end(spool, Kind.DELIVERY)
+    assert await spool.tracker.keys("") == {}
