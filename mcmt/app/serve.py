@@ -74,6 +74,7 @@ def raise_open_files(settings: Settings) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     wanted = _OWN_FILES + settings.intake.max_connections
+    wanted += sum(len(server.tubes) for server in settings.beanstalkd)
     wanted += sum(domain.max_outbound_connections for domain in settings.domains.values())
     if wanted > hard:
         log.warning(

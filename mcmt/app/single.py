@@ -145,7 +145,9 @@ class App:
             tracker=self.shards,
             provisioned=state.scope(PROVISIONED),
             tracing=self.shards.tracing,
+            jobs=own.spool.tracker,
         )
+        own.station.sources = lambda: self.doors.sources
         await self.doors.start()
         self._closing.add(lambda: self.doors.drain(self.settings.drain_timeout))
         self._control = ControlServer(self.settings, self, self.eventlog, clock)

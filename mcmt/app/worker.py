@@ -279,7 +279,10 @@ class WorkerApp:
             tracker=WorkersTracker(self.shards, begin.number, settings.workers, self._bus),
             provisioned=state.scope(PROVISIONED),
             tracing=self._tracing,
+            jobs=own.tracker,
+            share=(begin.number, settings.workers),
         )
+        self.shards.own.station.sources = lambda: self.doors.sources
         await self.doors.start()
         self._receiver = Receiver(self._connections, self._take)
 

@@ -65,6 +65,9 @@ def check(context: click.Context, file: Path | None, config: Path | None) -> Non
     for word, doors in (("pyapns", settings.pyapns), ("propeller", settings.propeller)):
         for door in doors:
             click.echo(f"{word} on {address(door.host or '*', door.port)}: to {', '.join(sorted(door.served()))}")
+    for server in settings.beanstalkd:
+        for tube, pushes in server.tubes.items():
+            click.echo(f"beanstalkd at {server.address}: tube {tube} to {pushes}")
     usable = True
     if settings.http.listen and find_spec("aiohttp") is None:
         from mcmt.intake.http import NEEDS_AIOHTTP

@@ -13,6 +13,7 @@ from mcmt.cli.common import address, config_option, connect, json_option, load_p
 
 if TYPE_CHECKING:
     from mcmt.control.protocol import DomainStatus, EngineStatus
+    from mcmt.intake.sources import SourceStatus
     from mcmt.webhooks.status import WebhookStatus
 
 _ROW = "{:<21} {:<9} {:>4} {:>6} {:>5} {:>8} {:>5} {:>7} {:>7}"
@@ -68,6 +69,8 @@ def _write_engine(engine: EngineStatus) -> None:
         f"queue  {engine.queued} queued, {engine.held} held, {engine.resident} in memory; {engine.owed} reports owed"
     )
     click.echo(f"logs   {lag}")
+    for source in engine.sources:
+        _write_source(source)
     for webhook in engine.webhooks:
         _write_webhook(webhook)
     if engine.quarantined:
@@ -85,6 +88,13 @@ def _write_webhook(webhook: WebhookStatus) -> None:
     if webhook.reason:
         until = "" if webhook.next is None else f"; tried again in {span(webhook.next)}"
         click.echo(f"    {printable(webhook.reason)}{until}")
+
+
+def _write_source(source: SourceStatus) -> None:
+    counts = f"{source.reserved} reserved, {source.taken} taken, {source.repeated} repeated, {source.buried} buried"
+    click.echo(f"{source.kind} {source.address}, tube {source.name}: {source.state}; {counts}")
+    if source.reason:
+        click.echo(textwrap.fill(printable(source.reason), _WIDTH, initial_indent="    ", subsequent_indent="    "))
 
 
 def _write_domain(domain: DomainStatus) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from mcmt.config.beanstalkd import STANZA as BEANSTALKD
+from mcmt.config.beanstalkd import BeanstalkdStanza
 from mcmt.config.channel_schema import Channels, ChannelSchema
 from mcmt.config.gateways import STANZA as GATEWAY
 from mcmt.config.http import STANZA as HTTP
@@ -72,6 +74,7 @@ def json_schema(channels: Channels) -> Schema:
             HTTP: _stanza(HttpStanza, listen=_map(_stanza(HttpAddressStanza)), tokens=_map(_stanza(HttpTokenStanza))),
             PYAPNS: _object({"listen": _map(_stanza(PyapnsStanza))}),
             PROPELLER: _object({"listen": _map(_stanza(PropellerStanza))}),
+            BEANSTALKD: _object({"connect": _map(_stanza(BeanstalkdStanza))}),
             "domain": _map({"$ref": "#/$defs/domain"}),
             GROUPS: _map({"$ref": "#/$defs/domain_group"}),
             **{name: _map(_logger(model)) for name, model in sorted(loggers.items())},

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import msgspec
 
+from mcmt.config.beanstalkd import STANZA as BEANSTALKD
+from mcmt.config.beanstalkd import read_beanstalkd
 from mcmt.config.bounce_routes import check_bounce_routes
 from mcmt.config.channel_schema import Channels, ChannelSchema
 from mcmt.config.document import Mark, Reading, read
@@ -39,7 +41,7 @@ __all__ = ["ChannelSchema", "Loaded", "find_config", "load"]
 PLACES = ("config/mcmt.yaml", "/etc/mcmt/mcmt.yaml")
 """Where the configuration is looked for when nothing names it."""
 
-_DOORS = frozenset({"esmtp_listener", GATEWAY, HTTP, PYAPNS, PROPELLER})
+_DOORS = frozenset({"esmtp_listener", GATEWAY, BEANSTALKD, HTTP, PYAPNS, PROPELLER})
 _STANZAS = _DOORS | {GROUPS, MONITOR, "spool", "control", "domain", MAIN, TOKENS, WEBHOOK}
 _SOCKET_NAME = 64
 """Bytes of the control socket's own name. Its folder's path may be of any length (mcmt/control/unix_socket.py)."""
@@ -164,6 +166,7 @@ def _settings(
     http = read_http(checker, domains, addresses_of(listen, gateways), memory, check_http)
     reader = RequestDoorsReader(checker, channels, domains, addresses_of(listen, gateways, http), memory)
     pyapns, propeller = reader.pyapns(), reader.propeller()
+    beanstalkd = read_beanstalkd(checker, channels, domains, memory)
     spool_path = tidy(spool.path if spool else checker.base)
     loggers = read_loggers(checker, channels, domains, spool_path, check_format)
     webhooks = read_webhooks(checker, domains, open_files=open_files)
@@ -184,6 +187,7 @@ def _settings(
         http=http,
         pyapns=pyapns,
         propeller=propeller,
+        beanstalkd=beanstalkd,
         domains=domains,
         patterns=patterns_among(domains),
         channel_loggers=loggers.channel_loggers,

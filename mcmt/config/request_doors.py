@@ -91,7 +91,7 @@ class RequestDoorsReader:
             if stanza.return_path and not is_mailbox(stanza.return_path):
                 checker.fault((*path, "return_path"), "expected a mail address such as push@example.com")
             self._check_size(path, stanza.max_message_size)
-            if name == PYAPNS and not _is_loopback(place[0]):
+            if name == PYAPNS and not is_loopback(place[0]):
                 text = "is not this machine alone, and clients of pyapns show no password: whoever reaches it may push"
                 checker.warn(path, text, key=True)
             found.append(settings(host=place[0], port=place[1], **values))
@@ -111,7 +111,8 @@ class RequestDoorsReader:
             )
 
 
-def _is_loopback(host: str | None) -> bool:
+def is_loopback(host: str | None) -> bool:
+    """Whether *host* is this machine, as it sees itself."""
     try:
         return host == "localhost" or (host is not None and ip_address(host).is_loopback)
     except ValueError:

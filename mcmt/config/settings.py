@@ -16,6 +16,7 @@ import msgspec
 from mcmt.config.curfew import Curfew
 from mcmt.config.patterns import Patterns
 from mcmt.config.rate import Rate
+from mcmt.config.source_settings import BeanstalkdSettings as BeanstalkdSettings
 from mcmt.config.webhook_settings import WebhookSettings
 from mcmt.message.route import Route
 
@@ -335,6 +336,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     http: HttpSettings = HttpSettings()
     pyapns: tuple[PyapnsSettings, ...] = ()
     propeller: tuple[PropellerSettings, ...] = ()
+    beanstalkd: tuple[BeanstalkdSettings, ...] = ()
     max_deliveries_per_message: int = 10_000
     max_resident_messages: int = 32_768
     drain_timeout: float = 20.0

@@ -139,6 +139,7 @@ class Answers:
             missing=missing,
             webhooks=tuple(self._front.webhooks),
             stuck=any(one.stuck for one in seen),
+            sources=tuple(source for one in seen for source in one.sources),
         )
         for domain in merged:
             yield domain

@@ -20,6 +20,7 @@ import msgspec
 
 from mcmt.config.changes import DomainChange
 from mcmt.engine.hands import Verb
+from mcmt.intake.sources import SourceStatus
 from mcmt.spool.port import GoneToken, Selection
 from mcmt.webhooks.status import WebhookStatus
 
@@ -274,6 +275,8 @@ class EngineStatus(msgspec.Struct, frozen=True, kw_only=True):
     webhooks: tuple[WebhookStatus, ...] = ()
     stuck: bool = False
     """A shard refuses what became of deliveries, and nothing is sent from it until it takes it."""
+    sources: tuple[SourceStatus, ...] = ()
+    """What jobs are taken from."""
 
 
 class DomainStatus(msgspec.Struct, frozen=True, kw_only=True):

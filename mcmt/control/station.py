@@ -5,7 +5,7 @@ Rules: an action is carried out before its answer; a page is what is held in mem
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -16,6 +16,7 @@ from mcmt.config.settings import Settings
 from mcmt.control.protocol import Action, DomainStatus, Resume, Retry, Suspend
 from mcmt.engine.hands import Handled, Work
 from mcmt.engine.suspensions import Suspension
+from mcmt.intake.sources import SourceStatus
 from mcmt.message.event import Event, Kind
 from mcmt.spool.port import Backlog, Entry, IdPage, Selection, Spool, TallyPage
 from mcmt.wire.trace import Told, Tracing, Watch
@@ -42,6 +43,8 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """Those that have deliveries, connections, or are suspended, by name."""
     stuck: bool = False
     """The shard refuses what became of deliveries, and nothing is sent until it takes it."""
+    sources: tuple[SourceStatus, ...] = ()
+    """What its process takes jobs from."""
 
 
 class Worked(msgspec.Struct, frozen=True):
@@ -142,6 +145,8 @@ class LocalStation:
         self._spool = spool
         self._engine = engine
         self._clock = clock
+        self.sources: Callable[[], Sequence[SourceStatus]] = tuple
+        """What this process takes jobs from, where it is the shard that they go to."""
 
     def reload(self, settings: Settings) -> None:
         """Other settings hold."""
@@ -162,6 +167,7 @@ class LocalStation:
             outbox_oldest=waiting[0].events[0].time if waiting and waiting[0].events else None,
             domains=tuple(self._domain(name, active.get(name), backlogs.get(name)) for name in names),
             stuck=self._engine.stuck,
+            sources=tuple(self.sources()),
         )
 
     async def act(self, action: Action, *, tell: bool) -> DomainStatus:

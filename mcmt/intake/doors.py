@@ -1,5 +1,5 @@
 """Every door of one process: SMTP, the gateways, the doors for requests of older push servers' clients, HTTP; with one
-account of connections and one memory.
+account of connections and one memory. And the sources, which are servers that jobs are taken from.
 
 A connection is known by the number of its address in ``Settings.addresses``.
 """
@@ -16,14 +16,16 @@ from mcmt.clock import Clock
 from mcmt.config.settings import Settings
 from mcmt.errors import ListenError
 from mcmt.intake.apns_gateway import ApnsGateways
+from mcmt.intake.beanstalkd.source import BeanstalkdSources
 from mcmt.intake.door import Admission
 from mcmt.intake.failures import Login
 from mcmt.intake.http import NEEDS_AIOHTTP
 from mcmt.intake.listener import Prepared, SmtpListener
 from mcmt.intake.requests.listener import RequestListener
 from mcmt.intake.sockets import Bind, bind_all
+from mcmt.intake.sources import SourceStatus
 from mcmt.spool.port import GoneTokens, Keeper
-from mcmt.spool.standing import Tracker
+from mcmt.spool.standing import JobKeeper, Tracker
 from mcmt.wire.trace import Tracing
 
 
@@ -64,10 +66,13 @@ class Doors:
         *,
         listens: bool = True,
         tracing: Tracing | None = None,
+        jobs: JobKeeper | None = None,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
         """*tell*, *bind* and *listens* as of SmtpListener; *gone_tokens*: what the feedback services tell, and
         what nothing is sent to. *tracker*: what became of messages, for the clients of HTTP, where there is HTTP.
-        *provisioned*: where what clients of pyapns provision is kept.
+        *provisioned*: where what clients of pyapns provision is kept. *jobs*: what keeps those of sources, where there
+        are sources. *share*: which process of how many this is.
 
         Raises ListenError."""
         self._settings = settings
@@ -92,6 +97,10 @@ class Doors:
         self.http: HttpDoors | None = None
         if settings.http.listen and tracker is not None:
             self.http = _http_listener()(settings, *shared, clock, random_bits, tracker, bind)
+        self.beanstalkd: BeanstalkdSources | None = None
+        if settings.beanstalkd and jobs is not None:
+            reception, memory, _ = shared
+            self.beanstalkd = BeanstalkdSources(settings.beanstalkd, reception, jobs, memory, clock, random_bits, share)
 
     @property
     def addresses(self) -> Sequence[tuple[str, int]]:
@@ -111,14 +120,21 @@ class Doors:
         served = self.smtp.sessions + self.gateways.sessions + self.requests.sessions
         return served + (self.http.sessions if self.http else 0)
 
+    @property
+    def sources(self) -> Sequence[SourceStatus]:
+        """How the sources fare."""
+        return self.beanstalkd.status if self.beanstalkd else ()
+
     async def start(self) -> None:
-        """Begin to accept connections. Raises ListenError, UsersError."""
+        """Begin to accept connections, and to take jobs. Raises ListenError, UsersError."""
         await self.smtp.start()
         try:
             await self.gateways.start(listens=self._listens)
             await self.requests.start(listens=self._listens)
             if self.http is not None:
                 await self.http.start(listens=self._listens)
+            if self.beanstalkd is not None:
+                self.beanstalkd.start()
         except BaseException:
             await self.drain(0.0)
             raise
@@ -157,6 +173,8 @@ class Doors:
         drains = [self.smtp.drain_sessions(limit), self.gateways.drain(limit), self.requests.drain(limit)]
         if self.http is not None:
             drains.append(self.http.drain(limit))
+        if self.beanstalkd is not None:
+            drains.append(self.beanstalkd.drain(limit))
         await asyncio.gather(*drains)
         await self.smtp.aclose()
 

@@ -59,3 +59,22 @@ BACKLOG: Final = 512
 """Connections that the kernel keeps until they are accepted."""
 REJECTIONS: Final = 1000
 """Rejections waiting for the spool. More are counted, not kept."""
+SOURCE_JOBS: Final = 500
+"""Jobs of one tube of a beanstalkd that are reserved at once. More stay with the server."""
+SOURCE_IDLE: Final = 20
+"""Whole seconds that a beanstalkd is asked to wait for a job before it says that there is none."""
+SOURCE_ANSWER: Final = 10.0
+"""How long it may take with any other answer, and past SOURCE_IDLE with that one. Longer: the connection ends."""
+SOURCE_TOUCH: Final = 0.5
+"""How often jobs that are not on disk yet are touched. The shortest time to run of a job is a second."""
+SOURCE_CONNECT: Final = 10.0
+"""For look-up and TCP to a beanstalkd."""
+SOURCE_BACK_OFF: Final = 0.5
+"""Before the second attempt to connect; twice as long before each further one, less up to half by chance."""
+SOURCE_MAX_BACK_OFF: Final = 30.0
+"""What the doubling ends at."""
+SOURCE_PAUSE: Final = 1.0
+"""For how long no job is reserved when the spool did not keep one, and the delay of those that are released; twice as
+long each further time."""
+SOURCE_MAX_PAUSE: Final = 30.0
+"""What the doubling ends at. While it lasts one job at a time is tried."""

@@ -163,19 +163,27 @@ def _part(form: Mapping[str, str], domain: str) -> Part:
         raise MessageError(550, "5.1.2", f"topic: no domain is given to {topic}: name one in propeller.listen, topics")
     if not token or "," in token:
         raise MessageError(554, "5.1.3", "token: give the device token")
-    alert = {name: form[name] for name in ("title", "body") if form.get(name)}
-    aps: dict[str, object] = {"content-available": 0, "alert": alert}
+    return push(topic, token, form.get("title"), form.get("body"), _badge(form))
+
+
+def push(topic: str, token: str, title: str | None, body: str | None, badge: int | None) -> Part:
+    """The push that propeller-apns' worker made of a job. *topic* empty: the domain's own."""
+    aps: dict[str, object] = {"content-available": 0, "alert": _alert(title, body)}
     # As propeller-apns did: a badge of 0 is none.
-    if badge := _badge(form):
+    if badge:
         aps["badge"] = badge
     headers = (
         ("x-device-token", token),
-        ("apns-topic", topic),
+        *((("apns-topic", topic),) if topic else ()),
         ("apns-push-type", "alert"),
         ("apns-priority", "10"),
     )
     content = json.dumps({"aps": aps}, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
     return Part(MEDIA_TYPE, headers, content)
+
+
+def _alert(title: str | None, body: str | None) -> dict[str, str]:
+    return {name: text for name, text in (("title", title), ("body", body)) if text}
 
 
 def _badge(form: Mapping[str, str]) -> int | None:

@@ -25,6 +25,7 @@ from mcmt.intake.data import DataReader
 from mcmt.message import mime
 from mcmt.message.mime import ParsedMessage
 from mcmt.wire.apns_binary import FeedbackParser
+from mcmt.wire.beanstalk import AnswerParser
 from mcmt.wire.http1 import RequestParser
 from mcmt.wire.http2 import ClientConnection
 from tests.fuzz.__main__ import HERE, TARGETS
@@ -128,8 +129,19 @@ def _drops_what_is_split(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(RequestParser, "receive", receive)
 
 
+def _forgets_a_body_that_is_split(patch: pytest.MonkeyPatch) -> None:
+    receive = AnswerParser.receive
+
+    def receiving(parser: AnswerParser, data: bytes) -> Any:
+        parser._buffer = b""
+        return receive(parser, data)
+
+    patch.setattr(AnswerParser, "receive", receiving)
+
+
 PLANTED: dict[str, list[Callable[[pytest.MonkeyPatch], None]]] = {
     "answers": [_knows_no_json],
+    "beanstalk": [_forgets_a_body_that_is_split],
     "binary": [_forgets_a_split_tuple],
     "config": [_has_no_place],
     "escaping": [_escapes_nothing],

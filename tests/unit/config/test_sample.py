@@ -11,6 +11,7 @@ import yaml
 from pydantic.fields import FieldInfo
 
 from channels.apn.options import FeedbackOptions
+from mcmt.config.beanstalkd import BeanstalkdStanza
 from mcmt.config.document import Path as Place
 from mcmt.config.document import Reading, read
 from mcmt.config.load import load
@@ -62,6 +63,7 @@ STANZAS: list[tuple[type[OptionsModel], list[Place]]] = [
     (PyapnsStanza, [("pyapns", "listen", "127.0.0.1:7077")]),
     (PropellerStanza, [("propeller", "listen", "127.0.0.1:8080")]),
     (CurfewStanza, [("curfew",)]),
+    (BeanstalkdStanza, [("beanstalkd", "connect", "127.0.0.1:11300")]),
     (DomainStanza, [(), ("domain", "discard.example.com")]),
     (GroupStanza, [("domain_group", "apps")]),
     (channels()["apn"].Options, [TOKEN, CERTIFICATE]),
@@ -173,6 +175,8 @@ def value(model: type[OptionsModel], name: str, field: FieldInfo, text: str) -> 
         needed = {"hash": "x"}
     elif model is PropellerStanza:
         needed = {"auth_token": "x", "topics": {"x": "y"}}
+    elif model is BeanstalkdStanza:
+        needed = {"tubes": {"x": "y"}}
     return getattr(model.model_validate({**needed, **reading.data}), name)
 
 
@@ -185,6 +189,8 @@ def test_nothing_is_named_that_is_no_option() -> None:
         "tokens",
         "pyapns",
         "propeller",
+        "beanstalkd",
+        "connect",
         "spool",
         "control",
         "esmtp_listener",

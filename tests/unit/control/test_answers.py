@@ -65,6 +65,7 @@ async def test_status_tells_of_the_engine_and_of_every_domain(control: Running, 
         "missing": [],
         "webhooks": [],
         "stuck": False,
+        "sources": [],
     }
     assert domain["item"] == {
         "domain": DOMAIN,
