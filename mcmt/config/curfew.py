@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
-from typing import Final, NamedTuple
+from operator import itemgetter
+from typing import Final, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -33,6 +34,8 @@ class Curfew(msgspec.Struct, frozen=True):
     time_zone: str
     days: tuple[str, ...] = DAYS
     """On which it begins."""
+    exempt: Literal["none", "high"] = "none"
+    """The priority that it lets pass."""
 
     def holds_until(self, now: float) -> float | None:
         """When it ends, seconds since the epoch; None: it does not hold at *now*."""
@@ -47,7 +50,8 @@ class Curfew(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         days = "" if self.days == DAYS else f" {','.join(self.days)}"
-        return f"{clock_time(self.start)}-{clock_time(self.end)} {self.time_zone}{days}"
+        but = f" but {self.exempt}" if self.exempt != "none" else ""
+        return f"{clock_time(self.start)}-{clock_time(self.end)} {self.time_zone}{days}{but}"
 
 
 class Quiet(NamedTuple):
@@ -56,10 +60,12 @@ class Quiet(NamedTuple):
     until: float
     """Seconds since the epoch."""
     time_zone: str
+    exempt: bool
+    """What is of high priority passes, as far as those say that hold now."""
 
     def __str__(self) -> str:
         local = datetime.fromtimestamp(self.until, ZoneInfo(self.time_zone))
-        return f"until {local:%Y-%m-%d %H:%M} {self.time_zone}"
+        return f"until {local:%Y-%m-%d %H:%M} {self.time_zone}{', but for high priority' if self.exempt else ''}"
 
 
 def quiet(curfews: Sequence[Curfew], now: float) -> Quiet | None:
@@ -67,10 +73,12 @@ def quiet(curfews: Sequence[Curfew], now: float) -> Quiet | None:
     found: Quiet | None = None
     moment = now
     while moment - now < _FAR:
-        ends = [(end, one.time_zone) for one in curfews if (end := one.holds_until(moment)) is not None]
+        ends = [(end, one) for one in curfews if (end := one.holds_until(moment)) is not None]
         if not ends:
             break
-        found = Quiet(*max(ends))
+        end, last = max(ends, key=itemgetter(0))
+        exempt = all(one.exempt == "high" for _, one in ends) if found is None else found.exempt
+        found = Quiet(end, last.time_zone, exempt)
         moment = found.until
     return found
 

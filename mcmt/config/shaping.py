@@ -48,6 +48,8 @@ class CurfewStanza(OptionsModel):
     end: TimeOfDay
     time_zone: Annotated[str, BeforeValidator(_time_zone)]
     days: list[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]] = Field(list(DAYS), min_length=1)
+    exempt: Literal["none", "high"] = "none"
+    """The priority that it lets pass."""
 
     @model_validator(mode="after")
     def _has_a_length(self) -> CurfewStanza:
@@ -62,7 +64,8 @@ def _listed(value: object) -> object:
 
 def _settings(stanzas: list[CurfewStanza]) -> tuple[Curfew, ...]:
     curfews = tuple(
-        Curfew(one.start, one.end, one.time_zone, tuple(day for day in DAYS if day in one.days)) for one in stanzas
+        Curfew(one.start, one.end, one.time_zone, tuple(day for day in DAYS if day in one.days), one.exempt)
+        for one in stanzas
     )
     if endless(curfews):
         raise ValueError("leaves no time at which anything is sent; to send nothing at all there is suspend_delivery")

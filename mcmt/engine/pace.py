@@ -14,6 +14,7 @@ from mcmt.config.curfew import Quiet, quiet
 from mcmt.config.settings import DomainSettings
 from mcmt.config.throttle import CONNECTIONS, MESSAGES, shown_throttle
 from mcmt.engine.allowance import Allowance, Allowances
+from mcmt.message.priority import BULK, HIGH
 
 
 class Pace:
@@ -45,9 +46,15 @@ class Pace:
             if allowance is not None:
                 allowance.withdraw(self)
 
+    @property
+    def lowest(self) -> int:
+        """The lowest priority that may be begun now."""
+        return HIGH if self.quiet else BULK
+
     def may_start(self, wanted: int) -> int:
-        """How many of *wanted* deliveries may be begun now; those that are not are for ``not_started``."""
-        if self.quiet:
+        """How many of *wanted* deliveries, all ``lowest`` or above, may be begun now; those that are not are for
+        ``not_started``."""
+        if (curfew := self.quiet) and not curfew.exempt:
             return 0
         return wanted if self._messages is None else self._messages.take(self, wanted)
 
@@ -58,7 +65,9 @@ class Pace:
 
     def may_connect(self) -> bool:
         """Whether a connection may be opened now; one that is not is for ``not_connected``."""
-        return not self.quiet and (self._connections is None or self._connections.take(self, 1) == 1)
+        if (curfew := self.quiet) and not curfew.exempt:
+            return False
+        return self._connections is None or self._connections.take(self, 1) == 1
 
     def not_connected(self) -> None:
         """The connection that might be opened was not."""

@@ -250,10 +250,11 @@ class DomainQueue:
             limit = OFFER_LIMIT
             if link.health.probing:
                 limit = 0 if self.links.in_flight_on(link.health) else 1
-            allowed = self._pace.may_start(min(limit, len(self._ready)))
+            lowest = self._pace.lowest
+            allowed = self._pace.may_start(min(limit, self._ready.count(lowest)))
             if not allowed:
                 return
-            batch = self._living(self._ready.take(allowed))
+            batch = self._living(self._ready.take(allowed, lowest))
             taken = link.send(batch) if batch else 0
             self._pace.not_started(allowed - taken)
             self._ready.sent(batch, taken)
@@ -289,7 +290,7 @@ class DomainQueue:
                 self._urgent = BULK
                 pull = self._pull(wanted, lowest)
                 self._pulling = asyncio.get_running_loop().create_task(pull, name=f"pull {self.domain}")
-        if self._ready:
+        if self._ready.count(self._pace.lowest):
             delay = self.links.open_if_wanted()
             if delay is not None:
                 self._look_again(delay)
@@ -358,6 +359,7 @@ class DomainQueue:
         if delay <= 0:
             self._next_due = None
             self._more_due = True
+            self._urgent = max(self._urgent, self._pace.lowest)  # past what a curfew holds back
         else:
             self._look_again(delay)
 

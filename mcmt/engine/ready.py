@@ -13,7 +13,7 @@ from itertools import chain, islice
 from typing import Final
 
 from mcmt.message.model import Delivery
-from mcmt.message.priority import CLASSES, HIGH
+from mcmt.message.priority import BULK, CLASSES, HIGH
 
 LOWER_SHARE: Final = 10
 """While more urgent ones are sent, one in so many is of a lower class that waits."""
@@ -53,8 +53,12 @@ class Ready:
             some = deliveries if len(kinds) == 1 else [one for one in deliveries if one.priority == kind]
             self._lines[_place(kind)].extendleft(reversed(some))
 
-    def take(self, limit: int) -> list[Delivery]:
-        """The first of them, *limit* at most, to be offered; then ``sent`` tells what came of it."""
+    def take(self, limit: int, lowest: int = BULK) -> list[Delivery]:
+        """The first of them, *limit* at most and of priority *lowest* or above, to be offered; then ``sent`` tells what
+        came of it."""
+        if lowest == HIGH:
+            self._woven = False  # what is left out does not wait for its turn
+            return _first(self._lines[0], limit)
         waiting = [line for line in self._lines if line]
         self._woven = len(waiting) > 1
         return self._weave(limit) if self._woven else _first(waiting[0], limit) if waiting else []

@@ -106,6 +106,11 @@ def test_those_that_follow_upon_each_other_end_together() -> None:
     found = quiet((weekend, NIGHT), at("2026-01-09T23:00:00+01:00"))
     assert str(found) == "until 2026-01-12 07:00 Europe/Berlin"
     assert quiet((weekend, NIGHT), at("2026-01-12T12:00:00+01:00")) is None
+    lenient = Curfew(22 * 60, 7 * 60, BERLIN, exempt="high")
+    for curfews, exempt in (((lenient,), True), ((lenient, weekend), True), ((lenient, NIGHT), False)):
+        found = quiet(curfews, at("2026-01-09T23:00:00+01:00"))
+        assert found is not None
+        assert found.exempt is exempt, "all that hold now have to say so"
     elsewhere = Curfew(7 * 60, 8 * 60, "UTC")
     assert str(quiet((NIGHT, elsewhere), at("2026-06-10T23:00:00+02:00"))) == "until 2026-06-11 07:00 Europe/Berlin"
 

@@ -13,10 +13,11 @@ from mcmt.config.curfew import Curfew
 from mcmt.config.rate import Rate
 from mcmt.engine.throttles import BURST
 from mcmt.message.event import Kind
+from mcmt.message.priority import HIGH
 from tests.support.engine_bench import Bench
 from tests.support.manual_clock import ManualClock
 
-from .scripted import ScriptedGateway
+from .scripted import DELIVERED, ScriptedGateway, transient
 
 DOMAIN = "push.example.com"
 OTHER = "other.example.com"
@@ -160,8 +161,8 @@ async def test_in_a_curfew_nothing_is_begun_and_what_is_on_the_wire_is_answered(
 ) -> None:
     clock = ManualClock(seconds("2026-01-10T21:59:30+01:00"))
     gateway.delay = None
-    night = Curfew(22 * 60, 7 * 60, "Europe/Berlin")
-    async with Bench(tmp_path, gateway, clock=clock, curfew=(night,)) as bench:
+    evening = Curfew(22 * 60, 24 * 60, "Europe/Berlin")
+    async with Bench(tmp_path, gateway, clock=clock, curfew=(evening,)) as bench:
         await bench.accept(5, life=86400.0)
         await settle()
         assert len(gateway.sent) == 5
@@ -171,12 +172,12 @@ async def test_in_a_curfew_nothing_is_begun_and_what_is_on_the_wire_is_answered(
         await bench.accept(5, life=3600.0)
         await settle()
         assert len(await bench.events(Kind.DELIVERY)) == 5
-        assert state_of(bench) == ("curfew", "until 2026-01-11 07:00 Europe/Berlin")
-        await pass_time(clock, 2 * 3600.0, step=60.0)
+        assert state_of(bench) == ("curfew", "until 2026-01-11 00:00 Europe/Berlin")
+        await pass_time(clock, 3900.0, step=60.0)
         assert len(await bench.events(Kind.PERMANENT)) == 5, "what expires meanwhile has failed"
         assert not gateway.open, "a connection that has nothing to do is closed as ever"
         connects = len(gateway.connects_to)
-        await pass_time(clock, 7 * 3600.0 - 60.0, step=60.0)
+        await pass_time(clock, 2 * 3600.0 - 3900.0 - 60.0, step=60.0)
         assert len(gateway.connects_to) == connects
         assert len(gateway.sent) == 5
         gateway.delay = 0.0
@@ -203,3 +204,26 @@ async def test_a_curfew_that_a_reload_takes_away_has_ended(tmp_path: Path, gatew
         await bench.accept(5)
         await pass_time(clock, 3.0, step=1.0)
         assert len(gateway.sent) == 5, "and one that comes has begun"
+
+
+async def test_what_is_of_high_priority_passes_a_curfew_that_exempts_it(
+    tmp_path: Path, gateway: ScriptedGateway
+) -> None:
+    clock = ManualClock(seconds("2026-01-11T06:45:00+01:00"))
+    night = Curfew(22 * 60, 7 * 60, "Europe/Berlin", exempt="high")
+    gateway.script = lambda delivery: transient() if delivery.attempts == 0 else DELIVERED
+    async with Bench(tmp_path, gateway, clock=clock, curfew=(night,), retry_interval=30.0) as bench:
+        await bench.accept(900, life=86400.0)
+        await pass_time(clock, 5.0, step=1.0)
+        assert not gateway.connects_to, "for what has to wait no connection is opened"
+        await bench.accept(3, priority=HIGH)
+        await pass_time(clock, 5.0, step=1.0)
+        assert [one.priority for one in gateway.sent] == [HIGH] * 3
+        assert state_of(bench) == ("curfew", "until 2026-01-11 07:00 Europe/Berlin, but for high priority")
+        await pass_time(clock, 60.0, step=1.0)
+        assert len(await bench.events(Kind.DELIVERY)) == 3, "a retry passes as well"
+        assert {one.priority for one in gateway.sent} == {HIGH}
+        gateway.script = lambda _: DELIVERED
+        await pass_time(clock, 900.0, step=60.0)
+        await pass_time(clock, 5.0, step=1.0)
+        assert len(await bench.events(Kind.DELIVERY)) == 903
