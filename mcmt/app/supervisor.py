@@ -60,6 +60,8 @@ from mcmt.workers.words import (
     Left,
     MaybeKnown,
     MaybeStanding,
+    Move,
+    Moved,
     Nothing,
     PermitsUnused,
     PermitsWanted,
@@ -184,6 +186,7 @@ class Supervisor:
             raise ControlError("the engine stops")
         self.settings = settings
         self._limits.settings = settings.intake
+        self.acceptor.reload(settings.addresses)
         self._lender.reload(settings.connections_of)
         self._throttles.reload(throttles(settings))
         self._control.reload(settings)
@@ -266,6 +269,10 @@ class Supervisor:
                 return await bus.call(accept, msgspec.Raw)
             case AskAll(question=question):
                 return await self._ask_all(question)
+            case Move(address=address, to=to):
+                sink = self._sinks.get(worker)
+                refusal = None if sink is None else self.acceptor.move(sink, address, to)
+                return Moved(None if refusal is None else (refusal.code, refusal.enhanced, refusal.text))
             case Retired(shard=shard):
                 await self.eventlog.remove(str(shard))
                 worker.retired(shard)

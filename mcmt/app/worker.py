@@ -28,7 +28,7 @@ from mcmt.config.changes import changes_between
 from mcmt.config.sources import Content
 from mcmt.engine.feedback import Readers
 from mcmt.engine.news import News
-from mcmt.errors import BusLost, ControlError, McmtError, MessageError
+from mcmt.errors import BusError, BusLost, ControlError, McmtError, MessageError
 from mcmt.intake.doors import Doors
 from mcmt.intake.failures import Login
 from mcmt.intake.listener import Prepared
@@ -67,6 +67,8 @@ from mcmt.workers.words import (
     Look,
     MaybeKnown,
     MaybeStanding,
+    Move,
+    Moved,
     Note,
     Nothing,
     Permitted,
@@ -112,6 +114,7 @@ class Passed:
         self._address = address
         self._refusal = refusal
         self._left = False
+        self._moving = False
 
     def admit(self, address: str) -> MessageError | None:  # noqa: ARG002 - the protocol's
         """See Admission."""
@@ -121,7 +124,25 @@ class Passed:
         """See Admission. Of one that was turned away, and the second time, it does nothing."""
         if self._refusal is None and not self._left:
             self._left = True
+            if not self._moving:
+                self._bus.tell(Left(self._address))
+
+    async def move(self, address: str, to: str) -> MessageError | None:  # noqa: ARG002 - the protocol's
+        """See Admission."""
+        self._moving = True
+        try:
+            answer = await self._bus.call(Move(self._address, to), Moved)
+        except BusError as error:  # the supervisor is gone, and so are we soon
+            log.debug("a session's address was not told: %s", error)
+            return None
+        finally:
+            self._moving = False
+        if answer.refusal is None:
+            self._address = to
+        if self._left:
+            # Only now it is known for whom it counts.
             self._bus.tell(Left(self._address))
+        return None if answer.refusal is None else MessageError(*answer.refusal)
 
 
 class WorkerApp:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from types import MappingProxyType
 from typing import Any
 
 from mcmt.config.channel_schema import Channels, FindingSchema
@@ -17,6 +18,15 @@ _STANZA = "esmtp_listener"
 _LISTEN: Path = (_STANZA, "listen")
 _ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%\w]+\]|[A-Za-z0-9_.-]*):(?P<port>\d{1,5})", re.ASCII)
 
+
+_HOSTS: Mapping[str, str] = MappingProxyType(
+    {
+        "relay_hosts": "lets everyone submit mail without a password",
+        "authorized_xclient_hosts": "lets everyone say that he is somebody else, logged in or in relay_hosts",
+        "proxy_protocol": "lets everyone say that he is somebody else, in relay_hosts for example",
+    }
+)
+"""Options that name hosts, and what is told of one that names all."""
 
 CheckListen = Callable[[ListenSettings], Sequence[FindingSchema]]
 """Opens what an address names (certificate, key, users) and says what was found. Never raises."""
@@ -47,7 +57,7 @@ def read_listeners(
         if stanza is None:
             continue
         values = {option: getattr(stanza, option) for option in ListenStanza.model_fields}
-        values["relay_hosts"] = tuple(stanza.relay_hosts)
+        values.update({option: tuple(values[option]) for option in _HOSTS})
         values["discard_ehlo_keywords"] = frozenset(stanza.discard_ehlo_keywords)
         settings = ListenSettings(host=host, port=port, **values)
         for other, taken in found.items():
@@ -164,5 +174,6 @@ def _warn(
         )
     if not listen.relay_hosts and listen.users_file is None:
         checker.warn((*path, "relay_hosts"), "is empty and there is no users_file, so nobody may submit mail here")
-    if any(network.prefixlen == 0 for network in listen.relay_hosts):
-        checker.warn((*path, "relay_hosts"), "lets everyone submit mail without a password")
+    for option, everyone in _HOSTS.items():
+        if any(network.prefixlen == 0 for network in getattr(listen, option)):
+            checker.warn((*path, option), everyone)

@@ -209,9 +209,10 @@ class ListenStanza(OptionsModel):
 
     mcmt_reception: Literal["passthru", "allow", "reject"] = _default(ListenSettings, "mcmt_reception")
     relay_hosts: list[Network] = Field(default_factory=lambda: [ip_network(each) for each in LOOPBACK])
+    authorized_xclient_hosts: list[Network] = Field(default_factory=list)
+    proxy_protocol: list[Network] = Field(default_factory=list)
     tls_certificate: FilePath | None = None
     tls_key: FilePath | None = None
-    """None: the key is in the certificate's file."""
     require_tls: bool = _default(ListenSettings, "require_tls")
     users_file: FilePath | None = None
     max_message_size: Annotated[Size, Field(ge=1)] = _default(ListenSettings, "max_message_size")
@@ -238,7 +239,6 @@ class GatewayStanza(OptionsModel):
 
     tls_certificate: FilePath
     tls_key: FilePath | None = None
-    """None: the key is in the certificate's file."""
     client_ca: FilePath
     domain: str | None = None
     domains: Annotated[dict[str, str], Field(min_length=1)] | None = None

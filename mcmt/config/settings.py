@@ -38,6 +38,10 @@ class ListenSettings(msgspec.Struct, frozen=True, kw_only=True):
     mcmt_reception: Literal["passthru", "allow", "reject"] = "passthru"
     relay_hosts: tuple[IPv4Network | IPv6Network, ...] = ()
     """Who may submit without a password."""
+    authorized_xclient_hosts: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Who may tell by XCLIENT whose session it is."""
+    proxy_protocol: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Who begins every connection with a header of the PROXY protocol."""
     tls_certificate: Path | None = None
     """PEM; offers STARTTLS."""
     tls_key: Path | None = None
@@ -208,6 +212,8 @@ class AddressSettings(msgspec.Struct, frozen=True):
     """The option that names it."""
     word: str
     """What is spoken there."""
+    proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Who tells there whose connection it is: connections from these do not count for their own address."""
 
 
 class DomainSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -384,7 +390,7 @@ def addresses_of(
 ) -> tuple[AddressSettings, ...]:
     """Of ``Settings.addresses`` those of mail, of the gateways and of HTTP."""
     return (
-        *[AddressSettings(one.host, one.port, "esmtp_listener.listen", "SMTP") for one in listen],
+        *[AddressSettings(one.host, one.port, "esmtp_listener.listen", "SMTP", one.proxy_protocol) for one in listen],
         *[AddressSettings(one.host, one.port, "apns_gateway.listen", "apns gateway") for one in gateways],
         *[AddressSettings(*one.feedback, "apns_gateway.listen", "apns feedback") for one in gateways if one.feedback],
         *[AddressSettings(one.host, one.port, "http_listener.listen", "HTTP") for one in (http.listen if http else ())],

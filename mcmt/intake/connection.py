@@ -29,7 +29,7 @@ from aiosmtpd.smtp import SMTP
 from mcmt.clock import Timer
 from mcmt.errors import MessageError
 from mcmt.intake import limits
-from mcmt.intake.door import Door, client_of, may_relay
+from mcmt.intake.door import Door, client_of, is_listed
 from mcmt.intake.pace import content_deadline
 from mcmt.intake.reply import reply
 from mcmt.intake.watching import SessionWatch
@@ -57,6 +57,8 @@ class Connection(SMTP):
         self._door = door
         self._input = bytearray()
         self._replies: list[bytes] = []
+        self._relays = False
+        """The client may submit without a password."""
         self._in_data = False
         """From DATA to the reply to its content."""
         self._between_chunks = False
@@ -102,7 +104,8 @@ class Connection(SMTP):
         peer = transport.get_extra_info("peername")
         # An IPv6 address may end in its zone, which means nothing to anybody else (RFC 4007 11.2).
         self._peer = peer[0].partition("%")[0] if peer else ""
-        self._client = client_of(self._peer)
+        proxied = bool(door.listen.proxy_protocol) and is_listed(self._peer, door.listen.proxy_protocol)
+        self._client = "" if proxied else client_of(self._peer)
         if refusal := door.sessions.admit(self, self._client):
             self._ending = True
             self._wire.write(reply(refusal.code, refusal.enhanced, refusal.text))
@@ -110,13 +113,24 @@ class Connection(SMTP):
             if self._wire.get_write_buffer_size():
                 self._abort_later()
             return
-        self._relays = may_relay(self._peer, door.listen.relay_hosts)
         self._connection_id = f"{door.random_bits(64):016x}"
         # aiosmtpd's own commands look there.
         self.session = self._create_session()
         self._task = self.loop.create_task(self._handle_client())
+        if proxied:
+            self._await_header()
+            return
         self._timer = door.clock.call_later(door.tick, self._watch)
-        self._wire.write(f"220 {self.hostname} ESMTP mcmt\r\n".encode())
+        self._wire.write(self._welcome())
+
+    def _await_header(self) -> None:
+        """Have the client's proxy say whose connection it is, and go on from there."""
+        raise NotImplementedError
+
+    def _welcome(self) -> bytes:
+        """The greeting of the client, now that it is known who it is."""
+        self._relays = is_listed(self._peer, self._door.listen.relay_hosts)
+        return f"220 {self.hostname} ESMTP mcmt\r\n".encode()
 
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002 - why it was lost changes nothing
         """Let the session's work come to its end. aiosmtpd would cancel it, in the middle of a commit perhaps.

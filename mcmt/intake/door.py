@@ -40,7 +40,12 @@ class Admission(Protocol):
     """Who may have a session, and for how many it holds."""
 
     def admit(self, address: str) -> MessageError | None:
-        """One more, from *address* (``client_of``); or what it is told when it is one too many."""
+        """One more, from *address* (``client_of``; empty: a proxy will tell); or what it is told when it is one too
+        many."""
+
+    async def move(self, address: str, to: str) -> MessageError | None:
+        """One that was admitted from *address* counts for *to* from now on; or what it is told when it is one too many
+        there: then it counts as before."""
 
     def left(self, address: str) -> None:
         """One that was admitted has gone."""
@@ -62,22 +67,41 @@ class SessionLimits:
             # RFC 3463: X.3.2, the system is not accepting network messages.
             text = f"{settings.max_connections} connections are open, no more are taken (max_connections)"
             return self._turn_away(address, "4.3.2", text)
-        if self._per_address[address] >= settings.max_connections_per_address:
-            text = (
-                f"{settings.max_connections_per_address} connections are open from your address, no more are taken "
-                "(max_connections_per_address)"
-            )
-            return self._turn_away(address, "4.7.0", text)
+        if address and (refusal := self._one_too_many(address)):
+            return refusal
         self.count += 1
         self._per_address[address] += 1
+        return None
+
+    async def move(self, address: str, to: str) -> MessageError | None:
+        """See Admission."""
+        return self.moved(address, to)
+
+    def moved(self, address: str, to: str) -> MessageError | None:
+        """See Admission, ``move``."""
+        if address != to:
+            if refusal := self._one_too_many(to):
+                return refusal
+            self._per_address[to] += 1
+            self._left(address)
         return None
 
     def left(self, address: str) -> None:
         """See Admission."""
         self.count -= 1
+        self._left(address)
+
+    def _left(self, address: str) -> None:
         self._per_address[address] -= 1
         if not self._per_address[address]:
             del self._per_address[address]
+
+    def _one_too_many(self, address: str) -> MessageError | None:
+        most = self.settings.max_connections_per_address
+        if self._per_address[address] < most:
+            return None
+        text = f"{most} connections are open from your address, no more are taken (max_connections_per_address)"
+        return self._turn_away(address, "4.7.0", text)
 
     def _turn_away(self, address: str, enhanced: str, text: str) -> MessageError:
         if times := self._reminder.count():
@@ -90,6 +114,9 @@ class Entrance(Protocol):
 
     def admit(self, session: Stoppable, address: str) -> MessageError | None:
         """Take one more, from *address* (``client_of``); or what it is told when it is one too many."""
+
+    async def move(self, session: Stoppable, to: str) -> MessageError | None:
+        """See Admission."""
 
     def discard(self, session: Stoppable) -> None:
         """It has gone, or was never in."""
@@ -116,6 +143,16 @@ class Sessions:
         refusal = admission.admit(address)
         if refusal is None:
             self._members[session] = admission, address
+        return refusal
+
+    async def move(self, session: Stoppable, to: str) -> MessageError | None:
+        """See Entrance."""
+        if session not in self._members:
+            return None
+        admission, address = self._members[session]
+        refusal = await admission.move(address, to)
+        if refusal is None and session in self._members:
+            self._members[session] = admission, to
         return refusal
 
     def through(self, admission: Admission) -> Entrance:
@@ -159,6 +196,9 @@ class _Through(NamedTuple):
     def admit(self, session: Stoppable, address: str) -> MessageError | None:
         return self.sessions.admit(session, address, self.admission)
 
+    async def move(self, session: Stoppable, to: str) -> MessageError | None:
+        return await self.sessions.move(session, to)
+
     def discard(self, session: Stoppable) -> None:
         self.sessions.discard(session)
 
@@ -185,6 +225,8 @@ class Door(NamedTuple):
     """What aiosmtpd's constructor gives an object (mcmt/intake/session.py)."""
     tracing: Tracing
     """Who watches a domain."""
+    headless: Reminder
+    """Counts connections dropped for want of a header of the PROXY protocol."""
 
     @property
     def tick(self) -> float:
@@ -205,8 +247,8 @@ def client_of(peer: str) -> str:
     return str(IPv6Network((int(address), _IPV6_SUBSCRIBER), strict=False))
 
 
-def may_relay(peer: str, networks: tuple[IPv4Network | IPv6Network, ...]) -> bool:
-    """Whether a client may submit. An IPv4 address inside an IPv6 one (RFC 4291 2.5.5.2) counts as both."""
+def is_listed(peer: str, networks: tuple[IPv4Network | IPv6Network, ...]) -> bool:
+    """Whether *networks* have the address *peer*. An IPv4 one inside an IPv6 one (RFC 4291 2.5.5.2) counts as both."""
     try:
         address = ip_address(peer)
     except ValueError:

@@ -32,6 +32,8 @@ DATA_GRACE: Final = 30.0
 """How long the content of a message may take before ``min_data_rate`` is asked of it."""
 TLS_HANDSHAKE: Final = 30.0
 """How long the client may take for its part of the TLS handshake. Then the connection is closed."""
+PROXY_HEADER: Final = 5.0
+"""How long a listed proxy may take for the PROXY protocol's header. Then the connection is dropped."""
 LINGER: Final = 2.0
 """How long what a client still sends is thrown away after our last reply. Closing at once would make the kernel send
 a reset, and the reply would be lost with it."""

@@ -27,6 +27,7 @@ from mcmt.intake.failures import FailureBudget, Login
 from mcmt.intake.logins import Logins, PasswordThread
 from mcmt.intake.memory import IntakeMemory
 from mcmt.intake.reception import Reception
+from mcmt.intake.reminder import Reminder
 from mcmt.intake.security import AUTH
 from mcmt.intake.smtp import SmtpSession, tell_extensions
 from mcmt.intake.sockets import Bind, bind_all
@@ -158,6 +159,7 @@ class SmtpListener:
             tell(*([AUTH] if listen.users_file else [])),
             template,
             self._tracing,
+            Reminder(self._clock),
         )
 
     def heard(self, login: Login) -> None:

@@ -20,12 +20,14 @@ from aiosmtpd.smtp import SMTP, syntax
 from mcmt.errors import MessageError
 from mcmt.intake import extensions
 from mcmt.intake.asked_for import AskedFor
+from mcmt.intake.forwarded import ForwardedSession
 from mcmt.intake.memory import no_room
 from mcmt.intake.path import read_parameters, read_path
 from mcmt.intake.receiving import ReceivingSession
 from mcmt.intake.reply import reply
 from mcmt.intake.security import SecureSession
 from mcmt.intake.session import Command
+from mcmt.intake.xclient import ANNOUNCED
 
 _SENDER_OK: Final = b"250 2.1.0 sender ok\r\n"
 _RECIPIENT_OK: Final = b"250 2.1.5 recipient ok\r\n"
@@ -42,6 +44,12 @@ def tell_extensions(hostname: str, max_message_size: int, *more: str) -> bytes:
     return "".join([f"250-{line}\r\n" for line in lines[:-1]] + [f"250 {lines[-1]}\r\n"]).encode()
 
 
+def introducing(extensions: bytes) -> bytes:
+    """The answer to EHLO *extensions* for who may speak for others."""
+    first, rest = extensions.split(b"\r\n", 1)
+    return b"%s\r\n250-%s\r\n%s" % (first, ANNOUNCED.encode(), rest)
+
+
 def _at_once(command: Callable[[Any, Any], Coroutine[Any, Any, None]]) -> Command:
     """A command of aiosmtpd's that waits for nothing, as a function that is done when it returns."""
 
@@ -53,7 +61,7 @@ def _at_once(command: Callable[[Any, Any], Coroutine[Any, Any, None]]) -> Comman
     return run
 
 
-class SmtpSession(ReceivingSession):
+class SmtpSession(ReceivingSession, ForwardedSession):
     """One client's session. Made by the event loop's server, one a connection."""
 
     def _greet(self, argument: str | None, verb: str, *, extended: bool) -> None:
@@ -80,7 +88,7 @@ class SmtpSession(ReceivingSession):
         if extensions.UNTIL in told:
             limit = extensions.future_limit(door.clock.time(), door.listen.max_future_release)
             told = told.replace(extensions.UNTIL, limit)
-        self._replies.append(told)
+        self._replies.append(introducing(told) if self._may_introduce else told)
 
     @syntax("MAIL FROM:<address>", extended=" [SIZE=n] [BODY=7BIT|8BITMIME] [SMTPUTF8] [...]")
     def mail(self, argument: str | None) -> None:
@@ -215,6 +223,7 @@ class SmtpSession(ReceivingSession):
         {
             "EHLO": ehlo,
             "HELO": helo,
+            "XCLIENT": ForwardedSession.xclient,
             "STARTTLS": SecureSession.starttls,
             "AUTH": SecureSession.auth,
             "MAIL": mail,

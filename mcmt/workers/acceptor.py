@@ -17,7 +17,8 @@ from collections.abc import Sequence
 
 from mcmt.clock import Clock
 from mcmt.config.settings import AddressSettings
-from mcmt.intake.door import SessionLimits, client_of
+from mcmt.errors import MessageError
+from mcmt.intake.door import SessionLimits, client_of, is_listed
 from mcmt.intake.reminder import Reminder
 from mcmt.intake.sockets import Bind, bind_all
 from mcmt.workers.passing import pass_on
@@ -101,6 +102,22 @@ class Acceptor:
                 del sink.addresses[address]
             self._limits.left(address)
 
+    def move(self, sink: Sink, address: str, to: str) -> MessageError | None:
+        """A session of a worker counts for *to* in place of *address*; or what its client is told instead."""
+        if sink not in self._sinks or not sink.addresses[address]:
+            return None
+        refusal = self._limits.moved(address, to)
+        if refusal is None:
+            sink.addresses[to] += 1
+            sink.addresses[address] -= 1
+            if not sink.addresses[address]:
+                del sink.addresses[address]
+        return refusal
+
+    def reload(self, listen: Sequence[AddressSettings]) -> None:
+        """Other settings hold, of the same addresses."""
+        self._listen = listen
+
     def _go_on(self) -> None:
         if not self._accepting and not self._closed and self._sinks:
             self._accepting = True
@@ -126,7 +143,9 @@ class Acceptor:
                 return
             with connection:
                 # An IPv6 address may end in its zone, which means nothing to anybody else (RFC 4007 11.2).
-                address = client_of(str(peer[0]).partition("%")[0])
+                address = str(peer[0]).partition("%")[0]
+                proxies = self._listen[number].proxies
+                address = "" if proxies and is_listed(address, proxies) else client_of(address)
                 if not self._pass_on(number, connection, address):
                     self._rest()
                     return

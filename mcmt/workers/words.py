@@ -230,11 +230,24 @@ class Retired(msgspec.Struct, frozen=True, tag="retired"):
     shard: int
 
 
+class Move(msgspec.Struct, frozen=True, tag="move"):
+    """A session that counts for *address* is to count for *to* (mcmt/intake/door.py, client_of). Answered by Moved."""
+
+    address: str
+    to: str
+
+
 # -- answers ----------------------------------------------------------------------------------------------------------
 
 
 class Nothing(msgspec.Struct, frozen=True):
     """It was done."""
+
+
+class Moved(msgspec.Struct, frozen=True):
+    """What the client is told whose session would be one too many; None: it counts so now."""
+
+    refusal: tuple[int, str, str] | None
 
 
 class Rows(msgspec.Struct, frozen=True):
@@ -361,7 +374,8 @@ _Orders = Begin | Prepare | Swap | Drain | Stop
 _Notices = Granted | Recalled | Permitted | EndTrace | Gossip
 ToWorker = _Orders | Acknowledge | Act | Accept | AcceptOnce | _Notices | _Questions
 """What a worker hears."""
-ToSupervisor = HandOver | AskAll | Retired | Wanted | GivenBack | PermitsWanted | PermitsUnused | Left | Events | Gossip
+_Permits = PermitsWanted | PermitsUnused
+ToSupervisor = HandOver | AskAll | Retired | Move | Wanted | GivenBack | _Permits | Left | Events | Gossip
 """What the supervisor hears."""
 
 

@@ -57,6 +57,33 @@ def running(command: list[str], port: int, **options: Any) -> Iterator[subproces
             process.wait()
 
 
+HAPROXY_CFG = """
+defaults
+    mode tcp
+    timeout connect 10s
+    timeout client 60s
+    timeout server 60s
+listen version1
+    bind 127.0.0.1:{ports[0]}
+    server mcmt 127.0.0.1:{server} send-proxy
+listen version2
+    bind 127.0.0.1:{ports[1]}
+    option smtpchk EHLO haproxy.example.org
+    server mcmt 127.0.0.1:{server} send-proxy-v2 check check-send-proxy inter 100ms
+"""
+
+
+@contextlib.contextmanager
+def haproxy(server: int, folder: Path) -> Iterator[tuple[int, int]]:
+    """HAProxy in front of the port *server*: the ports on which it sends headers of version 1 and of version 2; behind
+    the second one it also checks the server."""
+    ports = free_port(), free_port()
+    (folder / "haproxy.cfg").write_text(HAPROXY_CFG.format(ports=ports, server=server))
+    command = [find_program("haproxy"), "-db", "-f", str(folder / "haproxy.cfg")]
+    with running(command, ports[1], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
+        yield ports
+
+
 class Request(NamedTuple):
     """One line of nginx's access log."""
 

@@ -1,19 +1,23 @@
-"""The listener, driven by SMTP clients that are not ours: smtplib, swaks, Postfix's smtp-source."""
+"""The listener, driven by clients that are not ours: smtplib, swaks, Postfix's smtp-source, Exim; behind HAProxy."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import smtplib
 from collections import Counter
 from collections.abc import AsyncIterator
 from email.message import EmailMessage
+from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.mail_peers import exim_client
+from tests.support.peers import haproxy
 from tests.unit.intake.server import MCMT, Server, start_server, stop_server
 
 PATH = os.environ.get("PATH", "") + os.pathsep + "/usr/sbin"
@@ -24,6 +28,16 @@ def tool(name: str) -> str:
     found = shutil.which(name, path=PATH)
     assert found is not None, f"{name} is missing: run tests/peers.sh"
     return found
+
+
+@contextlib.asynccontextmanager
+async def serving(**listen: Any) -> AsyncIterator[Server]:
+    """A listener by other options than the others'."""
+    started = await start_server(**listen)
+    try:
+        yield started
+    finally:
+        await stop_server(started)
 
 
 @pytest.fixture
@@ -165,3 +179,64 @@ async def test_exim_sends_in_chunks(server: Server) -> None:
     assert content.endswith(b"\r\n\r\n" + lines.replace(b"\n", b"\r\n"))
     # The log says K of a delivery by BDAT.
     assert log.count(" K C=") == 2, log
+
+
+HERE = (ip_network("127.0.0.1/32"),)
+
+
+async def test_haproxy_tells_in_both_versions_whose_the_connection_is(tmp_path: Path) -> None:
+    """The client is at 127.0.0.7, HAProxy at 127.0.0.1. Its checks (LOCAL) find the server well: the second port would
+    serve nobody otherwise."""
+
+    def send(port: int, source: str) -> bytes:
+        with smtplib.SMTP("127.0.0.1", port, timeout=20, source_address=(source, 0)) as client:
+            client.ehlo()
+            code, text = client.mail("app@example.com")
+            if code != 250:
+                return text
+            client.rcpt(RECIPIENT)
+            return client.data(MCMT)[1]
+
+    async with serving(proxy_protocol=HERE, relay_hosts=(ip_network("127.0.0.7/32"),)) as server:
+        front = contextlib.ExitStack()
+        try:
+            ports = await asyncio.to_thread(front.enter_context, haproxy(server.address[1], tmp_path))
+            for port in ports:
+                assert (await asyncio.to_thread(send, port, "127.0.0.7")).endswith(b"queued")
+                said = await asyncio.to_thread(send, port, "127.0.0.8")
+                assert said.startswith(b"5.7.1 127.0.0.8 may not submit here")
+        finally:
+            await asyncio.to_thread(front.close)
+    assert [message.envelope.peer for message, _, _ in server.spool.accepted] == ["127.0.0.7"] * 2
+
+
+async def test_swaks_tells_by_xclient_and_by_proxy_headers_whose_the_message_is() -> None:
+    async with serving(authorized_xclient_hosts=HERE, proxy_protocol=(ip_network("127.0.0.2/32"),)) as server:
+        host, port = server.address
+        common = ("--server", f"{host}:{port}", "--from", "app@example.com", "--to", RECIPIENT, "--data", "-")
+        told = (
+            "--xclient-addr",
+            "192.0.2.7",
+            "--xclient-name",
+            "a.example",
+            "--xclient-delim",
+            "--xclient-login",
+            "app 1",
+        )
+        code, said = await run("swaks", *common, *told, stdin=MCMT)
+        assert code == 0, said
+        ends = (
+            "--proxy-source",
+            "192.0.2.8",
+            "--proxy-source-port",
+            "40000",
+            "--proxy-dest",
+            host,
+            "--proxy-dest-port",
+        )
+        for version, family in (("1", "TCP4"), ("2", "AF_INET")):
+            how = ("--local-interface", "127.0.0.2", "--proxy-version", version, "--proxy-family", family)
+            _, said = await run("swaks", *common, *how, *ends, "25", "--proxy-protocol", "STREAM", stdin=MCMT)
+            assert "550 5.7.1 192.0.2.8 may not submit here" in said, said
+    ((message, _, _),) = server.spool.accepted
+    assert (message.envelope.peer, message.envelope.user) == ("192.0.2.7", "app 1")

@@ -125,6 +125,37 @@ def test_sessions_are_spread_evenly_and_counted_over_all_workers(tmp_path: Path)
             client.close()
 
 
+def test_sessions_through_a_proxy_count_for_its_clients_over_all_workers(tmp_path: Path) -> None:
+    """More than one client may have, from one proxy; and each worker asks the supervisor for whom they count."""
+    sink = {DOMAIN: {"delivery_method": "discard", "routes": ["discard://sink"]}}
+    proxied = {"proxy_protocol": ["127.0.0.9"], "authorized_xclient_hosts": ["127.0.0.1"]}
+    listen: dict[str, Any] = {"listen": {"127.0.0.1:0": proxied}, "max_connections_per_address": 4}
+
+    def connect(client: int) -> tuple[socket.socket, bytes]:
+        connection = socket.create_connection(("127.0.0.1", process.smtp_port), 20, source_address=("127.0.0.9", 0))
+        connection.sendall(b"PROXY TCP4 192.0.2.%d 127.0.0.1 40000 25\r\n" % client)
+        return connection, connection.recv(100)[:9]
+
+    with engine(tmp_path / "engine", sink, workers=2, esmtp_listener=listen) as process:
+        sessions = [connect(client) for client in (1, 2, 3) for _ in range(4)]
+        assert [said[:4] for _, said in sessions] == [b"220 "] * 12
+        refused, said = connect(1)
+        assert said == b"421 4.7.0"
+        refused.close()
+        with smtplib.SMTP("127.0.0.1", process.smtp_port, timeout=20) as told:
+            assert told.docmd("XCLIENT", "ADDR=192.0.2.1")[0] == 421
+        sessions.pop(0)[0].close()
+        wait(lambda: process.status()["sessions"] == 11)
+        with smtplib.SMTP("127.0.0.1", process.smtp_port, timeout=20) as told:
+            assert told.docmd("XCLIENT", "ADDR=192.0.2.1")[0] == 220
+            connection, said = connect(1)
+            assert said == b"421 4.7.0"
+            connection.close()
+        for connection, _ in sessions:
+            connection.close()
+        wait(lambda: process.status()["sessions"] == 0)
+
+
 def test_clients_that_hang_up_at_once_or_fail_in_tls_are_not_counted_for_ever(
     tmp_path: Path, certificates: Certificates
 ) -> None:

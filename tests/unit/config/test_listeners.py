@@ -102,6 +102,9 @@ def test_a_channel_that_takes_plain_mail_needs_no_mcmt(configuration: Configurat
 def test_an_open_and_a_closed_door_are_warnings(configuration: Configuration) -> None:
     (everyone,) = configuration.warnings(listen('"127.0.0.1:25": {relay_hosts: ["0.0.0.0/0"]}'))
     assert everyone.endswith("relay_hosts: lets everyone submit mail without a password")
+    for option in ("proxy_protocol", "authorized_xclient_hosts"):
+        (anybody,) = configuration.warnings(listen(f'"127.0.0.1:25": {{{option}: ["::/0"]}}'))
+        assert f"{option}: lets everyone say that he is somebody else" in anybody
     (nobody,) = configuration.warnings(listen('"127.0.0.1:25": {relay_hosts: []}'))
     assert nobody.endswith("relay_hosts: is empty and there is no users_file, so nobody may submit mail here")
 

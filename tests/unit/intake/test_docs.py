@@ -14,6 +14,8 @@ TEXT = (Path(__file__).parents[3] / "docs" / "submission.md").read_text()
 NO_LIMIT = {
     "mcmt_reception",
     "relay_hosts",
+    "authorized_xclient_hosts",
+    "proxy_protocol",
     "tls_certificate",
     "tls_key",
     "require_tls",

@@ -14,7 +14,7 @@ import pytest
 from mcmt.clock import SystemClock, Timer
 from mcmt.config.settings import AddressSettings, ListenSettings
 from mcmt.errors import ListenError, MessageError
-from mcmt.intake.door import may_relay
+from mcmt.intake.door import is_listed
 from mcmt.intake.listener import SmtpListener
 from mcmt.intake.sockets import bind_sockets
 from tests.unit.intake.conftest import Serve
@@ -104,6 +104,9 @@ async def test_connections_that_another_process_accepted_are_sessions_like_other
         def admit(self, address: str) -> MessageError | None:
             return self.refusal
 
+        async def move(self, address: str, to: str) -> MessageError | None:
+            raise AssertionError("there is no proxy")
+
         def left(self, address: str) -> None:
             left.append(address)
 
@@ -159,7 +162,7 @@ def test_an_address_that_this_machine_does_not_have_is_named(host: str, text: st
     ],
 )
 def test_who_may_relay(peer: str, networks: list[str], allowed: bool) -> None:
-    assert may_relay(peer, tuple(map(ip_network, networks))) is allowed
+    assert is_listed(peer, tuple(map(ip_network, networks))) is allowed
 
 
 async def test_a_client_outside_relay_hosts_is_told_so_at_mail(serve: Serve) -> None:

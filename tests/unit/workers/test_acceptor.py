@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
+from ipaddress import ip_network
 
 import pytest
 
@@ -114,4 +115,31 @@ async def test_what_a_dead_worker_says_late_is_not_counted(front: Front) -> None
     front.acceptor.remove(worker.sink)
     front.acceptor.left(worker.sink, "127.0.0.1")
     assert front.acceptor.sessions == 0
+    worker.die()
+
+
+async def test_what_comes_through_a_proxy_counts_for_whom_it_tells_of(front: Front) -> None:
+    worker = Worker()
+    front.acceptor.reload(
+        [AddressSettings("127.0.0.1", 0, "listen", "SMTP", (ip_network("127.0.0.0/8"),)), *front.acceptor._listen[1:]]
+    )
+    front.acceptor._limits.settings = IntakeSettings(max_connections_per_address=2)
+    front.acceptor.add(worker.sink)
+    front.connect(5)
+    await until(worker, count=5)
+    assert [(address, refusal) for _, _, address, refusal in worker.taken] == [("", None)] * 5
+    assert front.acceptor.move(worker.sink, "", "192.0.2.7") is None
+    assert front.acceptor.move(worker.sink, "", "192.0.2.7") is None
+    refusal = front.acceptor.move(worker.sink, "", "192.0.2.7")
+    assert refusal is not None
+    assert (refusal.code, refusal.enhanced) == (421, "4.7.0")
+    front.acceptor.left(worker.sink, "192.0.2.7")
+    assert front.acceptor.move(worker.sink, "", "192.0.2.7") is None
+    assert front.acceptor.sessions == 4
+    front.connect(3, number=1)
+    await until(worker, count=8)
+    assert [refusal is None for _, _, _, refusal in worker.taken[5:]] == [True, True, False]
+    front.acceptor.remove(worker.sink)
+    assert front.acceptor.sessions == 0
+    assert front.acceptor._limits._per_address == {}
     worker.die()
