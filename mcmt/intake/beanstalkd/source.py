@@ -49,6 +49,8 @@ class TubeSource:
         self._told = Reminder(clock)
         self._reason = ""
         self._state = "connecting"
+        self._begins = False
+        """Nothing is ours yet, whatever it waits for."""
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -63,6 +65,8 @@ class TubeSource:
             self._connection.drain()
         if self._task is None:
             return
+        if self._begins:
+            self._task.cancel()
         done, _ = await asyncio.wait((self._task,), timeout=limit)
         if not done:
             if self._connection is not None:
@@ -115,6 +119,23 @@ class TubeSource:
 
     async def _serve(self) -> bool:
         """One connection, to its end; whether it got as far as to jobs. Raises OSError, SpoolError."""
+        self._begins = True
+        try:
+            connection = await self._connect()
+        finally:
+            self._begins = False
+        self._connection = connection
+        if self._stopping.is_set():
+            connection.drain()
+        try:
+            self._reason = await connection.ended
+        finally:
+            self._connection = None
+            # A job that comes again over the next connection must not be on its way to the disk by this one.
+            await connection.settled()
+        return connection.watching
+
+    async def _connect(self) -> TubeConnection:
         await self._keeping.load()
         loop = asyncio.get_running_loop()
         name = f"{self._random_bits(64):016x}"
@@ -127,16 +148,7 @@ class TubeSource:
                 )
         except TimeoutError:
             raise OSError(f"no connection within {limits.SOURCE_CONNECT:g} seconds") from None
-        self._connection = connection
-        if self._stopping.is_set():
-            connection.drain()
-        try:
-            self._reason = await connection.ended
-        finally:
-            self._connection = None
-            # A job that comes again over the next connection must not be on its way to the disk by this one.
-            await connection.settled()
-        return connection.watching
+        return connection
 
     async def _pause(self, seconds: float) -> None:
         over = asyncio.Event()

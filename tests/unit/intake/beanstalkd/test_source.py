@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import time
+from collections.abc import Mapping
 
 import pytest
 from pystalkd.Beanstalkd import Connection
@@ -230,6 +231,23 @@ async def test_a_drain_does_not_wait_past_its_time_and_the_server_has_the_jobs_b
     await source.until(lambda: server.stats(TUBE)["current-jobs-ready"] == 10)
     jobs.gate.set()
     await draining
+
+
+async def test_a_drain_does_not_wait_for_a_connection_that_does_not_come(
+    server: Beanstalkd, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs, asked = ListJobs(), asyncio.Event()
+
+    async def keys(prefix: str) -> Mapping[Once, float]:
+        asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError(prefix)
+
+    monkeypatch.setattr(jobs, "keys", keys)
+    source = await start(server.port, jobs)
+    await asked.wait()
+    async with asyncio.timeout(30):
+        await source.doors.drain(600.0)
 
 
 async def test_a_server_that_dies_and_comes_back_is_taken_from_again(
