@@ -74,6 +74,7 @@ def read(part: Part, recipient: str, context: Mapping[str, str], options: Any) -
         Part(part.media_type, headers, payload),
         targets,
         sole="apns-id" in given,
+        collapse_id=given.get("apns-collapse-id", ""),
         registered=_read_registered(part.headers),
     )
 

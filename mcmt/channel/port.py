@@ -57,6 +57,8 @@ class Reading(msgspec.Struct, frozen=True):
     targets: tuple[Target, ...]
     sole: bool = False
     """The part names its one delivery itself (a given ``apns-id``): a second recipient is a fault, 554 5.6.0."""
+    collapse_id: str = ""
+    """What it replaces on the device: a later message for the same token with the same one (``apns-collapse-id``)."""
     registered: float = 0.0
     """When its tokens were registered last, as the sender says, seconds since the epoch; 0: it does not say."""
 

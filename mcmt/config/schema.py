@@ -334,6 +334,7 @@ class DomainStanza(OptionsModel):
     suspend_delivery: bool = _default(DomainSettings, "suspend_delivery")
     suppress_gone_tokens: bool = _default(DomainSettings, "suppress_gone_tokens")
     priority: Literal["high", "normal", "bulk"] = _default(DomainSettings, "priority")
+    replace_queued: bool = _default(DomainSettings, "replace_queued")
 
 
 class GroupStanza(OptionsModel):

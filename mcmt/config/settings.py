@@ -252,6 +252,8 @@ class DomainSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Deliveries to tokens that are known to be gone end when they come in."""
     priority: Literal["high", "normal", "bulk"] = "normal"
     """Of messages whose senders ask for none (mcmt/message/priority.py)."""
+    replace_queued: bool = False
+    """A later message for the same token with the same collapse id ends what is queued."""
     scopes: Mapping[str, tuple[str, ...]] = {}
     """The stanza that each option given in the file comes from: ``("domain", "a.example.com")`` for the domain's own or
     its expression's, ``("domain_group", "apps")`` for its group's, ``()`` for the top level. Values are the domain's

@@ -29,6 +29,7 @@ from mcmt.engine.news import News
 from mcmt.engine.pace import Pace
 from mcmt.engine.places import PULL_BYTES, Places
 from mcmt.engine.ready import Ready
+from mcmt.engine.replacing import Replacing
 from mcmt.engine.retry import JITTER
 from mcmt.engine.shared import Shared
 from mcmt.engine.verdict import EXPIRED, NO_PART
@@ -76,6 +77,7 @@ class DomainQueue:
         self._answers.not_before = lambda: self._horizon
         self._unreadable = Complaint(shared.clock)
         self._halts = Halts(settings)
+        self._replacing = Replacing(domain, shared, self._ready, self._settled)
         self._horizon = 0.0
         """While an operator's retry goes on: what is due up to here is sent now, and tried again only after it."""
 
@@ -90,6 +92,8 @@ class DomainQueue:
 
     def arrived(self, arrived: Arrived) -> None:
         """Deliveries were accepted just now: what there is room for is taken as it is, the rest is due in the spool."""
+        if arrived.superseded:
+            self._replacing.replace(arrived.superseded, self.settings)
         if not (self._halts.stopped or self._pulling):
             self._take_over(arrived)
         if arrived.highest is not None:
@@ -104,6 +108,8 @@ class DomainQueue:
         self._note_due()
         self._answers.believe_overdue()
         self.links.close_idle()
+        if not self._places.taken:
+            self._replacing.forget()
         now = self._shared.steady.now()
         if any(delivery.expires <= now for delivery in self._ready):
             everything = list(self._ready)
@@ -180,6 +186,7 @@ class DomainQueue:
         self._alarm.cancel()
         if self._pulling is not None:
             await asyncio.wait([self._pulling])
+        await self._replacing.drain()
         await self.links.drain(limit)
 
     @property
@@ -261,8 +268,9 @@ class DomainQueue:
             if taken < len(batch) and not link.spent:
                 return
 
-    def _living(self, batch: list[Delivery]) -> list[Delivery]:
-        """Those whose life has not ended; the others are failed."""
+    def _living(self, batch: Sequence[Delivery]) -> Sequence[Delivery]:
+        """Those whose life has not ended, and that nothing has replaced; the others are failed."""
+        batch = self._replacing.sort_out(batch, self.settings)
         now = self._shared.steady.now()
         dead = [delivery for delivery in batch if delivery.expires <= now]
         if not dead:
@@ -273,6 +281,7 @@ class DomainQueue:
     def _settled(self, settlements: Sequence[Settlement]) -> None:
         """They are on disk: their places are free, and what is due again is waited for."""
         self._places.leave(len(settlements))
+        self._replacing.settle(settlements, self.settings)
         dues = [settlement.retry_at for settlement in settlements if settlement.retry_at is not None]
         if dues:
             self._wait_for(min(dues))
@@ -320,7 +329,7 @@ class DomainQueue:
             now = max(self._shared.steady.now(), self._horizon)
             pulled = await self._shared.spool.pull(self.domain, now, wanted, PULL_BYTES, lowest)
             got = len(pulled.deliveries)
-            self._ready.extend(self._carried(pulled.deliveries))
+            self._ready.extend(self._carried(self._replacing.pulled(pulled.deliveries, self.settings)))
             if lowest > BULK:
                 self._urgent = max(self._urgent, lowest if got == wanted else BULK)
             elif got < wanted and (pulled.next_due is None or pulled.next_due > self._horizon):

@@ -17,6 +17,7 @@ import msgspec
 from mcmt.channel.port import Channel, Reading, Target
 from mcmt.config.settings import DomainSettings, Settings
 from mcmt.errors import MessageError
+from mcmt.intake.collapsing import collapse_ids, collapse_key
 from mcmt.intake.suppression import CODE, Dead, Suppression
 from mcmt.message.address import domain_of
 from mcmt.message.dsn import MAX_HEADER_BLOCK
@@ -150,6 +151,7 @@ def compose(
         if suppression is not None and recipient.stanza.suppress_gone_tokens:
             gone = suppression.among(domain, [token for targets in of_parts.values() for token in targets])
         registered = _registered(recipient, parts) if gone else {}
+        collapsing = collapse_ids(recipient.readings, parts) if recipient.stanza.replace_queued else {}
         for part, targets in of_parts.items():
             ends, expires = None, min(begin + lifetime, schedule.expires)
             for token, target in targets.items():
@@ -167,7 +169,8 @@ def compose(
                 if target.expires != ends:
                     ends = target.expires
                     expires = min(_expires(ends, begin, lifetime), schedule.expires)
-                about = number, domain, address, token, part, expires, schedule.due, priority
+                collapse = collapse_key(collapsing[part], token) if part in collapsing else b""
+                about = number, domain, address, token, part, expires, schedule.due, priority, collapse
                 deliveries.append(NewDelivery(*about, asked=wanted, warn=warn))
         failed = number == before
         number += failed

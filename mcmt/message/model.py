@@ -135,6 +135,8 @@ class Delivery(msgspec.Struct, frozen=True):
     priority: int = 0
     """Its class (mcmt/message/priority.py): a larger one goes first."""
     asked: Asked | None = None
+    superseded: str = ""
+    """The batch id of the message that has replaced it: it is not to be sent."""
 
     @property
     def id(self) -> str:

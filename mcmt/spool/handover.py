@@ -39,6 +39,9 @@ class Handover:
         """A commit brought these, in the order of their rows."""
         arrived: dict[str, _Arrivals] = {}
         for job in accepted:
+            for row, domain, by in job.superseded:
+                self._arrivals(arrived, domain).supersede(row, by)
+        for job in accepted:
             for (domain, priority), places in job.places.items():
                 self._arrivals(arrived, domain).add(job, places, priority)
             for place in job.later:
@@ -63,7 +66,7 @@ class Handover:
 class _Arrivals:
     """``mcmt.spool.port.Arrived``."""
 
-    __slots__ = ("_closed", "_domain", "_kinds", "_ledger", "next_due")
+    __slots__ = ("_closed", "_domain", "_kinds", "_ledger", "next_due", "superseded")
 
     def __init__(self, domain: str, ledger: Ledger, *, closed: bool) -> None:
         self._domain = domain
@@ -72,6 +75,7 @@ class _Arrivals:
         self._kinds: list[_OfOneKind] = []
         """The most urgent first."""
         self.next_due: float | None = None
+        self.superseded: dict[int, str] = {}
 
     @property
     def rest(self) -> int:
@@ -86,6 +90,11 @@ class _Arrivals:
     def add_later(self, due: float) -> None:
         """A delivery of the domain came that is due at *due*."""
         self.next_due = due if self.next_due is None else min(self.next_due, due)
+
+    def supersede(self, row: int, by: str) -> None:
+        """A delivery of the domain is replaced. It may be one of these: none is taken, a pull sees which are."""
+        self.superseded[row] = by
+        self._closed = True
 
     def add(self, job: Accept, places: Sequence[int], priority: int) -> None:
         """These deliveries of a message are of the domain."""

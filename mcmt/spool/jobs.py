@@ -17,7 +17,7 @@ from mcmt.spool.held import Move
 from mcmt.spool.port import OwedReport, Settlement
 from mcmt.spool.rows import due_at
 from mcmt.spool.tracking import Track
-from mcmt.spool.transaction import Damaged, Transaction
+from mcmt.spool.transaction import Damaged, Superseded, Transaction
 
 
 class SpoolJob:
@@ -43,7 +43,7 @@ class SpoolJob:
 class Accept(SpoolJob):
     """A message with its deliveries."""
 
-    __slots__ = ("_failures", "deliveries", "key", "later", "message", "places", "row")
+    __slots__ = ("_failures", "deliveries", "key", "later", "message", "places", "row", "superseded")
 
     def __init__(
         self,
@@ -63,6 +63,8 @@ class Accept(SpoolJob):
         self.later: Sequence[int] = ()
         """Where those are that are due later."""
         self.key = self.row = 0
+        self.superseded: list[Superseded] = []
+        """What it has replaced, and perhaps what others of its transaction have."""
 
     def stage(self, transaction: Transaction) -> None:
         """Keep all of it."""
@@ -73,6 +75,9 @@ class Accept(SpoolJob):
             self.later = [place for place, delivery in enumerate(deliveries) if delivery.due]
             self.places = _by_kind(deliveries, self.later)
         self.key, self.row = transaction.insert_message(self.message, self.deliveries)
+        if replacing := [one for one in deliveries if one.collapse and not one.due]:
+            self.superseded = []
+            transaction.supersede(self.row, self.message.batch_id, replacing, self.superseded)
         for failure in self._failures:
             transaction.fail(self.key, 0, failure)
         transaction.record(self.events)

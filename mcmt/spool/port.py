@@ -251,6 +251,11 @@ class Arrived(Protocol):
     def highest(self) -> int | None:
         """The highest priority among those that nobody has taken."""
 
+    @property
+    def superseded(self) -> Mapping[int, str]:
+        """Rows of earlier deliveries that these have replaced, and the batch ids of the messages that did. They are
+        marked as such: whoever pulls one sees it, and is to end it."""
+
     next_due: float | None
     """When the first of those that came with them for a later time is due, seconds since the epoch."""
 

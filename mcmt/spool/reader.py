@@ -262,6 +262,7 @@ class _Pull:
                     part,
                     stored.priority,
                     data.asked,
+                    data.superseded,
                 )
             )
             of_message = stored.message, message.stored.deliveries, message.stored.parts

@@ -10,7 +10,7 @@ messages a second from run to run. Alone, executemany took 1.7 us a row and this
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import apsw
 import msgspec
@@ -31,7 +31,7 @@ from mcmt.spool.rows import (
     microseconds,
 )
 from mcmt.spool.schema import COLUMNS, ids
-from mcmt.spool.statements import execute_rows
+from mcmt.spool.statements import ask_rows, execute_rows
 from mcmt.spool.tracking import Track, Tracks
 
 # One outbox row is read and written whole, so it must stay small beside memory.
@@ -60,6 +60,13 @@ _COUNT_DOWN = (
     "UPDATE message SET pending = pending - new.column2"
     " FROM (VALUES {rows}) AS new WHERE id = new.column1 AND pending >= new.column2",
     2,
+)
+# By the partial index. What cannot be read is quarantine's; the mark is ``superseded`` of the data (rows.py).
+_SUPERSEDE = (
+    "UPDATE delivery SET collapse = NULL, data = json_set(data, '$[6]', new.column4)"
+    " FROM (VALUES {rows}) AS new WHERE domain = new.column1 AND collapse = new.column2 AND row < new.column3"
+    " AND json_valid(data) RETURNING row, domain, data ->> '$[6]'",
+    4,
 )
 _FINISHED = "SELECT id, parts FROM message WHERE id IN carray(?1) AND pending = 0"
 TEXT = frozenset({"batch_id", "sender", "head", "domain", "data", "last", "return_path", "source", "reason"})
@@ -103,6 +110,15 @@ class Damaged(msgspec.Struct, frozen=True):
     """Of a delivery, where it is known."""
 
 
+class Superseded(NamedTuple):
+    """A delivery that a later message has replaced."""
+
+    row: int
+    domain: str
+    by: str
+    """Batch id."""
+
+
 class Transaction:
     """What a number of jobs want of the database. A job stages; nothing is done until ``apply``."""
 
@@ -114,6 +130,8 @@ class Transaction:
         self._rescheduled: list[Any] = []
         self._moved: list[Any] = []
         self._delays: list[Any] = []
+        self._superseding: list[Any] = []
+        self._superseded: list[Superseded] = []
         self._messages: list[int] = []
         self._parts: list[int] = []
         self._countdown: dict[int, int] = {}
@@ -165,6 +183,13 @@ class Transaction:
     def move(self, row: int, due: int, domain: str) -> None:
         """A delivery is due at *due* microseconds, and of *domain*."""
         self._moved += (row, due, domain)
+
+    def supersede(self, first: int, batch_id: str, deliveries: Sequence[NewDelivery], found: list[Superseded]) -> None:
+        """Deliveries of a message, whose rows begin with *first*, replace earlier ones; those come into *found*, with
+        what others of the transaction replace."""
+        for one in deliveries:
+            self._superseding += (one.domain, one.collapse, first, batch_id)
+        self._superseded = found
 
     def fail(self, message: int, row: int, failure: Failure) -> None:
         """A failure to report, of a delivery that goes, or of a recipient without one (row 0)."""
@@ -225,6 +250,9 @@ class Transaction:
             before = connection.total_changes()
             _delete(connection, "delivery", "row", self._finished)
             _expect(connection, before, len(self._finished))
+        if self._superseding:
+            # Last, so that what is finished in the same transaction is not found any more.
+            self._superseded += [Superseded(*row) for row in ask_rows(connection, _SUPERSEDE, self._superseding)]
         if self._countdown:
             self._count_down(connection)
         self._owed.let_go(connection)

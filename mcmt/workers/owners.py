@@ -5,6 +5,9 @@ for it is handed over before the 250, if the owner can be reached. That is for s
 lender (mcmt/engine/lender.py), and a delivery that stays where it came in is sent from there when its turn comes. A
 message for stanzas of several owners stays whole where it came in.
 
+A stanza with ``replace_queued`` has an owner too, whatever connections it may have: what a message replaces is looked
+for in the shard that keeps it.
+
 Rules: a message is kept by exactly one shard; when an owner was asked and did not answer, nobody knows whether it has
 kept it, so nobody else does, and the client is told to come again.
 """
@@ -35,20 +38,23 @@ class Owners:
         self._by_stanza = {
             name: zlib.crc32(name.encode()) % settings.workers
             for name, domain in settings.domains.items()
-            if domain.max_outbound_connections < settings.workers
+            if domain.max_outbound_connections < settings.workers or (settings.workers > 1 and domain.replace_queued)
         }
 
     def __len__(self) -> int:
         return len(self._by_stanza)
 
     def owner_of(self, domains: Collection[str]) -> int | None:
-        """The worker that owns those of *domains* that are owned; None when none is, or they have several owners."""
-        owners = set()
+        """The worker that owns those of *domains* that are owned; None when none is, or they have several owners. Those
+        with ``replace_queued`` decide before the others."""
+        owners: set[int] = set()
+        replacing: set[int] = set()
         for domain in domains:
             stanza = self._settings.domain(domain)
             if stanza is not None and stanza.name in self._by_stanza:
-                owners.add(self._by_stanza[stanza.name])
-        return owners.pop() if len(owners) == 1 else None
+                (replacing if stanza.replace_queued else owners).add(self._by_stanza[stanza.name])
+        found = replacing or owners
+        return found.pop() if len(found) == 1 else None
 
 
 class HandingOver:

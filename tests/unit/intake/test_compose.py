@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 import pytest
 
+import channels.apn as apn_channel
 from channels import discard
 from mcmt.config.settings import DomainSettings, Settings
 from mcmt.errors import MessageError
@@ -282,3 +283,26 @@ def test_a_message_is_as_urgent_as_its_domain_unless_its_sender_says_otherwise()
 def test_what_the_envelope_asks_for_stands_above_the_header_field() -> None:
     assert priorities(b"MT-Priority: -4\r\n", HIGH) == {HIGH}
     assert priorities(b"MT-Priority: 4\r\n", NORMAL, "bulk") == {NORMAL}
+
+
+def collapses(head: str, tokens: tuple[str, ...] = ("aa", "bb"), replace: bool = True) -> list[bytes]:
+    settings = make_settings()
+    channels: dict[str, Any] = {**make_channels(), "apn": apn_channel}
+    domain = msgspec.structs.replace(settings.domains["apn.example.com"], replace_queued=replace)
+    settings = msgspec.structs.replace(settings, domains={**settings.domains, domain.name: domain})
+    fields = "".join(f"X-Device-Token: {token}\r\n" for token in tokens)
+    part = f'Content-Type: message/vnd.msys.apn\r\n\r\n{fields}{head}\r\n{{"aps":{{"alert":"x"}}}}'.encode()
+    data = mcmt(part)
+    parsed = open_message(data, "allow")
+    envelope = Envelope("app@example.com", ("user@apn.example.com",))
+    composed = compose(settings, channels, envelope, data, parsed, {}, "allow", BATCH, NOW)
+    return [delivery.collapse for delivery in composed.deliveries]
+
+
+def test_with_replace_queued_token_and_collapse_id_say_what_a_delivery_replaces() -> None:
+    one, other = collapses("apns-collapse-id: score\r\n")
+    assert len({one, other, b""}) == 3
+    assert collapses("apns-collapse-id: score\r\n", ("bb",)) == [other]
+    assert collapses("apns-collapse-id: news\r\n", ("bb",)) != [other]
+    assert collapses("", ("bb",)) == [b""]
+    assert collapses("apns-collapse-id: score\r\n", ("bb",), replace=False) == [b""]

@@ -21,6 +21,8 @@ from tests.unit.control.stand_ins import settings
 
 NARROW = ("one.example.com", "two.example.com", "three.example.com", "four.example.com")
 
+REPLACING = ("scores.example.com", "news.example.com")
+
 
 def make_owners(workers: int = 2) -> Owners:
     stanzas = {
@@ -30,8 +32,9 @@ def make_owners(workers: int = 2) -> Owners:
             routes=(),
             options=None,
             max_outbound_connections=1 if name in NARROW else 8,
+            replace_queued=name in REPLACING,
         )
-        for name in (*NARROW, "wide.example.com", "*")
+        for name in (*NARROW, *REPLACING, "wide.example.com", "*")
     }
     return Owners(msgspec.structs.replace(settings(Path("/nowhere/control.sock")), workers=workers, domains=stanzas))
 
@@ -99,6 +102,15 @@ def test_a_message_for_several_owners_stays_where_it_came_in() -> None:
     second = [name for name in NARROW if owners.owner_of([name]) == 1]
     assert owners.owner_of([first[0], second[0]]) is None
     assert owners.owner_of([second[0], "wide.example.com"]) == 1
+
+
+def test_a_stanza_that_replaces_what_is_queued_has_an_owner_which_decides_before_others() -> None:
+    """What a message replaces is looked for in the shard that keeps it: so one shard keeps all of a domain."""
+    owners = make_owners()
+    owner = owners.owner_of([REPLACING[0]])
+    assert owner is not None
+    for name in NARROW:
+        assert owners.owner_of([name, REPLACING[0]]) == owner
 
 
 @pytest.fixture
