@@ -18,6 +18,7 @@ from mcmt.config.includes import INCLUDE
 from mcmt.config.loggers import MAIN, TOKENS
 from mcmt.config.monitor import MONITOR
 from mcmt.config.request_doors import PROPELLER, PYAPNS
+from mcmt.config.rotate_schema import RotateStanza
 from mcmt.config.schema import (
     ChannelLoggerStanza,
     ControlStanza,
@@ -34,7 +35,6 @@ from mcmt.config.schema import (
     PropellerStanza,
     PyapnsStanza,
     RootStanza,
-    RotateStanza,
     SpoolStanza,
     TokenLoggerStanza,
 )

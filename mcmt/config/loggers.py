@@ -14,7 +14,8 @@ import msgspec
 from mcmt.config.channel_schema import Channels, LoggerSchema
 from mcmt.config.document import Path
 from mcmt.config.faults import Checker
-from mcmt.config.schema import ChannelLoggerStanza, MainLoggerStanza, RotateStanza, TokenLoggerStanza
+from mcmt.config.rotate_schema import RotateStanza
+from mcmt.config.schema import ChannelLoggerStanza, MainLoggerStanza, TokenLoggerStanza
 from mcmt.config.settings import DomainSettings, EventLogSettings, RotateSettings
 
 MAIN = "ec_logger"

@@ -26,19 +26,16 @@ from mcmt.config.settings import (
     MonitorSettings,
     PropellerSettings,
     PyapnsSettings,
-    RotateSettings,
     RunAs,
     Settings,
     SpoolSettings,
 )
 from mcmt.config.shaping import CurfewList, RateText
 from mcmt.message.route import parse_route
-from mcmt.options import FilePath, OptionsModel, Seconds, Size, also_text, parse_duration, parse_size
+from mcmt.options import FilePath, OptionsModel, Seconds, Size, also_text
 
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 """Who may submit mail when ``relay_hosts`` is not given."""
-SMALLEST_LOG = 64 * 1024
-"""Bytes that ``rotate.size`` must have: less would be a new file with every burst of lines."""
 
 
 def _default(settings: type[msgspec.Struct], option: str) -> Any:
@@ -79,32 +76,6 @@ def _retries(value: object) -> object:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
     raise ValueError("expected auto (until the message expires), none (the same) or a whole number")
-
-
-def _rotate_size(value: object) -> object:
-    if value == "none":
-        return None
-    size = parse_size(value)
-    if size < SMALLEST_LOG:
-        raise ValueError(f"must be at least {SMALLEST_LOG // 1024}KB, or none")
-    return size
-
-
-def _rotate_every(value: object) -> object:
-    if value == "none":
-        return None
-    every = parse_duration(value, "s")
-    if every < 60:
-        raise ValueError("must be at least 60 seconds, or none; for a day write 1d")
-    return every
-
-
-def _keep(value: object) -> object:
-    if value == "all":
-        return None
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
-        return value
-    raise ValueError("expected all, or how many rotated files stay: a whole number from 1")
 
 
 def _network(value: object) -> object:
@@ -384,18 +355,3 @@ class TokenLoggerStanza(OptionsModel):
     token_log: Literal["full", "masked", "hash", "none"] = _default(EventLogSettings, "token_log")
     rotate: dict[Any, Any] | None = None
     """A RotateStanza."""
-
-
-class RotateStanza(OptionsModel):
-    """``rotate`` of a logger"""
-
-    size: Annotated[
-        int | None, BeforeValidator(_rotate_size), also_text({"type": "integer"}, r"none|\d+\s*([Bb]|[KkMmGg][Bb])")
-    ] = _default(RotateSettings, "size")
-    every: Annotated[
-        float | None, BeforeValidator(_rotate_every), also_text({"type": "number"}, r"none|\d+(\.\d+)?\s*(ms|s|m|h|d)")
-    ] = _default(RotateSettings, "every")
-    keep: Annotated[int | None, BeforeValidator(_keep), also_text({"type": "integer", "minimum": 1}, "all")] = _default(
-        RotateSettings, "keep"
-    )
-    compress: Literal["gzip", "none"] = _default(RotateSettings, "compress")

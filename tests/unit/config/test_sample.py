@@ -15,6 +15,7 @@ from mcmt.config.beanstalkd import BeanstalkdStanza
 from mcmt.config.document import Path as Place
 from mcmt.config.document import Reading, read
 from mcmt.config.load import load
+from mcmt.config.rotate_schema import RotateStanza
 from mcmt.config.schema import (
     ChannelLoggerStanza,
     ControlStanza,
@@ -31,7 +32,6 @@ from mcmt.config.schema import (
     PropellerStanza,
     PyapnsStanza,
     RootStanza,
-    RotateStanza,
     SpoolStanza,
     TokenLoggerStanza,
 )
