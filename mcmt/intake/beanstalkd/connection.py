@@ -15,13 +15,12 @@ import asyncio
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from enum import Enum, auto
-from types import MappingProxyType
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, cast
 
 from mcmt.clock import Clock, Timer
 from mcmt.intake import limits
+from mcmt.intake.beanstalkd.asked import TELLING, WORDS, Asked
 from mcmt.intake.beanstalkd.jobs import DEFAULT
 from mcmt.intake.beanstalkd.keeping import Job, Keeping, Origin, Verdict
 from mcmt.intake.memory import IntakeMemory
@@ -34,42 +33,6 @@ _FEW: Final = 16
 """Commands for a job in the first write."""
 _MANY: Final = 250
 """In one write, at most."""
-
-
-class _Asked(Enum):
-    """Why a command was written."""
-
-    WATCH = auto()
-    RESERVE = auto()
-    DELETE = auto()
-    TOUCH = auto()
-    AGE = auto()
-    """Statistics, of a job that may be a repeat."""
-    TO_BURY = auto()
-    """Statistics: a job keeps its priority."""
-    TO_RELEASE = auto()
-    BURY = auto()
-    RELEASE = auto()
-
-
-_NOT_FOUND = "NOT_FOUND"
-_WORDS: Mapping[_Asked, frozenset[str]] = MappingProxyType(
-    {
-        _Asked.WATCH: frozenset({"WATCHING"}),
-        _Asked.RESERVE: frozenset({"TIMED_OUT", "DEADLINE_SOON"}),
-        # NOT_FOUND: the job's time to run was over. It comes again, and is known then.
-        _Asked.DELETE: frozenset({"DELETED", _NOT_FOUND}),
-        _Asked.TOUCH: frozenset({"TOUCHED", _NOT_FOUND}),
-        _Asked.AGE: frozenset({_NOT_FOUND}),
-        _Asked.TO_BURY: frozenset({_NOT_FOUND}),
-        _Asked.TO_RELEASE: frozenset({_NOT_FOUND}),
-        _Asked.BURY: frozenset({"BURIED", _NOT_FOUND}),
-        # BURIED: the server has no memory to order it.
-        _Asked.RELEASE: frozenset({"RELEASED", "BURIED", _NOT_FOUND}),
-    }
-)
-"""The words that may answer each."""
-_TELLING = frozenset({_Asked.AGE, _Asked.TO_BURY, _Asked.TO_RELEASE})
 
 
 class Shared(NamedTuple):
@@ -91,7 +54,7 @@ class TubeConnection(asyncio.Protocol):
         self._loop = loop
         self._name = name
         self._parser = AnswerParser(shared.max_message_size)
-        self._asked: deque[tuple[_Asked, int]] = deque()
+        self._asked: deque[tuple[Asked, int]] = deque()
         self._out: list[bytes] = []
         self._ours: dict[int, float] = {}
         """Jobs that are ours, and when their time to run began."""
@@ -153,9 +116,9 @@ class TubeConnection(asyncio.Protocol):
         self._origin = Origin(peer[0].partition("%")[0] if peer else "", self._name)
         self._heard = self._clock.monotonic()
         tube = self._keeping.tube
-        self._ask(_Asked.WATCH, 0, beanstalk.watch(tube))
+        self._ask(Asked.WATCH, 0, beanstalk.watch(tube))
         if tube != DEFAULT:
-            self._ask(_Asked.WATCH, 0, beanstalk.ignore(DEFAULT))
+            self._ask(Asked.WATCH, 0, beanstalk.ignore(DEFAULT))
         self._later(limits.SOURCE_ANSWER / 2, self._look_at_the_clock)
         self._go_on()
 
@@ -214,11 +177,11 @@ class TubeConnection(asyncio.Protocol):
             self.abort("the server answers what was not asked")
             return False
         asked, job = self._asked.popleft()
-        if isinstance(answer, Reserved) and asked is _Asked.RESERVE:
+        if isinstance(answer, Reserved) and asked is Asked.RESERVE:
             self._reserved(answer)
-        elif isinstance(answer, Stats) and asked in _TELLING:
+        elif isinstance(answer, Stats) and asked in TELLING:
             self._told(asked, job, answer)
-        elif isinstance(answer, str) and answer in _WORDS[asked]:
+        elif isinstance(answer, str) and answer in WORDS[asked]:
             self._said(asked, job, answer)
         else:
             what = answer if isinstance(answer, str) else type(answer).__name__
@@ -242,12 +205,12 @@ class TubeConnection(asyncio.Protocol):
         job = Job(number, answer.body)
         if number in self._keeping.known:
             self._doubtful[number] = job
-            self._ask(_Asked.AGE, number, beanstalk.stats_job(number))
+            self._ask(Asked.AGE, number, beanstalk.stats_job(number))
         else:
             self._new.append(job)
 
-    def _told(self, asked: _Asked, number: int, stats: Stats) -> None:
-        if asked is _Asked.AGE:
+    def _told(self, asked: Asked, number: int, stats: Stats) -> None:
+        if asked is Asked.AGE:
             job = self._doubtful.pop(number)
             if self._keeping.is_repeat(job, _number(stats, "age", 0)):
                 self._give_away(number, Verdict.KEPT)
@@ -255,25 +218,25 @@ class TubeConnection(asyncio.Protocol):
                 self._new.append(job)
             return
         priority = _number(stats, "pri", beanstalk.MAX_PRIORITY // 2)
-        if asked is _Asked.TO_BURY:
-            self._ask(_Asked.BURY, number, beanstalk.bury(number, priority))
+        if asked is Asked.TO_BURY:
+            self._ask(Asked.BURY, number, beanstalk.bury(number, priority))
         else:
             delay = math.ceil(self._keeping.pause or limits.SOURCE_MAX_PAUSE)
-            self._ask(_Asked.RELEASE, number, beanstalk.release(number, priority, delay))
+            self._ask(Asked.RELEASE, number, beanstalk.release(number, priority, delay))
         self._ours.pop(number, None)
 
-    def _said(self, asked: _Asked, number: int, word: str) -> None:
-        if asked is _Asked.RESERVE:
+    def _said(self, asked: Asked, number: int, word: str) -> None:
+        if asked is Asked.RESERVE:
             self._reserving -= 1
             self._waits = self._more = False
             if word == "DEADLINE_SOON":
                 self._touch(0.0)
-        elif asked is _Asked.DELETE:
+        elif asked is Asked.DELETE:
             if word == "DELETED":
                 self._deleted.append(number)
-        elif asked is _Asked.WATCH:
+        elif asked is Asked.WATCH:
             self.watching = True
-        elif asked in _TELLING:
+        elif asked in TELLING:
             self._doubtful.pop(number, None)
             self._ours.pop(number, None)
 
@@ -316,14 +279,14 @@ class TubeConnection(asyncio.Protocol):
     def _give_away(self, number: int, verdict: Verdict) -> None:
         if verdict is Verdict.KEPT:
             self._ours.pop(number, None)
-            self._ask(_Asked.DELETE, number, beanstalk.delete(number))
+            self._ask(Asked.DELETE, number, beanstalk.delete(number))
         else:
-            asked = _Asked.TO_BURY if verdict is Verdict.REFUSED else _Asked.TO_RELEASE
+            asked = Asked.TO_BURY if verdict is Verdict.REFUSED else Asked.TO_RELEASE
             self._ask(asked, number, beanstalk.stats_job(number))
 
     # -- what is asked -------------------------------------------------------------------------------------------
 
-    def _ask(self, asked: _Asked, job: int, command: bytes) -> None:
+    def _ask(self, asked: Asked, job: int, command: bytes) -> None:
         self._asked.append((asked, job))
         self._out.append(command)
 
@@ -359,7 +322,7 @@ class TubeConnection(asyncio.Protocol):
         self._came = 0
         self._reserving = count
         for _ in range(count):
-            self._ask(_Asked.RESERVE, 0, beanstalk.reserve(wait))
+            self._ask(Asked.RESERVE, 0, beanstalk.reserve(wait))
 
     # -- time ----------------------------------------------------------------------------------------------------
 
@@ -384,7 +347,7 @@ class TubeConnection(asyncio.Protocol):
         for number, since in self._ours.items():
             if now - since >= age:
                 self._ours[number] = now
-                self._ask(_Asked.TOUCH, number, beanstalk.touch(number))
+                self._ask(Asked.TOUCH, number, beanstalk.touch(number))
 
     def _look_at_the_clock(self) -> None:
         patience = limits.SOURCE_ANSWER + (limits.SOURCE_IDLE if self._waits else 0)

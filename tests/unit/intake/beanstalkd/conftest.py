@@ -11,7 +11,7 @@ import pytest
 
 from mcmt.channel import plugins
 from mcmt.clock import Clock, SystemClock
-from mcmt.config.settings import BeanstalkdSettings
+from mcmt.config.settings import BeanstalkdSettings, IntakeSettings
 from mcmt.errors import SpoolError
 from mcmt.intake.doors import Doors
 from mcmt.intake.sources import SourceStatus
@@ -99,13 +99,14 @@ async def start() -> AsyncIterator[Start]:
         jobs: ListJobs | None = None,
         clock: Clock | None = None,
         share: tuple[int, int] = (0, 1),
+        intake: IntakeSettings | None = None,
         **options: Any,
     ) -> Source:
         options = {"tubes": {TUBE: "apn.example.com"}, "return_path": "push@example.com", **options}
         settings = BeanstalkdSettings(address=f"127.0.0.1:{port}", host="127.0.0.1", port=port, **options)
         spool, jobs = ListSpool(), jobs or ListJobs()
         doors = Doors(
-            make_settings(beanstalkd=(settings,)),
+            make_settings(beanstalkd=(settings,), intake=intake or IntakeSettings()),
             {"apn": plugins.load("apn"), "discard": plugins.load("discard")},
             spool,
             clock or SystemClock(),
@@ -121,6 +122,8 @@ async def start() -> AsyncIterator[Start]:
     for source in started:
         source.jobs.gate.set()
         await source.doors.drain(0.1)
+        # Tasks whose connection was cut off end with the gate.
+        await source.until(lambda source=source: not source.doors.smtp.memory.held)  # type: ignore[misc]
 
 
 class Script:

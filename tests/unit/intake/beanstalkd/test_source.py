@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import pytest
 from pystalkd.Beanstalkd import Connection
 
+from mcmt.config.settings import INTAKE_COPIES, IntakeSettings
 from mcmt.errors import SpoolFull
 from mcmt.intake import limits
 from mcmt.message.event import Kind
@@ -144,6 +145,25 @@ async def test_what_cannot_be_sent_is_buried_with_a_warning_and_stops_nothing(
     reasons = sorted(f"{event.code} {event.text}" for event in source.spool.recorded)
     assert [reason[:9] for reason in reasons] == ["552 5.3.4", "554 5.1.3", "554 5.3.4", "554 5.5.4"]
     assert "6001 bytes, and 6000 are taken (max_message_size)" in reasons[0]
+
+
+async def test_when_memory_is_short_the_server_is_not_read_until_there_is_room(
+    server: Beanstalkd, start: Start
+) -> None:
+    jobs = ListJobs()
+    jobs.gate.clear()
+    intake = IntakeSettings(max_intake_bytes=INTAKE_COPIES * 300_000)
+    with server.client(TUBE) as client:
+        for number in range(400):
+            client.put(json.dumps({"token": token(number), "title": "T", "more": "x" * 3000}))
+    source = await start(server.port, jobs, intake=intake)
+    memory = source.doors.smtp.memory
+    await source.until(lambda: memory.held > memory.limit - INTAKE_COPIES * 256 * 1024)
+    assert memory.held <= memory.limit
+    assert jobs.asked < 100
+    jobs.gate.set()
+    await source.until(lambda: not server.left(TUBE))
+    assert sorted(jobs.tokens) == sorted(map(token, range(400)))
 
 
 async def test_kicked_jobs_are_tried_again(server: Beanstalkd, start: Start) -> None:
