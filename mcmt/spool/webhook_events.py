@@ -59,6 +59,9 @@ _SIZES = "SELECT number, length(line) FROM event WHERE webhook = ? ORDER BY numb
 _THROUGH = "SELECT count(*), ifnull(sum(length(line)), 0) FROM event WHERE webhook = ? AND number <= ?"
 _DELETE = "DELETE FROM event WHERE webhook = ? AND number <= ?"
 _BATCH = "SELECT number, time, line FROM event WHERE webhook = ? AND number <= ? ORDER BY number LIMIT ?"
+_ORPHANS = "SELECT DISTINCT webhook FROM event WHERE webhook NOT IN (SELECT id FROM webhook)"
+_DELETE_PAGE = "DELETE FROM event WHERE number IN (SELECT number FROM event WHERE webhook = ? LIMIT ?)"
+_PAGE = 5000
 _STATE = "UPDATE webhook SET sending = ?, events = ?, bytes = ?, sent = ?, dropped = ? WHERE id = ?"
 _ANY = 2**62
 _T = TypeVar("_T")
@@ -110,6 +113,8 @@ class StoredWebhookEvents:
         rows = connection.execute(f"SELECT {columns} FROM webhook")  # noqa: S608 - our own words
         self._standing: dict[str, Standing] = {name: Standing(*values) for name, *values in rows}
         self._floor: dict[str, int] = {}
+        orphans: Sequence[Any] = connection.execute(_ORPHANS).fetchall()
+        self._gone: list[int] = [webhook for (webhook,) in orphans]
 
     @classmethod
     def open(cls, folder: Path, created: float) -> StoredWebhookEvents:
@@ -142,21 +147,34 @@ class StoredWebhookEvents:
         return self._run(work)
 
     def name(self, webhooks: Collection[str]) -> Mapping[str, int]:
-        """These are the webhooks from now on. The events of others go: by name, how many of those that are no more."""
+        """These are the webhooks from now on. By name, how many events those had that are no more: ``sweep`` them."""
 
         def work() -> Mapping[str, int]:
             gone = {name: one for name, one in self._standing.items() if name not in webhooks}
             new: dict[str, Standing] = {}
             with self._connection:
                 for one in gone.values():
-                    self._connection.execute(_DELETE, (one.id, _ANY))
                     self._connection.execute("DELETE FROM webhook WHERE id = ?", (one.id,))
                 for name in webhooks:
                     if name not in self._standing:
                         self._connection.execute("INSERT INTO webhook (name) VALUES (?)", (name,))
                         new[name] = Standing(self._connection.last_insert_rowid())
             self._standing = {name: one for name, one in (self._standing | new).items() if name not in gone}
+            self._gone += [one.id for one in gone.values()]
             return {name: one.events for name, one in gone.items() if one.events}
+
+        return self._run(work)
+
+    def sweep(self) -> bool:
+        """Delete a page of the events whose webhook is no more, so that nobody waits long; whether that was all."""
+
+        def work() -> bool:
+            if self._gone:
+                with self._connection:
+                    self._connection.execute(_DELETE_PAGE, (self._gone[-1], _PAGE))
+                    if self._connection.changes() < _PAGE:
+                        self._gone.pop()
+            return not self._gone
 
         return self._run(work)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 
@@ -157,6 +158,9 @@ class Webhooks:
         gone = await asyncio.to_thread(self._select, store, wanted)
         ended = [sender for name, sender in self._senders.items() if wanted.get(name) != sender.settings]
         await asyncio.gather(*(sender.stop(_CHANGING) for sender in ended))
+        with suppress(SpoolError):  # it is nobody's any more: what is left goes at the next start
+            while not await asyncio.to_thread(store.sweep):
+                pass
         for name, events in gone.items():
             self._tell(f"webhook {name}: is no more, and {events} events that waited for it are dropped")
         kept = {name: one for name, one in self._senders.items() if one not in ended}

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from mcmt.config.settings import MonitorSettings, Settings, SpoolSettings
 from mcmt.control.protocol import DomainStatus
@@ -218,3 +219,26 @@ async def test_without_an_address_nobody_listens(tmp_path: Path) -> None:
     await server.start()
     assert server.addresses == ()
     await server.close()
+
+
+async def test_each_webhook_is_a_label_of_its_metrics(watched: Watched) -> None:
+    assert "mcmt_webhook" not in (await watched.get("/metrics"))[1]
+    watched.front.webhooks = (
+        WebhookStatus(name="shop", host="x", state="up", events=3, bytes=900, oldest=1.5, sent=7),
+        WebhookStatus(name="erp", host="y", state="off", dropped=2, failures=5),
+    )
+    families = {family.name: family for family in text_string_to_metric_families((await watched.get("/metrics"))[1])}
+    found = {
+        name.removeprefix("mcmt_webhook_"): {sample.labels["webhook"]: sample.value for sample in family.samples}
+        for name, family in families.items()
+        if name.startswith("mcmt_webhook_")
+    }
+    assert found == {
+        "up": {"shop": 1, "erp": 0},
+        "queued_events": {"shop": 3, "erp": 0},
+        "queued_bytes": {"shop": 900, "erp": 0},
+        "oldest_event_age_seconds": {"shop": 1.5, "erp": 0},
+        "sent_events": {"shop": 7, "erp": 0},
+        "dropped_events": {"shop": 0, "erp": 2},
+        "failures": {"shop": 0, "erp": 5},
+    }

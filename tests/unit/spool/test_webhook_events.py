@@ -102,10 +102,17 @@ def test_a_batch_has_no_more_than_so_many_bytes_but_for_one_event(store: StoredW
 
 
 def test_a_webhook_that_is_no_more_loses_what_waits_and_that_is_told(tmp_path: Path) -> None:
+    """By the page, and what a crash leaves of it goes later."""
     store = open_again(tmp_path)
     store.name(["a", "b"])
-    store.add(owed("a", 1, 2) + owed("b", 3), {}, LIMITS)
-    assert store.name(["b", "c"]) == {"a": 2}
+    store.add(owed("a", *range(12_000)) + owed("b", 3), {}, {})
+    assert store.name(["b", "c"]) == {"a": 12_000}
+    assert not store.sweep()
+    store.close()
+    store = open_again(tmp_path)
+    store.name(["b", "c"])
+    assert [store.sweep() for _ in range(2)] == [False, True]
+    assert store._connection.execute("SELECT count(*) FROM event").get == 1
     assert store.next("a", 0, 9) is None
     assert store.again("a", 9) is None
     assert store.name(["a", "b"]) == {}
