@@ -71,6 +71,7 @@ def judge(
         outcome = msgspec.structs.replace(
             outcome, code=storable(outcome.code), text=storable(outcome.text), remote_id=storable(outcome.remote_id)
         )
+    watched = delivery.asked is not None and delivery.asked.wants(DELAYED)
     kind = FINAL.get(outcome.disposition)
     if kind is not None:
         owed = None
@@ -81,8 +82,8 @@ def judge(
         event = event_of(kind, delivery, outcome, settings.delivery_method, now)
         # The recipient of a mail is an address and no device token.
         if outcome.disposition is Disposition.RECIPIENT_GONE and "@" not in delivery.token:
-            return Verdict(Settlement(delivery.row, failure=owed), (event, _gone(event, outcome)))
-        return Verdict(Settlement(delivery.row, failure=owed), (event,))
+            return Verdict(Settlement(delivery.row, failure=owed, watched=watched), (event, _gone(event, outcome)))
+        return Verdict(Settlement(delivery.row, failure=owed, watched=watched), (event,))
 
     attempts = delivery.attempts + 1
     last = f"{outcome.code} {outcome.text}".strip()
@@ -104,7 +105,7 @@ def judge(
         )
         failed = event_of(Kind.PERMANENT, delivery, failure, settings.delivery_method, now)
         owed = _owed(delivery, failure, settings, now, last)
-        return Verdict(Settlement(delivery.row, failure=owed), (tried, failed))
+        return Verdict(Settlement(delivery.row, failure=owed, watched=watched), (tried, failed))
 
     delay = retry_delay(attempts, settings.retry_interval, settings.max_retry_interval, random)
     retry_at = max((now if due_from is None else due_from) + max(delay, outcome.retry_after), not_before)

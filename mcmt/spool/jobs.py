@@ -171,6 +171,8 @@ class Settle(SpoolJob):
                 transaction.finish(settlement.row, away.message, away.deliveries, away.parts)
                 if settlement.failure is not None:
                     transaction.fail(away.message, settlement.row, settlement.failure)
+                if settlement.watched:
+                    transaction.unwatch(settlement.row)
             else:
                 due = due_at(settlement.retry_at)
                 transaction.reschedule(settlement.row, due, settlement.attempts, settlement.last)

@@ -40,7 +40,9 @@ class Settlement(msgspec.Struct, frozen=True, gc=False):
     last: str = ""
     """Code and text of the last answer, for ``mcmt queue show``."""
     failure: Failure | None = None
-    """Where it failed for good and somebody is owed a report of that."""
+    """Where it has ended and somebody is owed a report of that."""
+    watched: bool = False
+    """Where it has ended and had NewDelivery.warn: it cannot be late any more."""
 
 
 class OwedReport(msgspec.Struct, frozen=True):

@@ -109,8 +109,8 @@ UPDATE quarantine SET statement = CAST(
     AS BLOB)
 WHERE substr(statement, 1, 29) = CAST('INSERT INTO delivery VALUES (' AS BLOB);
 """
-# Since version 5: deliveries whose senders want to hear when they are late. A row stays when its delivery ends before:
-# it goes when it is due, and until then its key is not given again (transaction.py, _KEYS).
+# Since version 5: deliveries whose senders want to hear when they are late. A row goes with its delivery, or when it is
+# due; as long as it is there its key is not given again (transaction.py, _KEYS).
 _DELAYS = """
 CREATE TABLE delay (
     row INTEGER PRIMARY KEY,        -- delivery.row

@@ -132,6 +132,7 @@ class Transaction:
         self._delays: list[Any] = []
         self._superseding: list[Any] = []
         self._superseded: list[Superseded] = []
+        self._unwatched: list[int] = []
         self._messages: list[int] = []
         self._parts: list[int] = []
         self._countdown: dict[int, int] = {}
@@ -197,6 +198,10 @@ class Transaction:
         self._owed.fail(keys.failure, message, row, failure)
         keys.failure += 1
 
+    def unwatch(self, row: int) -> None:
+        """A delivery goes that cannot be late any more."""
+        self._unwatched.append(row)
+
     def warn(self, row: int, failure: Failure | None) -> None:
         """A delivery is late: what its sender is told of that, if it is still there then."""
         keys = self._keys
@@ -238,6 +243,7 @@ class Transaction:
             _insert_many(connection, *many)
         execute_rows(connection, _DELAY, self._delays)
         self._owed.insert(connection)
+        _delete(connection, "delay", "row", self._unwatched)
         if self._rescheduled:
             before = connection.total_changes()
             execute_rows(connection, _RESCHEDULE, self._rescheduled)

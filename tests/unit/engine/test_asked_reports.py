@@ -177,6 +177,9 @@ async def test_a_delay_is_told_once_and_what_comes_of_it_as_well(
         await bench.wait_for_events(1, Kind.TRANSIENT)
         clock.shift = 3590
         assert await bench.spool.pull_late(clock.time(), 10) == {}
+        # What has arrived is not kept in mind until then.
+        await bench.wait_for_events(1, Kind.DELIVERY)
+        assert len(await bench.spool.pull_late(clock.time() + 60, 10)) == 1
         clock.shift = 3620
         await bench.wait_until(lambda: bool(mail.sent))
         (bounce,) = mail.bounces
