@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 
 from mcmt.errors import MessageError
-from mcmt.intake.data import Content, bare_line_end_text, lines_before_bare, too_large
+from mcmt.intake.data import Content, bare_line_end_text, first_bare, too_large
 
 # RFC 3030 2: bdat-cmd = "BDAT" SP chunk-size [ SP end-marker ] CR LF; chunk-size = 1*DIGIT; end-marker = "LAST". As
 # with SIZE (RFC 1870 3), no more than 20 digits.
@@ -76,7 +76,11 @@ class ChunkReader(Content):
             whole = whole[:-1]
         ends = whole.count(b"\r\n")
         if whole.count(b"\n") != ends or whole.count(b"\r") != ends:
-            self._bare(self._lines + lines_before_bare(whole))
+            bare = first_bare(whole)
+            if b"\0" in whole[:bare]:
+                # The first fault is told, however the octets came.
+                self._nul(whole)
+            self._bare(self._lines + whole.count(b"\r\n", 0, bare))
             return
         if self._line + len(whole) > self._max_line:
             first, *others = map(len, whole.split(b"\r\n"))

@@ -105,7 +105,7 @@ class DataReader(Content):
     def _take(self, block: bytes) -> None:
         count = block.count(b"\r\n")
         if block.count(b"\n") != count or block.count(b"\r") != count:
-            raise bare_line_end(self._lines + 1 + lines_before_bare(block))
+            raise bare_line_end(self._lines + 1 + block.count(b"\r\n", 0, first_bare(block)))
         # RFC 5321 4.5.2: a line that begins with a period loses it.
         if block.startswith(b".") and not self._line_dropped:
             block = block[1:]
@@ -127,10 +127,10 @@ class DataReader(Content):
             self.held = self._size
 
 
-def lines_before_bare(block: bytes) -> int:
-    """How many whole lines stand in *block* before the first CR or LF that is by itself, where there is one."""
+def first_bare(block: bytes) -> int:
+    """Where in *block* the first CR or LF stands that is by itself; there is one."""
     before = block.replace(b"\r\n", b"  ")
-    return block.count(b"\r\n", 0, min(at for at in (before.find(b"\n"), before.find(b"\r")) if at >= 0))
+    return min(at for at in (before.find(b"\n"), before.find(b"\r")) if at >= 0)
 
 
 def too_large(max_size: int) -> MessageError:

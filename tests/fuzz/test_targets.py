@@ -20,6 +20,7 @@ import pytest
 from channels.apn import answers
 from mcmt.config import faults
 from mcmt.eventlog import mainlog, readback
+from mcmt.intake import connection, forwarded
 from mcmt.intake.chunks import ChunkReader
 from mcmt.intake.data import DataReader
 from mcmt.message import mime
@@ -108,6 +109,11 @@ def _ends_a_chunk_early(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ChunkReader, "feed", feeding)
 
 
+def _believes_anybody(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(connection, "is_listed", lambda *_: True)
+    patch.setattr(forwarded, "is_listed", lambda *_: True)
+
+
 def _knows_no_json(patch: pytest.MonkeyPatch) -> None:
     def reason_of(body: bytes) -> tuple[str, float]:
         return body.decode(), 0.0
@@ -149,7 +155,7 @@ PLANTED: dict[str, list[Callable[[pytest.MonkeyPatch], None]]] = {
     "mime": [_loses_a_part, _raises],
     "readback": [_reads_from_the_beginning],
     "requests": [_drops_what_is_split],
-    "smtp": [_knows_two_ends, _ends_a_chunk_early],
+    "smtp": [_knows_two_ends, _ends_a_chunk_early, _believes_anybody],
 }
 
 

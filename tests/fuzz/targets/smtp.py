@@ -1,7 +1,8 @@
 """An SMTP session: octets in, replies and messages out.
 
 Whatever a client says and however its octets are split: no fault of ours, replies that are replies, one message for
-each ``queued``, and none but those that stand between a DATA and its end, or in the chunks of BDAT, in what was sent.
+each ``queued``, and none but those that stand between a DATA and its end, or in the chunks of BDAT, in what was sent;
+and a client is another than its peer only where it may say so.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Sequence
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +32,13 @@ LONGEST = 4096
 
 _REPLY = re.compile(rb"(?:[2-5]\d\d[ -][\x20-\x7e]{0,508}\r\n)*")
 _QUEUED = re.compile(rb"^250 2\.0\.0 [0-9a-f]{24} queued\r\n", re.MULTILINE)
+_UNTIL = re.compile(rb"(?<=FUTURERELEASE )\d+ [0-9TZ:-]+")
+"""EHLO tells the time."""
 _WRONG = re.compile(rb"(?<!\r)\n|\r(?!\n)|\0")
 _MAX_SIZE = 2000
+_PROXY, _XCLIENT = "127.0.0.9", "127.0.0.8"
+_PEERS = {1: _PROXY, 2: _XCLIENT}
+"""By two bits of an input's first number: who is connected. Otherwise it is one who may submit."""
 
 
 class _Kept:
@@ -58,13 +65,14 @@ class _Kept:
 class _Client(asyncio.Transport):
     """The other end of one session."""
 
-    def __init__(self) -> None:
+    def __init__(self, peer: str) -> None:
         super().__init__()
+        self.peer = peer
         self.said = b""
         self.closing = False
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return ("127.0.0.1", 40000) if name == "peername" else default
+        return (self.peer, 40000) if name == "peername" else default
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
         assert not self.closing
@@ -102,7 +110,14 @@ class _House:
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
         self.kept = _Kept()
-        listen = make_listen(max_message_size=_MAX_SIZE, max_recipients_per_message=100, max_errors=100)
+        listen = make_listen(
+            max_message_size=_MAX_SIZE,
+            max_recipients_per_message=100,
+            max_errors=100,
+            relay_hosts=(ip_network("127.0.0.1"), ip_network("192.0.2.0/24")),
+            proxy_protocol=(ip_network(_PROXY),),
+            authorized_xclient_hosts=(ip_network(_XCLIENT),),
+        )
         settings = msgspec.structs.replace(make_settings(file=Path("mcmt.yaml")), listen=(listen,))
         channels: Any = make_channels()
         self.listener = SmtpListener(
@@ -111,18 +126,18 @@ class _House:
         self.loop.run_until_complete(self.listener.start())
         self.door: Door = self.listener._doors[0]
 
-    def talk(self, pieces: Sequence[bytes]) -> tuple[bytes, list[tuple[Message, int]]]:
+    def talk(self, peer: str, pieces: Sequence[bytes]) -> tuple[bytes, list[tuple[Message, int]]]:
         """What the client is told, and what was kept of what it said."""
         log, alarm = logging.getLogger("mcmt"), _Alarm(logging.ERROR)
         log.addHandler(alarm)
         try:
-            return self.loop.run_until_complete(self._talk(pieces))
+            return self.loop.run_until_complete(self._talk(peer, pieces))
         finally:
             log.removeHandler(alarm)
 
-    async def _talk(self, pieces: Sequence[bytes]) -> tuple[bytes, list[tuple[Message, int]]]:
+    async def _talk(self, peer: str, pieces: Sequence[bytes]) -> tuple[bytes, list[tuple[Message, int]]]:
         self.kept.contents = []
-        client = _Client()
+        client = _Client(peer)
         session = SmtpSession(self.door, self.loop)
         session.connection_made(client)
         for piece in pieces:
@@ -144,7 +159,7 @@ class _House:
         reception: Any = self.door.reception
         for _ in range(1000):
             await asyncio.sleep(0)
-            if not session._busy and not reception._rejections._writer:
+            if (not session._busy or session._wakes_on_input) and not reception._rejections._writer:
                 return
         raise AssertionError("the session does not come to rest")
 
@@ -161,18 +176,30 @@ def run(data: bytes) -> None:
     if seed % 2:
         begun = b"BDAT " if seed & 0x8000 else b"DATA\r\n"
         stream = b"EHLO x\r\nMAIL FROM:<a@b.c>\r\nRCPT TO:<t@sink.example.com>\r\n" + begun + stream
-    whole, kept = _house[0].talk([stream])
+    peer = _PEERS.get(seed >> 12 & 3, "127.0.0.1")
+    whole, kept = _house[0].talk(peer, [stream])
     _hold(stream, whole, kept)
-    split, kept_split = _house[0].talk(cut(stream, seed or 1))
+    split, kept_split = _house[0].talk(peer, cut(stream, seed or 1))
     _hold(stream, split, kept_split)
     assert _without_ids(split) == _without_ids(whole), (split, whole)
-    assert [(each.parts, each.envelope.forward_paths, count) for each, count in kept] == [
-        (each.parts, each.envelope.forward_paths, count) for each, count in kept_split
-    ]
+    assert list(map(_essence, kept)) == list(map(_essence, kept_split))
+    for message, _ in kept:
+        if peer == _PROXY:
+            # Of the proxy itself nothing is taken: whom its header told of may submit.
+            told = ip_address(message.envelope.peer)
+            assert told in ip_network("192.0.2.0/24") or told == ip_address("127.0.0.1")
+            assert whole.startswith(b"220 ")
+        elif peer == "127.0.0.1":
+            assert (message.envelope.peer, message.envelope.user) == (peer, "")
+
+
+def _essence(kept: tuple[Message, int]) -> object:
+    message, count = kept
+    return message.parts, message.envelope.forward_paths, message.envelope.peer, message.envelope.user, count
 
 
 def _without_ids(said: bytes) -> bytes:
-    return _QUEUED.sub(b"250 2.0.0 queued\r\n", said)
+    return _UNTIL.sub(b"", _QUEUED.sub(b"250 2.0.0 queued\r\n", said))
 
 
 def _hold(stream: bytes, said: bytes, kept: list[tuple[Message, int]]) -> None:
@@ -207,6 +234,7 @@ def _behind_data(stream: bytes, at: int, size: int) -> int | None:
 def _behind_chunks(stream: bytes, at: int, size: int) -> int | None:
     """Where a message of *size* octets ends that comes in chunks, whatever other commands stand between them."""
     chunk = re.compile(rb"BDAT +(\d+)( +LAST)? *\r\n", re.IGNORECASE)
+    line = re.compile(rb"(?<=\n)" + chunk.pattern, re.IGNORECASE)
     for first in chunk.finditer(stream, at):
         content, command = b"", chunk.match(stream, first.start())
         while command:
@@ -216,5 +244,6 @@ def _behind_chunks(stream: bytes, at: int, size: int) -> int | None:
                 if len(content) == size and end <= len(stream) and not _WRONG.search(content):
                     return end
                 break
-            command = chunk.search(stream, end)
+            # A command begins where the chunk ends, or with a line.
+            command = chunk.match(stream, end) or line.search(stream, end)
     return None

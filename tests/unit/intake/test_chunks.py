@@ -65,6 +65,20 @@ def test_the_line_at_fault_is_told_across_chunks() -> None:
         read([b"a\r\n", b"b\0"])
 
 
+@pytest.mark.parametrize("cut", range(7))
+def test_of_two_faults_the_first_one_is_told_however_the_octets_come(cut: int) -> None:
+    for octets, fault in (
+        (b"a\r\n\0\nb\0", "line 2 of the message has a NUL"),
+        (b"a\r\n\n\0b\0", "line 2 of the message has a bare"),
+    ):
+        reader = ChunkReader(60)
+        reader.begin(len(octets), last=True)
+        reader.feed(bytearray(octets[:cut]))
+        reader.feed(bytearray(octets[cut:]))
+        with pytest.raises(MessageError, match=fault):
+            reader.content()
+
+
 async def begin(server: Server, recipient: str = RECIPIENT) -> Client:
     client = await server.hello()
     assert (await client.ask("MAIL FROM:<app@example.com>")).startswith("250")
