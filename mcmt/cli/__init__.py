@@ -23,6 +23,7 @@ _COMMANDS = {
     "domain": "mcmt.cli.domain:domain",
     "import-momentum": "mcmt.cli.import_momentum:import_momentum",
     "log": "mcmt.cli.log:log",
+    "man": "mcmt.cli.man:man",
     "apikey": "mcmt.cli.apikey:apikey",
     "passwd": "mcmt.cli.passwd:passwd",
     "queue": "mcmt.cli.queue:queue",

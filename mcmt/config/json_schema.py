@@ -1,17 +1,18 @@
 """The JSON Schema (draft 2020-12) of the configuration, made from the models that read it, for editors.
 
-It knows every option and its type, and which options a channel has. What depends on several options, and what stands in
-files, is left to ``mcmt check``.
+It knows every option, its type and what the sample says of it, and which options a channel has. What depends on several
+options, and what stands in files, is left to ``mcmt check``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from mcmt.config.beanstalkd import STANZA as BEANSTALKD
 from mcmt.config.beanstalkd import BeanstalkdStanza
 from mcmt.config.channel_schema import Channels, ChannelSchema
+from mcmt.config.document import Path as Place
 from mcmt.config.gateways import STANZA as GATEWAY
 from mcmt.config.http import STANZA as HTTP
 from mcmt.config.includes import INCLUDE
@@ -19,6 +20,7 @@ from mcmt.config.loggers import MAIN, TOKENS
 from mcmt.config.monitor import MONITOR
 from mcmt.config.request_doors import PROPELLER, PYAPNS
 from mcmt.config.rotate_schema import RotateStanza
+from mcmt.config.sample import ANY, Descriptions, sample_file
 from mcmt.config.schema import (
     ChannelLoggerStanza,
     ControlStanza,
@@ -56,7 +58,7 @@ def json_schema(channels: Channels) -> Schema:
     loggers = {each.LOGGER.stanza: ChannelLoggerStanza for each in channels.values() if each.LOGGER}
     domain = _domain(channels, defaults)
     group = _domain(channels, defaults | _properties(GroupStanza), required=["members"])
-    return {
+    schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "mcmt",
         "$defs": {"domain": domain, "domain_group": group},
@@ -84,6 +86,41 @@ def json_schema(channels: Channels) -> Schema:
             **{name: _empty_or(_object({})) for name in channels},
         },
     }
+    descriptions = Descriptions(sample_file().read_text("utf-8"))
+    for definition, place in (("domain", ("domain", ANY)), ("domain_group", (GROUPS, ANY))):
+        schema["$defs"][definition] = _described(schema["$defs"][definition], place, descriptions)
+    return _described(schema, (), descriptions)
+
+
+def alternatives(schema: Schema) -> Iterator[Schema]:
+    """What a value may be: *schema* itself, each of its "anyOf", each item of a list."""
+    yield schema
+    for each in schema.get("anyOf", ()):
+        yield from alternatives(each)
+    if isinstance(items := schema.get("items"), dict):
+        yield from alternatives(items)
+
+
+def _described(schema: Schema, place: Place, descriptions: Descriptions) -> Schema:
+    """*schema* with what is said of each option in it."""
+    made = dict(schema)
+    if "properties" in schema:
+        made["properties"] = {
+            name: _with_description(_described(each, (*place, name), descriptions), (*place, name), descriptions)
+            for name, each in schema["properties"].items()
+        }
+    if isinstance(inner := schema.get("additionalProperties"), dict):
+        made["additionalProperties"] = _described(inner, (*place, ANY), descriptions)
+    if isinstance(inner := schema.get("items"), dict):
+        made["items"] = _described(inner, place, descriptions)  # the sample shows one, not a list
+    if "anyOf" in schema:
+        made["anyOf"] = [_described(each, place, descriptions) for each in schema["anyOf"]]
+    return made
+
+
+def _with_description(schema: Schema, place: Place, descriptions: Descriptions) -> Schema:
+    told = descriptions.of(place)
+    return {**schema, "description": told} if told else schema
 
 
 def _properties(model: type[OptionsModel]) -> Schema:
@@ -93,7 +130,7 @@ def _properties(model: type[OptionsModel]) -> Schema:
 
 
 def _channel(channel: ChannelSchema) -> Schema:
-    ignored = {option: {"deprecated": True} for option in channel.Options.IGNORED}
+    ignored = {name: {"deprecated": True, "description": why} for name, why in channel.Options.IGNORED.items()}
     return {**_properties(channel.Options), **ignored}
 
 

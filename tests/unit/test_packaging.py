@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     folder = tmp_path_factory.mktemp("wheel")
     # From a copy: a build leaves a folder behind that the next one would take for source.
-    for name in ("mcmt", "channels"):
+    for name in ("mcmt", "channels", "config"):
         shutil.copytree(ROOT / name, folder / "source" / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, folder / "source")
@@ -36,14 +36,14 @@ def test_the_wheel_holds_every_file_of_the_core_and_every_channel(wheel: zipfile
     core = {str(file.relative_to(ROOT)) for file in (ROOT / "mcmt").rglob("*.py")} | {"mcmt/py.typed"}
     channels = {f"mcmt/{file.relative_to(ROOT)}" for file in (ROOT / "channels").rglob("*.py")}
     shipped = {name for name in wheel.namelist() if not name.split("/")[0].endswith(".dist-info")}
-    assert shipped == core | channels
+    assert shipped == core | channels | {"mcmt/sample/mcmt.yaml"}
 
 
 def test_the_packages_named_are_the_packages_there_are() -> None:
     named = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     core = {".".join(file.parent.relative_to(ROOT).parts) for file in (ROOT / "mcmt").rglob("__init__.py")}
     channels = {"mcmt." + ".".join(f.parent.relative_to(ROOT).parts) for f in (ROOT / "channels").rglob("__init__.py")}
-    assert sorted(named) == sorted(core | channels)
+    assert sorted(named) == sorted(core | channels | {"mcmt.sample"})
 
 
 def test_the_installed_version_is_the_packages_own() -> None:

@@ -16,6 +16,7 @@ from mcmt.config.document import Path as Place
 from mcmt.config.document import Reading, read
 from mcmt.config.load import load
 from mcmt.config.rotate_schema import RotateStanza
+from mcmt.config.sample import uncommented as uncommented_text
 from mcmt.config.schema import (
     ChannelLoggerStanza,
     ControlStanza,
@@ -84,8 +85,8 @@ OPTIONS = [
 
 
 def uncommented() -> str:
-    """The sample with every option set: what begins with # and no blank is an option."""
-    return re.sub(r"^( *)#(?=[^ #\n])", r"\1", SAMPLE.read_text(), flags=re.MULTILINE)
+    """The sample with every option set."""
+    return uncommented_text(SAMPLE.read_text())
 
 
 def everything() -> Reading:
