@@ -22,6 +22,7 @@ need strace strace
 need zsh zsh
 need fish fish
 need mandoc mandoc
+need ejabberdctl ejabberd
 need beanstalkd beanstalkd
 
 # Debian lets only one mail server be installed. Exim is the second: unpacked beside this checkout's files, with the

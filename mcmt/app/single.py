@@ -37,12 +37,14 @@ from mcmt.eventlog.writer import EventLogWriter
 from mcmt.intake.doors import Doors
 from mcmt.intake.pyapns.provisioning import SCOPE as PROVISIONED
 from mcmt.intake.sockets import Bind, bind_all
+from mcmt.intake.xmpp.attachment import Attachment
 from mcmt.monitor.server import MonitorServer
 from mcmt.spool.folder import FolderLock, prepare_folder
 from mcmt.spool.gone_tokens import StoredGoneTokens, StoredTokenTable
 from mcmt.spool.log_memory import StoredLogMemory
 from mcmt.spool.shard_files import shards_in
 from mcmt.spool.state import StateStore
+from mcmt.spool.stored_registrations import StoredRegistrations
 from mcmt.webhooks.status import WebhookStatus
 from mcmt.webhooks.webhooks import Webhooks
 
@@ -58,6 +60,8 @@ class App:
     shards: Shards
     eventlog: EventLogWriter
     doors: Doors
+    registrations: StoredRegistrations | None = None
+    attachments: Sequence[Attachment] = ()
 
     def __init__(
         self,
@@ -134,6 +138,9 @@ class App:
         self._readers = Readers(settings, self._channels, own.spool, gone_tokens, feedback, clock, self._draw)
         self._readers.start()
         self._closing.add(self._readers.stop)
+        if settings.xmpp:
+            self.registrations = await asyncio.to_thread(StoredRegistrations.open, folder)
+            self._closing.add(partial(asyncio.to_thread, self.registrations.close))
         self.doors = Doors(
             settings,
             self._channels,
@@ -146,6 +153,8 @@ class App:
             provisioned=state.scope(PROVISIONED),
             tracing=self.shards.tracing,
             jobs=own.spool.tracker,
+            registrations=self.registrations,
+            watch=self._attached,
         )
         own.station.sources = lambda: self.doors.sources
         await self.doors.start()
@@ -156,6 +165,9 @@ class App:
         self.monitor = MonitorServer(settings, self, self.eventlog, clock)
         await self.monitor.start()
         self._closing.add(self.monitor.close)
+
+    def _attached(self, attachments: Sequence[Attachment]) -> None:
+        self.attachments = attachments
 
     async def _retired(self, number: int) -> None:
         await self.eventlog.remove(str(number))

@@ -13,8 +13,10 @@ import asyncio
 import logging
 import random
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import msgspec
+from msgspec.structs import replace
 
 from mcmt.app.closing import Closing
 from mcmt.app.rehash import SCOPE, rehashed
@@ -37,12 +39,14 @@ from mcmt.eventlog.tally import Tally
 from mcmt.eventlog.writer import EventLogWriter
 from mcmt.intake.door import SessionLimits
 from mcmt.intake.sockets import Bind, bind_all
+from mcmt.intake.xmpp.attachment import Attachment
 from mcmt.monitor.server import MonitorServer
 from mcmt.spool.folder import FolderLock, prepare_folder
 from mcmt.spool.gone_tokens import StoredTokenTable
 from mcmt.spool.log_memory import StoredLogMemory
 from mcmt.spool.shard_files import shards_in
 from mcmt.spool.state import StateStore
+from mcmt.spool.stored_registrations import StoredRegistrations
 from mcmt.webhooks.status import WebhookStatus
 from mcmt.webhooks.webhooks import Webhooks
 from mcmt.workers.acceptor import Acceptor, Sink
@@ -50,6 +54,7 @@ from mcmt.workers.process import Worker
 from mcmt.workers.remote import RemoteHolder, RemoteOutbox, RemotePermitHolder, RemoteStation
 from mcmt.workers.words import (
     AskAll,
+    Attached,
     Begin,
     Events,
     FindKey,
@@ -80,6 +85,8 @@ class Supervisor:
     monitor: MonitorServer
     eventlog: EventLogWriter
     acceptor: Acceptor
+    registrations: StoredRegistrations | None = None
+    attachments: Sequence[Attachment] = ()
 
     def __init__(
         self,
@@ -121,6 +128,9 @@ class Supervisor:
         self._closing.add(lambda: asyncio.to_thread(state.close))
         self.tokens = StoredTokenTable.create(folder, clock)
         self._closing.add(lambda: asyncio.to_thread(self.tokens.close))
+        if settings.xmpp:
+            self.registrations = StoredRegistrations.open(folder)
+            self._closing.add(partial(asyncio.to_thread, self.registrations.close))
         self._limits = SessionLimits(settings.intake, clock)
         self.acceptor = Acceptor(settings.addresses, self._limits, clock, self._bind)
         self._webhooks = Webhooks(self.tokens, folder, clock, random.random, log.warning)
@@ -254,6 +264,9 @@ class Supervisor:
         """Its sessions are gone, its connections will be."""
         if (sink := self._sinks.pop(worker, None)) is not None:
             self.acceptor.remove(sink)
+        if 0 in worker.shards:
+            reason = "its worker is being started"
+            self.attachments = [replace(one, connected=False, reason=reason) for one in self.attachments]
         for shard, stanza in [key for key in self._holders if key[0] in worker.shards]:
             self._lender.lost(self._holders.pop((shard, stanza)))
         for shard, throttle in [key for key in self._drawing if key[0] in worker.shards]:
@@ -306,6 +319,8 @@ class Supervisor:
                 self._throttles.ask(throttle, self._drawer(worker, shard, throttle), count)
             case PermitsUnused(shard=shard, throttle=throttle, count=count):
                 self._throttles.give_back(throttle, self._drawer(worker, shard, throttle), count)
+            case Attached(attachments=attachments):
+                self.attachments = attachments
             case Gossip():
                 for other in self._workers:
                     if other is not worker and other.reach is not None:

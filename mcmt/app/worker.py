@@ -14,6 +14,7 @@ import random
 import secrets
 import signal
 import socket
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -33,8 +34,10 @@ from mcmt.intake.doors import Doors
 from mcmt.intake.failures import Login
 from mcmt.intake.listener import Prepared
 from mcmt.intake.pyapns.provisioning import SCOPE as PROVISIONED
+from mcmt.intake.xmpp.attachment import Attachment
 from mcmt.spool.gone_tokens import StoredGoneTokens
 from mcmt.spool.state import StateStore
+from mcmt.spool.stored_registrations import StoredRegistrations
 from mcmt.wire.trace import Tracing
 from mcmt.workers.bus import Bus
 from mcmt.workers.owners import HandingOver, Owners
@@ -46,6 +49,7 @@ from mcmt.workers.words import (
     AcceptOnce,
     Acknowledge,
     Act,
+    Attached,
     Begin,
     CountAnswers,
     Counted,
@@ -283,6 +287,9 @@ class WorkerApp:
         own = self.shards.own.spool
         self._keeper = HandingOver(own, begin.number, Owners(settings), self._bus)
         gone_tokens = StoredGoneTokens.open(settings.spool.path)
+        registrations = None
+        if begin.number == 0 and settings.xmpp:  # a component is connected once
+            registrations = StoredRegistrations.open(settings.spool.path)
         if begin.number == 0:  # one reader in the machine
             self._readers = Readers(
                 settings, channels, own, gone_tokens, state.scope("feedback"), self._clock, random.random
@@ -302,6 +309,8 @@ class WorkerApp:
             tracing=self._tracing,
             jobs=own.tracker,
             share=(begin.number, settings.workers),
+            registrations=registrations,
+            watch=self._attached,
         )
         self.shards.own.station.sources = lambda: self.doors.sources
         await self.doors.start()
@@ -343,6 +352,9 @@ class WorkerApp:
             self.shards.heard(news)
         else:
             self.doors.heard(news)
+
+    def _attached(self, attachments: Sequence[Attachment]) -> None:
+        self._bus.tell(Attached(tuple(attachments)))
 
     def _lend(self, shard: int) -> RemoteLending:
         self._lending[shard] = RemoteLending(shard, self._bus)

@@ -27,6 +27,7 @@ _COMMANDS = {
     "apikey": "mcmt.cli.apikey:apikey",
     "passwd": "mcmt.cli.passwd:passwd",
     "queue": "mcmt.cli.queue:queue",
+    "registration": "mcmt.cli.registration:registration",
     "reload": "mcmt.cli.reload:reload",
     "send": "mcmt.cli.send:send",
     "serve": "mcmt.cli.serve:serve",

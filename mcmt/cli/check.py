@@ -68,12 +68,19 @@ def check(context: click.Context, file: Path | None, config: Path | None) -> Non
     for server in settings.beanstalkd:
         for tube, pushes in server.tubes.items():
             click.echo(f"beanstalkd at {server.address}: tube {tube} to {pushes}")
+    for one in settings.xmpp:
+        click.echo(f"component {one.jid} of {one.place}: to {one.domain}, for {', '.join(sorted(one.servers))}")
     usable = True
     if settings.http.listen and find_spec("aiohttp") is None:
         from mcmt.intake.http import NEEDS_AIOHTTP
 
         usable = False
         click.echo(NEEDS_AIOHTTP, err=True)
+    if settings.xmpp and find_spec("slixmpp") is None:
+        from mcmt.intake.xmpp import NEEDS_SLIXMPP
+
+        usable = False
+        click.echo(NEEDS_SLIXMPP, err=True)
     for place, fault in places(settings):
         usable = usable and not fault
         click.echo(f"{place}: {fault or 'can be written'}", err=bool(fault))

@@ -64,6 +64,9 @@ def _write_engine(engine: EngineStatus) -> None:
     for missing in engine.missing:
         click.echo(f"{missing}: what it holds is not counted here")
     click.echo(f"SMTP   {listening or 'not listening'}; clients: {engine.sessions}")
+    for one in engine.components:
+        state = "connected" if one.connected else f"not connected: {printable(one.reason)}"
+        click.echo(f"XMPP   {one.jid} to {one.place}: {state}")
     click.echo(f"spool  {engine.spool}")
     click.echo(
         f"queue  {engine.queued} queued, {engine.held} held, {engine.resident} in memory; {engine.owed} reports owed"

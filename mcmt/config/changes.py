@@ -21,7 +21,7 @@ _AT_ONCE: Final = ("hostname", "max_deliveries_per_message", "max_resident_messa
 _BY_PARTS: Final = frozenset({"file", "domains", "patterns", "listen", "intake", "webhooks"})
 """Those of which parts do. Every other field stays as it was at the start."""
 _STANZAS: Final[Mapping[str, str]] = MappingProxyType(
-    {"control_socket": "control", "gateways": "apns_gateway", "http": "http_listener"}
+    {"control_socket": "control", "gateways": "apns_gateway", "http": "http_listener", "xmpp": "xmpp_component"}
 )
 """Of fields that stay: the stanza, where it has another name."""
 _LOGGERS: Final = ("channel_loggers", "mainlog", "rejectlog", "token_loggers")

@@ -43,6 +43,8 @@ from mcmt.config.schema import (
 from mcmt.config.scopes import GROUPS
 from mcmt.config.webhook_schema import WebhookStanza
 from mcmt.config.webhooks import WEBHOOK
+from mcmt.config.xmpp import STANZA as XMPP
+from mcmt.config.xmpp import XmppStanza
 from mcmt.options import OptionsModel
 
 Schema = dict[str, Any]
@@ -77,6 +79,7 @@ def json_schema(channels: Channels) -> Schema:
             PYAPNS: _object({"listen": _map(_stanza(PyapnsStanza))}),
             PROPELLER: _object({"listen": _map(_stanza(PropellerStanza))}),
             BEANSTALKD: _object({"connect": _map(_stanza(BeanstalkdStanza))}),
+            XMPP: _map(_stanza(XmppStanza)),
             "domain": _map({"$ref": "#/$defs/domain"}),
             GROUPS: _map({"$ref": "#/$defs/domain_group"}),
             **{name: _map(_logger(model)) for name, model in sorted(loggers.items())},

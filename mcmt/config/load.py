@@ -34,6 +34,8 @@ from mcmt.config.scopes import GROUPS
 from mcmt.config.settings import Settings, SpoolSettings, addresses_of
 from mcmt.config.sources import Content, Sources
 from mcmt.config.webhooks import WEBHOOK, read_webhooks
+from mcmt.config.xmpp import STANZA as XMPP
+from mcmt.config.xmpp import read_xmpp
 from mcmt.errors import ConfigError, Fault
 
 __all__ = ["ChannelSchema", "Loaded", "find_config", "load"]
@@ -41,7 +43,7 @@ __all__ = ["ChannelSchema", "Loaded", "find_config", "load"]
 PLACES = ("config/mcmt.yaml", "/etc/mcmt/mcmt.yaml")
 """Where the configuration is looked for when nothing names it."""
 
-_DOORS = frozenset({"esmtp_listener", GATEWAY, BEANSTALKD, HTTP, PYAPNS, PROPELLER})
+_DOORS = frozenset({"esmtp_listener", GATEWAY, BEANSTALKD, HTTP, PYAPNS, PROPELLER, XMPP})
 _STANZAS = _DOORS | {GROUPS, MONITOR, "spool", "control", "domain", MAIN, TOKENS, WEBHOOK}
 _SOCKET_NAME = 64
 """Bytes of the control socket's own name. Its folder's path may be of any length (mcmt/control/unix_socket.py)."""
@@ -167,6 +169,7 @@ def _settings(
     reader = RequestDoorsReader(checker, channels, domains, addresses_of(listen, gateways, http), memory)
     pyapns, propeller = reader.pyapns(), reader.propeller()
     beanstalkd = read_beanstalkd(checker, channels, domains, memory)
+    xmpp = read_xmpp(checker, channels, domains, memory)
     spool_path = tidy(spool.path if spool else checker.base)
     loggers = read_loggers(checker, channels, domains, spool_path, check_format)
     webhooks = read_webhooks(checker, domains, open_files=open_files)
@@ -188,6 +191,7 @@ def _settings(
         pyapns=pyapns,
         propeller=propeller,
         beanstalkd=beanstalkd,
+        xmpp=xmpp,
         domains=domains,
         patterns=patterns_among(domains),
         channel_loggers=loggers.channel_loggers,

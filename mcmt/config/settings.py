@@ -18,6 +18,7 @@ from mcmt.config.patterns import Patterns
 from mcmt.config.rate import Rate
 from mcmt.config.source_settings import BeanstalkdSettings as BeanstalkdSettings
 from mcmt.config.webhook_settings import WebhookSettings
+from mcmt.config.xmpp_settings import XmppSettings
 from mcmt.message.route import Route
 
 
@@ -345,6 +346,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     pyapns: tuple[PyapnsSettings, ...] = ()
     propeller: tuple[PropellerSettings, ...] = ()
     beanstalkd: tuple[BeanstalkdSettings, ...] = ()
+    xmpp: tuple[XmppSettings, ...] = ()
     max_deliveries_per_message: int = 10_000
     max_resident_messages: int = 32_768
     drain_timeout: float = 20.0

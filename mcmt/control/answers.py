@@ -22,7 +22,6 @@ from mcmt.control.merging import by_domain, merge
 from mcmt.control.protocol import (
     Action,
     Count,
-    Counted,
     Counts,
     Domain,
     DomainDetail,
@@ -47,20 +46,19 @@ from mcmt.control.protocol import (
     Suspend,
     Tokens,
 )
+from mcmt.control.registrations import AddRegistration, ListRegistrations, RemoveRegistrations
 from mcmt.control.station import Station
+from mcmt.control.tables import of_registrations, of_tokens
 from mcmt.control.tracing import Tracer
 from mcmt.engine.hands import Work
 from mcmt.errors import ControlError
 from mcmt.eventlog.tally import Totals
-from mcmt.spool.port import Entry, GoneToken, Selection
+from mcmt.spool.port import Entry, Selection
 
 PAGE = 500
 """Entries of a listing read at a time."""
 IDS = 1000
 """Ids listed at a time."""
-TOKENS = 1000
-"""Gone tokens listed, or forgotten, at a time."""
-
 ANSWERS = 20
 """Different last answers that are told of a domain."""
 
@@ -108,12 +106,10 @@ class Answers:
                 return self._domain(request.domain)
             case Suspend() | Resume() | Retry():
                 return self._act(request)
-            case Tokens():
-                return self._tokens(request)
-            case ForgetTokens():
-                return self._forget(request)
-            case LearnTokens():
-                return self._learn(request)
+            case Tokens() | ForgetTokens() | LearnTokens():
+                return of_tokens(self._front.tokens, request)
+            case ListRegistrations() | AddRegistration() | RemoveRegistrations():
+                return of_registrations(self._front.registrations, request, self._clock)
 
     async def _status(self) -> AsyncIterator[EngineStatus | DomainStatus]:
         missing = tuple(self._front.missing)
@@ -140,6 +136,7 @@ class Answers:
             webhooks=tuple(self._front.webhooks),
             stuck=any(one.stuck for one in seen),
             sources=tuple(source for one in seen for source in one.sources),
+            components=tuple(self._front.attachments),
         )
         for domain in merged:
             yield domain
@@ -257,31 +254,6 @@ class Answers:
             state, reason = "curfew", str(curfew)
         route = str(stanza.routes[0])
         return DomainStatus(domain=name, channel=stanza.delivery_method, route=route, state=state, reason=reason)
-
-    async def _tokens(self, request: Tokens) -> AsyncIterator[GoneToken]:
-        after, left = request.after, request.limit
-        while left is None or left > 0:
-            wanted = TOKENS if left is None else min(TOKENS, left)
-            page = await asyncio.to_thread(self._front.tokens.page, request.domain, after, wanted)
-            for token in page:
-                yield token
-            if len(page) < wanted:
-                return
-            after, left = page[-1].number, None if left is None else left - wanted
-
-    async def _forget(self, request: ForgetTokens) -> AsyncIterator[Counted]:
-        table, domain = self._front.tokens, request.domain
-        if request.tokens:
-            yield Counted(count=await asyncio.to_thread(table.forget, domain, request.tokens))
-            return
-        count = 0
-        # By the page: whoever looks a token up, or writes one, does not wait for all of it.
-        while page := await asyncio.to_thread(table.forget_page, domain, request.learned_before, TOKENS):
-            count += page
-        yield Counted(count=count)
-
-    async def _learn(self, request: LearnTokens) -> AsyncIterator[Counted]:
-        yield Counted(count=await asyncio.to_thread(self._front.tokens.learn, request.tokens))
 
     def _all_stations(self) -> Sequence[Station]:
         if missing := self._front.missing:

@@ -8,7 +8,9 @@ from typing import Protocol
 from mcmt.control.protocol import Reloaded
 from mcmt.control.station import Station
 from mcmt.eventlog.tally import Tally
+from mcmt.intake.xmpp.attachment import Attachment
 from mcmt.spool.port import TokenTable
+from mcmt.spool.registration import Registrations
 from mcmt.webhooks.status import WebhookStatus
 
 
@@ -30,6 +32,14 @@ class Front(Protocol):
     @property
     def tokens(self) -> TokenTable:
         """The gone tokens."""
+
+    @property
+    def registrations(self) -> Registrations | None:
+        """The devices that XMPP servers push to; None: there is no component."""
+
+    @property
+    def attachments(self) -> Sequence[Attachment]:
+        """How the components stand with their XMPP servers."""
 
     @property
     def tally(self) -> Tally:

@@ -19,8 +19,10 @@ from typing import Literal
 import msgspec
 
 from mcmt.config.changes import DomainChange
+from mcmt.control.registrations import RegistrationRequest
 from mcmt.engine.hands import Verb
 from mcmt.intake.sources import SourceStatus
+from mcmt.intake.xmpp.attachment import Attachment
 from mcmt.spool.port import GoneToken, Selection
 from mcmt.webhooks.status import WebhookStatus
 
@@ -199,7 +201,8 @@ class Reload(msgspec.Struct, frozen=True, tag_field="do", tag="reload"):
     """Only say what it would change."""
 
 
-Question = Status | Reload | Rates | Queue | Show | Count | Order | Ids | Domains | Domain | Action | TokenRequest
+_Listing = Status | Rates | Queue | Show | Count | Ids | Domains | Domain
+Question = _Listing | Reload | Order | Action | TokenRequest | RegistrationRequest
 """What the engine answers from its shards (answers.py)."""
 Request = Question | Rotate | Follow | Trace
 
@@ -277,6 +280,8 @@ class EngineStatus(msgspec.Struct, frozen=True, kw_only=True):
     """A shard refuses what became of deliveries, and nothing is sent from it until it takes it."""
     sources: tuple[SourceStatus, ...] = ()
     """What jobs are taken from."""
+    components: tuple[Attachment, ...] = ()
+    """The XMPP servers whose component the engine is."""
 
 
 class DomainStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,5 +1,5 @@
-"""Every door of one process: SMTP, the gateways, the doors for requests of older push servers' clients, HTTP; with one
-account of connections and one memory. And the sources, which are servers that jobs are taken from.
+"""Every door of one process: SMTP, the gateways, the doors for requests of older push servers' clients, HTTP, XMPP;
+with one account of connections and one memory. And the sources, which are servers that jobs are taken from.
 
 A connection is known by the number of its address in ``Settings.addresses``.
 """
@@ -24,7 +24,10 @@ from mcmt.intake.listener import Prepared, SmtpListener
 from mcmt.intake.requests.listener import RequestListener
 from mcmt.intake.sockets import Bind, bind_all
 from mcmt.intake.sources import SourceStatus
+from mcmt.intake.xmpp import NEEDS_SLIXMPP
+from mcmt.intake.xmpp.attachment import Watch
 from mcmt.spool.port import GoneTokens, Keeper
+from mcmt.spool.registration import Registrations
 from mcmt.spool.standing import JobKeeper, Tracker
 from mcmt.wire.trace import Tracing
 
@@ -48,6 +51,16 @@ class HttpDoors(Protocol):
         """See HttpListener."""
 
 
+class XmppComponents(Protocol):
+    """``mcmt.intake.xmpp.component.Components``, which is imported only where it is used."""
+
+    def start(self) -> None:
+        """See Components."""
+
+    async def drain(self, limit: float) -> None:
+        """See Components."""
+
+
 class Doors:
     """All of them."""
 
@@ -63,6 +76,8 @@ class Doors:
         bind: Bind = bind_all,
         tracker: Tracker | None = None,
         provisioned: State | None = None,
+        registrations: Registrations | None = None,
+        watch: Watch = lambda _: None,
         *,
         listens: bool = True,
         tracing: Tracing | None = None,
@@ -73,6 +88,8 @@ class Doors:
         what nothing is sent to. *tracker*: what became of messages, for the clients of HTTP, where there is HTTP.
         *provisioned*: where what clients of pyapns provision is kept. *jobs*: what keeps those of sources, where there
         are sources. *share*: which process of how many this is.
+        *registrations*: of the devices that XMPP servers
+        push to; None: another process is their component, or none is. *watch*: told how components fare.
 
         Raises ListenError."""
         self._settings = settings
@@ -101,6 +118,12 @@ class Doors:
         if settings.beanstalkd and jobs is not None:
             reception, memory, _ = shared
             self.beanstalkd = BeanstalkdSources(settings.beanstalkd, reception, jobs, memory, clock, random_bits, share)
+        self.xmpp: XmppComponents | None = None
+        if settings.xmpp and registrations is not None:
+            reception, memory, _ = shared
+            self.xmpp = _xmpp_components()(
+                settings.xmpp, reception, memory, clock, random_bits, gone_tokens, registrations, watch
+            )
 
     @property
     def addresses(self) -> Sequence[tuple[str, int]]:
@@ -135,6 +158,8 @@ class Doors:
                 await self.http.start(listens=self._listens)
             if self.beanstalkd is not None:
                 self.beanstalkd.start()
+            if self.xmpp is not None:
+                self.xmpp.start()
         except BaseException:
             await self.drain(0.0)
             raise
@@ -175,6 +200,8 @@ class Doors:
             drains.append(self.http.drain(limit))
         if self.beanstalkd is not None:
             drains.append(self.beanstalkd.drain(limit))
+        if self.xmpp is not None:
+            drains.append(self.xmpp.drain(limit))
         await asyncio.gather(*drains)
         await self.smtp.aclose()
 
@@ -188,3 +215,14 @@ def _http_listener() -> Callable[..., HttpDoors]:
             raise
         raise ListenError(NEEDS_AIOHTTP) from None
     return HttpListener
+
+
+def _xmpp_components() -> Callable[..., XmppComponents]:
+    try:
+        # Here and not above: an extra, which only this stanza needs.
+        from mcmt.intake.xmpp.component import Components
+    except ModuleNotFoundError as error:
+        if error.name != "slixmpp":
+            raise
+        raise ListenError(NEEDS_SLIXMPP) from None
+    return Components

@@ -12,6 +12,7 @@ import msgspec
 from mcmt.config.sources import Content
 from mcmt.control.protocol import Resume, Retry, Suspend
 from mcmt.engine.hands import Work
+from mcmt.intake.xmpp.attachment import Attachment
 from mcmt.message.event import Event, OutboxRow
 from mcmt.message.failure import Failure
 from mcmt.message.model import Message, NewDelivery
@@ -361,6 +362,12 @@ class EndTrace(msgspec.Struct, frozen=True, tag="end trace"):
     number: int
 
 
+class Attached(msgspec.Struct, frozen=True, tag="attached"):
+    """To the supervisor: how the worker's components stand with their XMPP servers."""
+
+    attachments: tuple[Attachment, ...]
+
+
 class Gossip(msgspec.Struct, frozen=True, tag="gossip"):
     """To the supervisor, which passes it on to all other workers: what one has learned and all should know."""
 
@@ -375,7 +382,7 @@ _Notices = Granted | Recalled | Permitted | EndTrace | Gossip
 ToWorker = _Orders | Acknowledge | Act | Accept | AcceptOnce | _Notices | _Questions
 """What a worker hears."""
 _Permits = PermitsWanted | PermitsUnused
-ToSupervisor = HandOver | AskAll | Retired | Move | Wanted | GivenBack | _Permits | Left | Events | Gossip
+ToSupervisor = HandOver | AskAll | Retired | Move | Wanted | GivenBack | _Permits | Left | Events | Gossip | Attached
 """What the supervisor hears."""
 
 

@@ -27,15 +27,17 @@ LAYERS: list[set[str]] = [
 PORTS = {
     ("intake", "mcmt.spool.port"),
     ("intake", "mcmt.spool.standing"),
+    ("intake", "mcmt.spool.registration"),
     ("intake", "mcmt.channel.port"),
     ("engine", "mcmt.spool.port"),
     ("engine", "mcmt.channel.port"),
     ("control", "mcmt.spool.port"),
+    ("control", "mcmt.spool.registration"),
 }
 """Of these stations the layers above know the port, never what stands behind it."""
 
 # The settings are values: every station takes its own stanza, none takes the loader.
-VALUES = {"mcmt.config.settings"}
+VALUES = {"mcmt.config.settings", "mcmt.config.xmpp_settings"}
 
 CHANNEL_MAY_IMPORT = {"message", "wire", "channel", "errors", "clock", "options"}
 

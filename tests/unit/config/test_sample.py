@@ -38,6 +38,7 @@ from mcmt.config.schema import (
 )
 from mcmt.config.shaping import CurfewStanza
 from mcmt.config.webhook_schema import WebhookStanza
+from mcmt.config.xmpp import XmppStanza
 from mcmt.errors import ConfigError
 from mcmt.eventlog.format import check_format
 from mcmt.options import OptionsModel
@@ -65,6 +66,7 @@ STANZAS: list[tuple[type[OptionsModel], list[Place]]] = [
     (PropellerStanza, [("propeller", "listen", "127.0.0.1:8080")]),
     (CurfewStanza, [("curfew",)]),
     (BeanstalkdStanza, [("beanstalkd", "connect", "127.0.0.1:11300")]),
+    (XmppStanza, [("xmpp_component", "127.0.0.1:5347")]),
     (DomainStanza, [(), ("domain", "discard.example.com")]),
     (GroupStanza, [("domain_group", "apps")]),
     (channels()["apn"].Options, [TOKEN, CERTIFICATE]),
@@ -178,6 +180,8 @@ def value(model: type[OptionsModel], name: str, field: FieldInfo, text: str) -> 
         needed = {"auth_token": "x", "topics": {"x": "y"}}
     elif model is BeanstalkdStanza:
         needed = {"tubes": {"x": "y"}}
+    elif model is XmppStanza:
+        needed = {"jid": "x", "secret": "x", "domain": "x"}
     return getattr(model.model_validate({**needed, **reading.data}), name)
 
 
@@ -192,6 +196,7 @@ def test_nothing_is_named_that_is_no_option() -> None:
         "propeller",
         "beanstalkd",
         "connect",
+        "xmpp_component",
         "spool",
         "control",
         "esmtp_listener",

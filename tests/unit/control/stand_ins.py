@@ -20,11 +20,13 @@ from mcmt.engine.suspensions import Suspension
 from mcmt.errors import ControlError, EventLogError
 from mcmt.eventlog.rotation import Rotation
 from mcmt.eventlog.tally import Tally
+from mcmt.intake.xmpp.attachment import Attachment
 from mcmt.message.event import Event
 from mcmt.message.model import Envelope, Message, NewDelivery, Part
 from mcmt.message.route import Route
 from mcmt.spool.gone_tokens import StoredTokenTable
 from mcmt.spool.port import Spool
+from mcmt.spool.registration import Registrations
 from mcmt.webhooks.status import WebhookStatus
 from mcmt.wire.trace import Tracing
 from tests.support.manual_clock import ManualClock
@@ -71,6 +73,8 @@ class StandInFront:
     workers = (4711,)
     missing: Sequence[str] = ()
     webhooks: Sequence[WebhookStatus] = ()
+    registrations: Registrations | None = None
+    attachments: Sequence[Attachment] = ()
 
     def __init__(self, tokens: StoredTokenTable, *stations: Station) -> None:
         self.tokens = tokens

@@ -66,6 +66,7 @@ async def test_status_tells_of_the_engine_and_of_every_domain(control: Running, 
         "webhooks": [],
         "stuck": False,
         "sources": [],
+        "components": [],
     }
     assert domain["item"] == {
         "domain": DOMAIN,

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from mcmt.control import answers
+from mcmt.control import tables
 from mcmt.spool.port import GoneToken
 from tests.unit.control.stand_ins import DOMAIN, Peer, Running
 
@@ -32,7 +32,7 @@ async def asked(control: Running, request: object) -> list[dict[str, object]]:
 async def test_tokens_are_listed_in_the_order_in_which_they_were_learned_over_many_pages(
     control: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(answers, "TOKENS", 3)
+    monkeypatch.setattr(tables, "TOKENS", 3)
     tokens = learn(control, 10)
     learn(control, 2, "other.example.com")
     found = await asked(control, {"do": "tokens"})
@@ -59,7 +59,7 @@ async def test_forgetting_counts_what_was_there_and_waits_for_what_the_logs_are_
 async def test_a_whole_domain_is_forgotten_and_others_are_not(
     control: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(answers, "TOKENS", 3)
+    monkeypatch.setattr(tables, "TOKENS", 3)
     learn(control, 10)
     learn(control, 2, "other.example.com")
     before = control.clock.time() + 1

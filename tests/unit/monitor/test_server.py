@@ -14,6 +14,7 @@ from mcmt.control.protocol import DomainStatus
 from mcmt.control.station import Seen, Station
 from mcmt.errors import SpoolError
 from mcmt.eventlog.tally import Tally
+from mcmt.intake.xmpp.attachment import Attachment
 from mcmt.message.event import OutboxRow
 from mcmt.monitor import server as server_module
 from mcmt.monitor.server import MonitorServer
@@ -58,6 +59,8 @@ class Front:
         self.missing: Sequence[str] = ()
         self.webhooks: Sequence[WebhookStatus] = ()
         self.restarts = 3
+        self.registrations = None
+        self.attachments: Sequence[Attachment] = ()
 
     @property
     def stations(self) -> Sequence[Station]:

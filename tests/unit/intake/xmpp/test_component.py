@@ -1,0 +1,144 @@
+"""The component's connection: made, lost, made again; what it answers that is no push; and what ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from mcmt.intake.xmpp import component as module
+from tests.support.xmpp_server import JID, publish
+from tests.unit.intake.xmpp.conftest import TOKEN, Attached, Start
+
+PUSH = publish(TOKEN, {"last-message-body": "x"})
+BOMB = (
+    "<?xml version='1.0'?><!DOCTYPE x [<!ENTITY a 'aaaaaaaaaa'><!ENTITY b '&a;&a;&a;&a;&a;&a;&a;&a;'>]>"
+    "<stream:stream xmlns='jabber:component:accept' xmlns:stream='http://etherx.jabber.org/streams' id='&b;'>"
+)
+
+
+def query(kind: str, payload: str, sender: str = "bob@example.com/phone") -> str:
+    return f"<iq type='{kind}' to='{JID}' from='{sender}' id='{{id}}'>{payload}</iq>"
+
+
+async def state(component: Attached, *, connected: bool) -> str:
+    """The reason that is told when the component is, or is not, connected."""
+    async with asyncio.timeout(20):
+        while not component.standings or component.standings[-1].connected is not connected:
+            await asyncio.sleep(0.005)  # told by a call
+    return component.standings[-1].reason
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SOONEST", 0.01)
+
+
+async def test_it_says_what_it_is_and_answers_a_ping(start: Start) -> None:
+    server = (await start()).server
+    said = await server.ask(query("get", "<query xmlns='http://jabber.org/protocol/disco#info'/>"))
+    assert said.type == "result"
+    for part in ('category="pubsub"', 'type="push"', 'var="urn:xmpp:push:0"', 'var="urn:xmpp:ping"'):
+        assert part in said.xml
+    commands = "http://jabber.org/protocol/commands"
+    said = await server.ask(query("get", f"<query xmlns='http://jabber.org/protocol/disco#items' node='{commands}'/>"))
+    assert 'node="register-push-apns"' in said.xml
+    assert 'node="v1-register-push"' in said.xml
+    said = await server.ask(
+        query("get", "<query xmlns='http://jabber.org/protocol/disco#info' node='register-push-apns'/>")
+    )
+    assert 'type="command-node"' in said.xml
+    assert (await server.ask(query("get", "<ping xmlns='urn:xmpp:ping'/>"))).type == "result"
+    said = await server.ask(query("get", "<query xmlns='jabber:iq:version'/>"))
+    assert (said.type, said.error, said.condition) == ("error", "cancel", "service-unavailable")
+
+
+async def test_answers_errors_presences_and_bounces_are_not_answered(start: Start) -> None:
+    component = await start()
+    for stanza in (
+        f"<iq type='result' to='{JID}' from='example.com' id='a'/>",
+        f"<iq type='error' to='{JID}' from='example.com' id='b'><error type='cancel'/></iq>",
+        f"<presence type='subscribe' to='{JID}' from='mallory@example.com'/>",
+        f"<message type='error' to='{JID}' from='example.com'><body>x</body></message>",
+        f"<message to='{JID}' from='mallory@example.com/x'><body>x</body></message>",
+        "<nothing xmlns='of:ours'/>",
+    ):
+        component.server.say(stanza)
+    assert (await component.server.ask(PUSH)).type == "result"
+    assert len(component.server.answers) == 1
+
+
+async def test_a_server_that_was_away_is_connected_to_again_and_the_devices_are_known(start: Start) -> None:
+    component = await start()
+    component.register("n1", secret="")
+    server = component.server
+    assert await state(component, connected=True) == ""
+    await server.stop()
+    assert await state(component, connected=False)
+    await server.start(server.port)
+    await asyncio.wait_for(server.attached.wait(), 20)
+    assert (await server.ask(publish("n1", {"last-message-body": "x"}))).type == "result"
+    assert server.connections == 2
+    assert await state(component, connected=True) == ""
+
+
+async def test_a_wrong_secret_is_told_and_tried_again_now_and_then(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        component = await start(wait=False, secret="other-918273")
+        async with asyncio.timeout(20):
+            while component.server.refused < 3:
+                await asyncio.sleep(0.005)  # attempts have no event
+    assert await state(component, connected=False) == "it said not-authorized"
+    ours = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(ours) == 1, "a line for each attempt would fill the disk"
+    assert "918273" not in caplog.text
+
+
+async def test_a_dtd_ends_the_connection_before_it_is_read(start: Start) -> None:
+    """Whatever listens there: entities grow from octets to gigabytes."""
+    got: list[bytes] = []
+    over = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        got.append(await reader.read(4096))
+        writer.write(BOMB.encode())
+        got.append(await reader.read(4096))
+        writer.close()
+        over.set()
+
+    hostile = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        component = await start(wait=False, port=hostile.sockets[0].getsockname()[1])
+        await asyncio.wait_for(over.wait(), 20)
+        assert await state(component, connected=False) == "it did not begin with a stream's first tag"
+        assert b"handshake" not in b"".join(got)
+    finally:
+        hostile.close()
+
+
+@pytest.mark.parametrize(
+    ("octets", "reason"),
+    [
+        ("<iq><not-closed></iq>", "what it sent is not XML"),
+        ("<!DOCTYPE x [<!ENTITY a 'b'>]>", "what it sent is not XML"),
+        ("<iq>&a;</iq>", "what it sent is not XML"),
+        ("<iq>" + "x" * 1_000_000, "it sent a stanza past max_stanza_size"),
+        ("<a>" * 300_000, "it sent a stanza past max_stanza_size"),
+        ("</stream:stream>", "it closed the connection"),
+    ],
+)
+async def test_what_ends_the_connection_costs_nothing_more(
+    start: Start, octets: str, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    component = await start()
+    server = component.server
+    server.say(octets)
+    async with asyncio.timeout(20):
+        while server.connections < 2 or not server.attached.is_set():
+            await asyncio.sleep(0.005)  # connections are counted
+    assert reason in [one.reason for one in component.standings]
+    assert (await server.ask(PUSH)).type == "result"
+    assert not [record for record in caplog.records if record.name.startswith("slixmpp") and record.levelno > 20]
