@@ -29,7 +29,11 @@ def test_every_option_arrives(configuration: Configuration) -> None:
         'badge: true, sound: "", mutable_content: true, return_path: push@example.com, max_stanza_size: 64KB'
     )
     (long,) = configuration.load(component(f"{GIVEN}, {more}", '"[::1]:5347"'), open_files=False).settings.xmpp
-    assert (long.place, long.apps, long.servers) == ("[::1]:5347", {"chat": "a.example.com"}, {"example.net"})
+    assert (long.place, dict(long.apps), set(long.servers)) == (
+        "[::1]:5347",
+        {"chat": "a.example.com"},
+        {"example.net"},
+    )
     assert (long.alert_title, long.alert_body, long.badge, long.sound) == ("{sender} {count}", "{body}", True, "")
     assert (long.mutable_content, long.return_path, long.max_stanza_size) == (True, "push@example.com", 65536)
 
