@@ -281,7 +281,6 @@ class EngineStatus(msgspec.Struct, frozen=True, kw_only=True):
     sources: tuple[SourceStatus, ...] = ()
     """What jobs are taken from."""
     components: tuple[Attachment, ...] = ()
-    """The XMPP servers whose component the engine is."""
 
 
 class DomainStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -87,9 +87,8 @@ class Doors:
         """*tell*, *bind* and *listens* as of SmtpListener; *gone_tokens*: what the feedback services tell, and
         what nothing is sent to. *tracker*: what became of messages, for the clients of HTTP, where there is HTTP.
         *provisioned*: where what clients of pyapns provision is kept. *jobs*: what keeps those of sources, where there
-        are sources. *share*: which process of how many this is.
-        *registrations*: of the devices that XMPP servers
-        push to; None: another process is their component, or none is. *watch*: told how components fare.
+        are sources. *share*: which process of how many this is. *registrations*: of the devices that XMPP servers push
+        to; None: another process is their component, or none is. *watch*: told how components fare.
 
         Raises ListenError."""
         self._settings = settings
