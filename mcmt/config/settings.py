@@ -354,10 +354,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def addresses(self) -> tuple[AddressSettings, ...]:
         """Everything that is listened on: ``listen``, the gateways, the feedback services of those that have one,
-        the doors for requests, HTTP.
-
-        A connection is known by its address' index in here.
-        """
+        the doors for requests, HTTP. A connection is known by its address' index in here."""
         first = addresses_of(self.listen, self.gateways)
         return (*first, *self.request_addresses, *addresses_of((), (), self.http))
 
