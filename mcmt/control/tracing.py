@@ -48,7 +48,7 @@ class Tracer:
     async def trace(self, request: Trace) -> AsyncGenerator[Sequence[Line], None]:
         """Lines in the order of their time, as far as they came together; the first part when every process watches."""
         watch = Watch(next(self._numbers), request.domain, request.bodies, request.tokens)
-        processes, before = self._processes, frozenset[str]()
+        processes, before, first = self._processes, frozenset[str](), True
         try:
             while True:
                 answers = await asyncio.gather(*(self._ask(station, watch) for station in processes.stations))
@@ -58,7 +58,9 @@ class Tracer:
                 lines += [self._event("away", text) for text in sorted(away - before)]
                 if before and not away:
                     lines.append(self._event("back", "every process is asked again"))
-                before = frozenset(away)
+                elif not first and any(not isinstance(answer, str) and answer.begun for answer in answers):
+                    lines.append(self._event("gap", "nothing was read for so long that what was said is not counted"))
+                before, first = frozenset(away), False
                 yield lines
                 await asyncio.sleep(PAUSE)
         finally:

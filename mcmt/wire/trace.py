@@ -76,6 +76,8 @@ class Told(msgspec.Struct, frozen=True):
     lines: tuple[Line, ...]
     left_out: int = 0
     """How many more came behind them, and were not kept."""
+    begun: bool = False
+    """The watch begins only now: what was said before is not known here."""
 
 
 class _Watching:
@@ -187,7 +189,7 @@ class Tracing:
         self.watched.setdefault(watch.domain, []).append(_Watching(watch, now))
         if is_first:
             self._changed(watch.domain)
-        return Told(())
+        return Told((), begun=True)
 
     def end(self, number: int) -> None:
         """That watch is over; what it holds is thrown away. Without effect where it is not known."""

@@ -76,6 +76,13 @@ async def test_a_process_that_is_away_is_told_once_and_asked_again(
     assert (await client.answer())["item"]["what"] == "back"
 
 
+async def test_one_that_was_forgotten_is_told_that_lines_are_missing(control: Running) -> None:
+    client = await watching(control)
+    (watching_,) = control.tracing.watched[DOMAIN]
+    control.tracing.end(watching_.watch.number)
+    assert (await client.answer())["item"]["what"] == "gap"
+
+
 async def test_what_a_peer_said_moves_no_cursor(control: Running) -> None:
     client = await watching(control)
     trace = control.tracing.trace(DOMAIN)
