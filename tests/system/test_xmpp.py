@@ -71,6 +71,12 @@ async def wait(process: EngineProcess, condition: Any) -> None:
     await asyncio.to_thread(process.wait, condition, 30.0)
 
 
+def by_hand(process: EngineProcess, owner: str, token: str) -> tuple[list[Any], list[Any]]:
+    """What is said when a device is registered by command, and let go of again."""
+    added = process.listing("registration", "add", owner, token, "--node", "n7", "--secret", "s7")
+    return added, process.listing("registration", "remove", "n7")
+
+
 async def until(condition: Callable[[], bool], within: float = 30.0) -> None:
     async with asyncio.timeout(within):
         while not condition():
@@ -119,6 +125,8 @@ async def test_users_of_ejabberd_are_pushed_to_and_stay_subscribed(tmp_path: Pat
                 await alice.write("bob", "the last one")
                 await wait(process, lambda: pushes(apple, live) == 4)
             owners = {one["owner"]: one for one in process.listing("registration", "list")}
+            # By hand: for whoever moves in with a table of devices.
+            ((added,), (removed,)) = await asyncio.to_thread(by_hand, process, "dora@xmpp.test", "d0" * 32)
             assert await asyncio.to_thread(process.stop) == 0
         finally:
             if process.process is not None:
@@ -127,6 +135,7 @@ async def test_users_of_ejabberd_are_pushed_to_and_stay_subscribed(tmp_path: Pat
         assert pushes(apple, dead) == 1
     assert first["payload"] == '{"aps":{"alert":{"title":"alice@xmpp.test","body":"New message"},"sound":"default"}}'
     assert {owner: one["token"] for owner, one in owners.items()} == {"bob@xmpp.test": live, "carol@xmpp.test": dead}
+    assert (added["node"], added["secret"], removed) == ("n7", "s7", {"removed": 1})
     assert "secret" not in {key for one in owners.values() for key, value in one.items() if value}
     assert "bob@xmpp.test" not in "".join(line for line in server.log.splitlines() if "disabling" in line)
     receptions = [line for line in process.mainlog if line[4] == "R"]

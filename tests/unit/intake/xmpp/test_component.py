@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import subprocess
+import sys
 
 import pytest
 
@@ -142,3 +144,23 @@ async def test_what_ends_the_connection_costs_nothing_more(
     assert reason in [one.reason for one in component.standings]
     assert (await server.ask(PUSH)).type == "result"
     assert not [record for record in caplog.records if record.name.startswith("slixmpp") and record.levelno > 20]
+
+
+def test_without_slixmpp_the_error_names_the_extra() -> None:
+    """In a process of its own, where slixmpp cannot be imported; without the stanza nobody tries to."""
+    text = """
+import sys
+class Missing:
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] == "slixmpp":
+            raise ModuleNotFoundError(name, name=name)
+sys.meta_path.insert(0, Missing())
+import mcmt.intake.doors as doors
+assert not [name for name in sys.modules if name.startswith("slixmpp.")]
+try:
+    doors._xmpp_components()
+except doors.ListenError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "xmpp_component needs slixmpp: pip install 'mcmt[xmpp]'"
