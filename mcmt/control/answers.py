@@ -48,7 +48,7 @@ from mcmt.control.protocol import (
 )
 from mcmt.control.registrations import AddRegistration, ListRegistrations, RemoveRegistrations
 from mcmt.control.station import Station
-from mcmt.control.tables import of_registrations, of_tokens
+from mcmt.control.tables import counted, of_registrations, of_tokens
 from mcmt.control.tracing import Tracer
 from mcmt.engine.hands import Work
 from mcmt.errors import ControlError
@@ -136,7 +136,7 @@ class Answers:
             webhooks=tuple(self._front.webhooks),
             stuck=any(one.stuck for one in seen),
             sources=tuple(source for one in seen for source in one.sources),
-            components=tuple(self._front.attachments),
+            components=await counted(self._front.registrations, self._front.attachments),
         )
         for domain in merged:
             yield domain

@@ -40,6 +40,8 @@ def merge(parts: Sequence[DomainStatus]) -> DomainStatus:
         held=sum(part.held for part in parts),
         queued=sum(part.queued for part in parts),
         on_hold=sum(part.on_hold for part in parts),
+        high=sum(part.high for part in parts),
+        bulk=sum(part.bulk for part in parts),
         oldest=max((part.oldest for part in parts if part.oldest is not None), default=None),
         next_due=min((part.next_due for part in parts if part.next_due is not None), default=None),
     )

@@ -42,8 +42,7 @@ class Status(msgspec.Struct, frozen=True, tag_field="do", tag="status"):
 
 
 class Rates(msgspec.Struct, frozen=True, tag_field="do", tag="rates"):
-    """Answered by Totals (mcmt/eventlog/tally.py) of every domain that is counted by name, and of all others: who asks
-    twice knows the rates."""
+    """Answered by Totals (mcmt/eventlog/tally.py) of every domain that is counted by name, and of all others."""
 
 
 class Queue(msgspec.Struct, frozen=True, tag_field="do", tag="queue"):
@@ -139,12 +138,10 @@ class Rotate(msgspec.Struct, frozen=True, tag_field="do", tag="rotate"):
 
 class Tokens(msgspec.Struct, frozen=True, tag_field="do", tag="tokens"):
     """Answered by a GoneToken (mcmt/spool/port.py) for every token that is gone, in the order in which they were
-    learned."""
+    learned; ``domain`` and ``limit`` as of Queue."""
 
     domain: str | None = None
-    """None: every domain."""
     limit: int | None = None
-    """None: all of them."""
     after: int = 0
     """Only those with a larger number."""
 
@@ -310,6 +307,9 @@ class DomainStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds until the earliest due time; 0: now. None: nothing is queued that is not held."""
     until: float | None = None
     """Seconds until a suspension by hand ends by itself."""
+    high: int = 0
+    bulk: int = 0
+    """Of ``queued``, those of high priority, and those that let all others pass."""
 
 
 class DomainDetail(msgspec.Struct, frozen=True, kw_only=True):

@@ -250,6 +250,8 @@ def _queued(backlog: Backlog | None, now: float) -> Mapping[str, object]:
     return {
         "queued": backlog.deliveries,
         "on_hold": backlog.held,
+        "high": backlog.high,
+        "bulk": backlog.bulk,
         "oldest": None if backlog.oldest is None else max(0.0, now - backlog.oldest),
         "next_due": None if backlog.next_due is None else max(0.0, backlog.next_due - now),
     }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 
 import msgspec
@@ -15,7 +15,8 @@ import msgspec
 from mcmt.clock import Clock
 from mcmt.control.protocol import Counted, ForgetTokens, LearnTokens, Tokens
 from mcmt.control.registrations import AddRegistration, ListRegistrations, RemoveRegistrations
-from mcmt.errors import ControlError
+from mcmt.errors import ControlError, SpoolError
+from mcmt.intake.xmpp.attachment import Attachment
 from mcmt.spool.port import GoneToken, TokenTable
 from mcmt.spool.registration import DEVICES, Registration, Registrations
 
@@ -47,6 +48,17 @@ def of_registrations(
             return _add(_there(table), request, clock)
         case RemoveRegistrations():
             return _remove(_there(table), request)
+
+
+async def counted(table: Registrations | None, attachments: Sequence[Attachment]) -> tuple[Attachment, ...]:
+    """The components, each with how many devices are registered with it, where that can be told."""
+    if table is None or not attachments:
+        return tuple(attachments)
+    try:
+        counts = await asyncio.to_thread(table.counts)
+    except SpoolError:  # whoever registers is told; how the components stand is to be seen all the same
+        return tuple(attachments)
+    return tuple(msgspec.structs.replace(one, registrations=counts.get(one.jid, 0)) for one in attachments)
 
 
 def _there(table: Registrations | None) -> Registrations:

@@ -19,10 +19,10 @@ from threading import Lock
 import msgspec
 
 from mcmt.eventlog.outbox import EventTable
-from mcmt.message.event import GONE, Event, Kind, OutboxRow
+from mcmt.message.event import DOORS, GONE, Event, Kind, OutboxRow
 
 OTHER = "other"
-"""The name of all domains past the limit."""
+"""The name of all domains past the limit, and of whatever else has no name."""
 DELAYS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0, 43200.0)
 """Upper bounds of the buckets from reception to the final answer, seconds."""
 WIRES = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -88,6 +88,8 @@ class Tally:
         self._lock = Lock()
         self._domains: dict[str, DomainTally] = {}
         self._rejections: Counter[str] = Counter()
+        self._receptions_by_door: Counter[str] = Counter()
+        self._rejections_by_door: Counter[str] = Counter()
         self._quarantined = 0
         for name in domains:
             if len(self._domains) < limit:
@@ -130,6 +132,16 @@ class Tally:
         return self._rejections
 
     @property
+    def receptions_by_door(self) -> Counter[str]:
+        """Recipients accepted, by the word of the door (mcmt/message/event.py, DOORS)."""
+        return self._receptions_by_door
+
+    @property
+    def rejections_by_door(self) -> Counter[str]:
+        """What was refused, likewise."""
+        return self._rejections_by_door
+
+    @property
     def quarantined(self) -> int:
         """Rows that could not be read."""
         return self._quarantined
@@ -163,6 +175,7 @@ class Tally:
         kind = event.kind
         if kind is Kind.REJECTION:
             self._rejections[event.code if _is_reply(event.code) else OTHER] += 1
+            self._rejections_by_door[event.protocol if event.protocol in DOORS else OTHER] += 1
             return
         if kind is Kind.QUARANTINE:
             self._quarantined += 1
@@ -175,6 +188,7 @@ class Tally:
         elif kind is Kind.RECEPTION:
             tally.receptions += 1
             tally.accepted += event.deliveries
+            self._receptions_by_door[event.protocol if event.protocol in DOORS else OTHER] += 1
         elif kind is Kind.TRANSIENT:
             tally.transient[class_of(event.code)] += 1
             if event.wire:

@@ -27,3 +27,8 @@ class SourceStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Jobs that came again after they were kept, and were deleted."""
     buried: int = 0
     """Jobs set aside since the start."""
+
+
+def is_connected(source: SourceStatus) -> bool:
+    """Whether the server gives jobs, or would if they were taken."""
+    return source.state in ("connected", "holding")

@@ -20,6 +20,8 @@ SOURCE_FEEDBACK = "feedback"
 """The gateway's feedback service did."""
 
 
+DOORS = ("esmtp", "http", "apns", "pyapns", "propeller", "beanstalkd", "xmpp", "internal")
+"""What Event.protocol says of a reception or a rejection; ``internal``: a report of our own."""
 TRACKED = frozenset({"http"})
 """Doors whose clients may ask what became of a message. All events of such a message carry the door's word."""
 

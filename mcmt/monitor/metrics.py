@@ -6,19 +6,35 @@ comes from outside is a label. What the engine cannot say at the moment is left 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
 import mcmt
+from mcmt.config.settings import Settings
 from mcmt.control.protocol import DomainStatus, EngineStatus
 from mcmt.eventlog.tally import DomainTally, Histogram, Tally
-from mcmt.monitor.exposition import Exposition
+from mcmt.intake.sources import SourceStatus, is_connected
+from mcmt.intake.xmpp.attachment import Attachment
+from mcmt.message.event import DOORS
+from mcmt.monitor.exposition import Exposition, Type
 from mcmt.webhooks.status import WebhookStatus
 
 STATES = ("up", "down", "suspended", "throttled", "curfew", "idle", "other")
 """Of a domain's route: ``suspended`` whatever suspended it, ``other`` where no stanza names the domain any more."""
 
+_OF_TUBES: Sequence[tuple[str, Type, str, Callable[[SourceStatus], int]]] = (
+    ("mcmt_beanstalkd_connected", "gauge", "1: the server gives jobs of the tube.", lambda one: int(is_connected(one))),
+    ("mcmt_beanstalkd_reserved_jobs", "gauge", "Jobs that are ours at this moment.", lambda one: one.reserved),
+    ("mcmt_beanstalkd_taken_jobs_total", "counter", "Jobs that were kept.", lambda one: one.taken),
+    (
+        "mcmt_beanstalkd_repeated_jobs_total",
+        "counter",
+        "Jobs that came again, and were deleted.",
+        lambda one: one.repeated,
+    ),
+    ("mcmt_beanstalkd_buried_jobs_total", "counter", "Jobs that were set aside.", lambda one: one.buried),
+)
 _ALWAYS: Mapping[str, Sequence[str]] = {"class": ("4xx", "5xx")}
 
 
@@ -36,6 +52,8 @@ class Vitals(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes that are free where the spool is; None: it cannot be looked at."""
     min_free: int
     logs_failing: int
+    doors: tuple[str, ...] = ()
+    """Those that are told of before anything has come by them."""
 
 
 def state_of(domain: DomainStatus) -> str:
@@ -44,15 +62,33 @@ def state_of(domain: DomainStatus) -> str:
     return word if word in STATES else "other"
 
 
+def doors_of(settings: Settings) -> tuple[str, ...]:
+    """The doors that there are, by their words in the logs."""
+    there = {
+        "esmtp": settings.listen,
+        "http": settings.http.listen,
+        "apns": settings.gateways,
+        "pyapns": settings.pyapns,
+        "propeller": settings.propeller,
+        "beanstalkd": settings.beanstalkd,
+        "xmpp": settings.xmpp,
+    }
+    return tuple(door for door in DOORS if there.get(door))
+
+
 def render(vitals: Vitals, tally: Tally, engine: EngineStatus | None, domains: Sequence[DomainStatus]) -> bytes:
     """The page. *engine* None: it did not answer in time, or not in full."""
     page = Exposition()
     _vitals(page, vitals, complete=engine is not None)
     with tally.lock:
-        _counts(page, tally)
+        _counts(page, tally, vitals.doors)
     if engine is not None:
         _engine(page, engine)
         _domains(page, tally, domains)
+        if engine.sources:
+            _tubes(page, engine.sources)
+        if engine.components:
+            _components(page, engine.components)
         if engine.webhooks:
             _webhooks(page, engine.webhooks)
     return page.render()
@@ -80,7 +116,7 @@ def _vitals(page: Exposition, vitals: Vitals, *, complete: bool) -> None:
     _gauge(page, "mcmt_logs_failing", "Log files that the system refuses to write.", vitals.logs_failing)
 
 
-def _counts(page: Exposition, tally: Tally) -> None:
+def _counts(page: Exposition, tally: Tally, doors: Sequence[str]) -> None:
     domains = tally.domains
     page.family("mcmt_receptions_total", "counter", "Recipients accepted.")
     _each(page, "mcmt_receptions_total", {name: one.receptions for name, one in domains.items()})
@@ -96,9 +132,15 @@ def _counts(page: Exposition, tally: Tally) -> None:
     _split(page, "mcmt_route_news_total", "news", [(n, one.route) for n, one in domains.items()])
     page.family("mcmt_tokens_gone_total", "counter", "Device tokens that a gateway called gone (G lines).")
     _each(page, "mcmt_tokens_gone_total", {name: one.tokens_gone for name, one in domains.items()})
-    page.family("mcmt_rejections_total", "counter", "What was refused at SMTP (J lines), by code.")
+    page.family("mcmt_rejections_total", "counter", "What was refused at a door (J lines), by code.")
     for code, count in sorted(tally.rejections.items()):
         page.sample("mcmt_rejections_total", count, {"code": code})
+    for name, text, by_door in (
+        ("mcmt_door_receptions_total", "Recipients accepted, by door.", tally.receptions_by_door),
+        ("mcmt_door_rejections_total", "What was refused at a door.", tally.rejections_by_door),
+    ):
+        page.family(name, "counter", text)
+        _labelled(page, name, "door", {door: by_door[door] for door in sorted({*doors, *by_door})})
     page.family("mcmt_quarantines_total", "counter", "Rows of the spool that could not be read (Q lines).")
     page.sample("mcmt_quarantines_total", tally.quarantined)
     page.family("mcmt_delay_seconds", "histogram", "From the reception to the final answer.")
@@ -118,26 +160,42 @@ def _engine(page: Exposition, engine: EngineStatus) -> None:
 def _webhooks(page: Exposition, webhooks: Sequence[WebhookStatus]) -> None:
     """Their names are the configuration's."""
     page.family("mcmt_webhook_up", "gauge", "0: the last request failed, or the webhook is switched off.")
-    _labelled(page, "mcmt_webhook_up", {one.name: int(one.state == "up") for one in webhooks})
+    _labelled(page, "mcmt_webhook_up", "webhook", {one.name: int(one.state == "up") for one in webhooks})
     for name, text, attribute in (
         ("mcmt_webhook_queued_events", "Events that wait for the receiver.", "events"),
         ("mcmt_webhook_queued_bytes", "Bytes of events that wait for the receiver.", "bytes"),
         ("mcmt_webhook_oldest_event_age_seconds", "Of the oldest event that is being sent.", "oldest"),
     ):
         page.family(name, "gauge", text)
-        _labelled(page, name, {one.name: getattr(one, attribute) for one in webhooks})
+        _labelled(page, name, "webhook", {one.name: getattr(one, attribute) for one in webhooks})
     for name, text, attribute in (
         ("mcmt_webhook_sent_events_total", "Events that the receiver has taken, ever.", "sent"),
         ("mcmt_webhook_dropped_events_total", "Events dropped past max_queue_size, ever.", "dropped"),
         ("mcmt_webhook_failures_total", "Requests that failed.", "failures"),
     ):
         page.family(name, "counter", text)
-        _labelled(page, name, {one.name: getattr(one, attribute) for one in webhooks})
+        _labelled(page, name, "webhook", {one.name: getattr(one, attribute) for one in webhooks})
 
 
-def _labelled(page: Exposition, name: str, values: Mapping[str, float]) -> None:
-    for webhook, value in values.items():
-        page.sample(name, value, {"webhook": webhook})
+def _tubes(page: Exposition, sources: Sequence[SourceStatus]) -> None:
+    """Their names are the configuration's, and so are those of components."""
+    for name, kind, text, value in _OF_TUBES:
+        page.family(name, kind, text)
+        for one in sources:
+            page.sample(name, value(one), {"server": one.address, "tube": one.name})
+
+
+def _components(page: Exposition, components: Sequence[Attachment]) -> None:
+    page.family("mcmt_xmpp_connected", "gauge", "1: the XMPP server has accepted the component.")
+    _labelled(page, "mcmt_xmpp_connected", "component", {one.jid: int(one.connected) for one in components})
+    counted = {one.jid: one.registrations for one in components if one.registrations is not None}
+    page.family("mcmt_xmpp_registrations", "gauge", "Devices that are registered with the component.")
+    _labelled(page, "mcmt_xmpp_registrations", "component", counted)
+
+
+def _labelled(page: Exposition, name: str, label: str, values: Mapping[str, float]) -> None:
+    for word, value in values.items():
+        page.sample(name, value, {label: word})
 
 
 def _domains(page: Exposition, tally: Tally, domains: Sequence[DomainStatus]) -> None:
@@ -154,6 +212,12 @@ def _domains(page: Exposition, tally: Tally, domains: Sequence[DomainStatus]) ->
     ):
         page.family(name, "gauge", text)
         _each(page, name, {each: sum(getattr(one, attribute) for one in ones) for each, ones in named.items()})
+    page.family("mcmt_queued_priority_deliveries", "gauge", "Deliveries in the spool, by the class of priority.")
+    for each, ones in named.items():
+        high, bulk = sum(one.high for one in ones), sum(one.bulk for one in ones)
+        normal = sum(one.queued for one in ones) - high - bulk
+        for word, value in (("high", high), ("normal", normal), ("bulk", bulk)):
+            page.sample("mcmt_queued_priority_deliveries", value, {"domain": each, "priority": word})
     page.family("mcmt_oldest_message_age_seconds", "gauge", "Since the oldest queued delivery was received.")
     ages = {name: [one.oldest for one in ones if one.oldest is not None] for name, ones in named.items()}
     _each(page, "mcmt_oldest_message_age_seconds", {name: max(found) for name, found in ages.items() if found})

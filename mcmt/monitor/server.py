@@ -27,7 +27,7 @@ from mcmt.errors import ControlError, SpoolError
 from mcmt.monitor.alerts import Alerts
 from mcmt.monitor.exposition import CONTENT_TYPE
 from mcmt.monitor.http import HttpServer, Reply
-from mcmt.monitor.metrics import Vitals, render
+from mcmt.monitor.metrics import Vitals, doors_of, render
 
 FRESH = 1.0
 """Seconds for which one look at the engine serves."""
@@ -69,6 +69,7 @@ class MonitorServer:
         self._eventlog = eventlog
         self._clock = clock
         self._answers = Answers(settings, front, clock)
+        self._doors = doors_of(settings)
         self._started = clock.time()
         self._looking: asyncio.Task[_Look] | None = None
         self._looked = float("-inf")
@@ -84,6 +85,7 @@ class MonitorServer:
 
     def reload(self, settings: Settings) -> None:
         """Other settings hold; what it listens on and its limits stay."""
+        self._doors = doors_of(settings)
         self._alerts.reload(settings)
 
     async def start(self) -> None:
@@ -113,6 +115,7 @@ class MonitorServer:
             free=self._free(),
             min_free=self._settings.spool.min_free,
             logs_failing=len(self._eventlog.failing),
+            doors=self._doors,
         )
         return Reply(HTTPStatus.OK, render(vitals, front.tally, look.engine, look.domains), CONTENT_TYPE)
 

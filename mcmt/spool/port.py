@@ -76,6 +76,10 @@ class Backlog(msgspec.Struct, frozen=True):
     """The earliest due time; 0 for a delivery never tried. None: all are held."""
     held: int = 0
     """How many of them are held."""
+    high: int = 0
+    """How many of them are of high priority (mcmt/message/priority.py)."""
+    bulk: int = 0
+    """How many of them may wait for all others."""
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -5,7 +5,7 @@ A server knows a device by the node and the secret that its app was given here; 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -52,6 +52,9 @@ class Registrations(Protocol):
 
     def remove(self, service: str, node: str = "", owner: str = "", device: str = "") -> int:
         """Let go of those that are what is given; how many it were. On disk when this returns."""
+
+    def counts(self) -> Mapping[str, int]:
+        """How many there are, by service."""
 
     def page(self, service: str, after: int, limit: int) -> Sequence[Registration]:
         """Up to *limit* with numbers past *after*, of *service*, or with "" of all, by number."""

@@ -7,7 +7,7 @@ holds the component writes it, and the one that answers commands; each on a conn
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -45,6 +45,7 @@ _OF_OWNER = f"{_COLUMNS} WHERE service = ?1 AND owner = ?2 ORDER BY number LIMIT
 _OF_DEVICE = f"{_COLUMNS} WHERE service = ?1 AND owner = ?2 AND device = ?3"
 _ALL = f"{_COLUMNS} WHERE number > ?1 ORDER BY number LIMIT ?2"
 _OF_SERVICE = f"{_COLUMNS} WHERE number > ?1 AND service = ?3 ORDER BY number LIMIT ?2"
+_COUNTS = "SELECT service, count(*) FROM registration GROUP BY service"
 _PUT = f"""
 INSERT INTO registration (service, node, owner, device, token, secret, registered)
 SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7
@@ -125,6 +126,10 @@ class StoredRegistrations:
             return self._connection.total_changes() - before
 
         return self._run(work)
+
+    def counts(self) -> Mapping[str, int]:
+        """See Registrations. Along the index of nodes."""
+        return self._run(lambda: dict(self._connection.execute(_COUNTS)))
 
     def page(self, service: str, after: int, limit: int) -> Sequence[Registration]:
         """See Registrations."""

@@ -17,6 +17,8 @@ class Attachment(msgspec.Struct, frozen=True, kw_only=True):
     """The server has accepted it."""
     reason: str = ""
     """Why not, where it is not."""
+    registrations: int | None = None
+    """Devices that are registered with it; None: not counted."""
 
 
 Watch = Callable[[Sequence[Attachment]], None]

@@ -83,6 +83,8 @@ async def test_status_tells_of_the_engine_and_of_every_domain(control: Running, 
         "oldest": 90.0,
         "next_due": 0.0,
         "until": None,
+        "high": 0,
+        "bulk": 0,
     }
 
 

@@ -6,8 +6,16 @@ from collections.abc import Sequence
 
 import pytest
 
+from mcmt.engine import bouncer
 from mcmt.eventlog.tally import OTHER, Tally, class_of
-from mcmt.message.event import GONE, REGISTERED, Event, Kind, OutboxRow
+from mcmt.intake import propeller
+from mcmt.intake.apns_gateway import connection as apns_gateway
+from mcmt.intake.beanstalkd import keeping as beanstalkd
+from mcmt.intake.http import acceptance as http
+from mcmt.intake.pyapns import door as pyapns
+from mcmt.intake.xmpp import service as xmpp
+from mcmt.message.event import DOORS, GONE, REGISTERED, Event, Kind, OutboxRow
+from mcmt.message.model import Envelope
 
 
 class Behind:
@@ -77,7 +85,7 @@ def test_each_kind_counts_as_what_it_is() -> None:
     counts = tally()
     name = "a.example"
     events = (
-        Event(kind=Kind.RECEPTION, time=1.0, domain=name, deliveries=3),
+        Event(kind=Kind.RECEPTION, time=1.0, domain=name, deliveries=3, protocol="http"),
         delivered(),
         Event(kind=Kind.TRANSIENT, time=1.0, domain=name, code="500", wire=0.1),
         Event(kind=Kind.TRANSIENT, time=1.0, domain=name, code="451"),
@@ -86,7 +94,7 @@ def test_each_kind_counts_as_what_it_is() -> None:
         Event(kind=Kind.ROUTE, time=1.0, domain=name, phase="down"),
         Event(kind=Kind.TOKEN, time=1.0, domain=name, phase=GONE),
         Event(kind=Kind.TOKEN, time=1.0, domain=name, phase=REGISTERED),
-        Event(kind=Kind.REJECTION, time=1.0, code="550"),
+        Event(kind=Kind.REJECTION, time=1.0, code="550", protocol="esmtp"),
         Event(kind=Kind.REJECTION, time=1.0, text="[internal] 3 more"),
         Event(kind=Kind.QUARANTINE, time=1.0),
     )
@@ -98,9 +106,16 @@ def test_each_kind_counts_as_what_it_is() -> None:
     assert one.route == {"down": 1}
     assert (sum(one.delay.counts), sum(one.wire.counts)) == (3, 3)
     assert counts.rejections == {"550": 1, OTHER: 1}
+    assert counts.receptions_by_door == {"http": 1}
+    assert counts.rejections_by_door == {"esmtp": 1, OTHER: 1}
     assert counts.quarantined == 1
     (totals,) = counts.totals()
     assert (totals.accepted, totals.delivered, totals.transient, totals.permanent) == (3, 1, 2, 2)
+
+
+def test_every_door_is_counted_by_its_own_word() -> None:
+    doors = (apns_gateway, pyapns, propeller, http, beanstalkd, xmpp, bouncer)
+    assert {Envelope("", ()).protocol, *(door.PROTOCOL for door in doors)} == set(DOORS)
 
 
 def test_a_bucket_holds_its_bound() -> None:

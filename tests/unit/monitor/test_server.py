@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from mcmt.config.settings import MonitorSettings, Settings, SpoolSettings
+from mcmt.config.settings import ListenSettings, MonitorSettings, PyapnsSettings, Settings, SpoolSettings
 from mcmt.control.protocol import DomainStatus
 from mcmt.control.station import Seen, Station
 from mcmt.errors import SpoolError
 from mcmt.eventlog.tally import Tally
+from mcmt.intake.sources import SourceStatus
 from mcmt.intake.xmpp.attachment import Attachment
-from mcmt.message.event import OutboxRow
+from mcmt.message.event import Event, Kind, OutboxRow
 from mcmt.monitor import server as server_module
 from mcmt.monitor.server import MonitorServer
 from mcmt.webhooks.status import WebhookStatus
@@ -59,12 +62,23 @@ class Front:
         self.missing: Sequence[str] = ()
         self.webhooks: Sequence[WebhookStatus] = ()
         self.restarts = 3
-        self.registrations = None
+        self.registrations: Any = None
         self.attachments: Sequence[Attachment] = ()
 
     @property
     def stations(self) -> Sequence[Station]:
         return [self.shard]  # type: ignore[list-item] # no more is asked of it here
+
+
+class Registered:
+    """A table of registrations that counts them."""
+
+    fault: Exception | None = None
+
+    def counts(self) -> Mapping[str, int]:
+        if self.fault:
+            raise self.fault
+        return {"push.example.com": 12, "gone.example.com": 3}
 
 
 class Log:
@@ -79,7 +93,8 @@ class Watched:
             hostname="mx.example.com",
             workers=2,
             spool=SpoolSettings(path=folder, min_free=min_free),
-            listen=(),
+            listen=(ListenSettings(host=None, port=25),),
+            pyapns=(PyapnsSettings(host=None, port=7077),),
             domains={},
             channel_loggers=(),
             mainlog=(),
@@ -244,4 +259,73 @@ async def test_each_webhook_is_a_label_of_its_metrics(watched: Watched) -> None:
         "sent_events": {"shop": 7, "erp": 0},
         "dropped_events": {"shop": 0, "erp": 2},
         "failures": {"shop": 0, "erp": 5},
+    }
+
+
+def families_of(body: str) -> dict[str, dict[tuple[str, ...], float]]:
+    """What Prometheus' parser reads: by name, the values by their labels' values."""
+    return {
+        family.name: {tuple(sample.labels.values()): sample.value for sample in family.samples}
+        for family in text_string_to_metric_families(body)
+    }
+
+
+async def test_each_tube_and_each_component_is_told_of(watched: Watched) -> None:
+    families = families_of((await watched.get("/metrics"))[1])
+    assert not [name for name in families if "beanstalkd" in name or "xmpp" in name]
+    about = {"kind": "beanstalkd", "address": "queue:11300", "domain": "a.example"}
+    watched.front.shard.seen = msgspec.structs.replace(
+        watched.front.shard.seen,
+        sources=(
+            SourceStatus(name="news", state="connected", reserved=2, taken=9, repeated=1, buried=3, **about),
+            SourceStatus(name="held", state="holding", **about),
+            SourceStatus(name="away", state="waiting", **about),
+        ),
+    )
+    watched.front.attachments = (
+        Attachment(jid="push.example.com", place="x:5347", connected=True),
+        Attachment(jid="new.example.com", place="x:5347", connected=False, reason="it is being connected"),
+    )
+    watched.front.registrations = Registered()
+    families = families_of((await watched.get("/metrics"))[1])
+    found = {name.removeprefix("mcmt_"): values for name, values in families.items()}
+    assert found["beanstalkd_connected"] == {
+        ("queue:11300", "news"): 1,
+        ("queue:11300", "held"): 1,
+        ("queue:11300", "away"): 0,
+    }
+    told = [
+        found[f"beanstalkd_{name}_jobs"]["queue:11300", "news"] for name in ("reserved", "taken", "repeated", "buried")
+    ]
+    assert told == [2, 9, 1, 3]
+    assert found["xmpp_connected"] == {("push.example.com",): 1, ("new.example.com",): 0}
+    assert found["xmpp_registrations"] == {("push.example.com",): 12, ("new.example.com",): 0}
+    watched.front.registrations.fault = SpoolError("the disk is damaged")
+    families = families_of((await watched.get("/metrics"))[1])
+    assert families["mcmt_xmpp_connected"]["push.example.com",] == 1
+    assert families["mcmt_xmpp_registrations"] == {}
+
+
+async def test_what_comes_by_each_door_is_told_and_of_those_that_there_are_from_the_start(watched: Watched) -> None:
+    families = families_of((await watched.get("/metrics"))[1])
+    assert families["mcmt_door_receptions"] == families["mcmt_door_rejections"] == {("esmtp",): 0, ("pyapns",): 0}
+    events = (
+        Event(kind=Kind.RECEPTION, time=1.0, domain="a.example", protocol="http"),
+        Event(kind=Kind.RECEPTION, time=1.0, domain="a.example", protocol="pyapns"),
+        Event(kind=Kind.REJECTION, time=1.0, code="550", protocol="pyapns"),
+    )
+    watched.front.tally.take("0", [OutboxRow(1, events)])
+    families = families_of((await watched.get("/metrics"))[1])
+    assert families["mcmt_door_receptions"] == {("esmtp",): 0, ("http",): 1, ("pyapns",): 1}
+    assert families["mcmt_door_rejections"] == {("esmtp",): 0, ("pyapns",): 1}
+
+
+async def test_what_is_queued_is_told_by_priority(watched: Watched) -> None:
+    seen = DomainStatus(domain="a.example", queued=9, high=2, bulk=4)
+    watched.front.shard.seen = msgspec.structs.replace(watched.front.shard.seen, domains=(seen,))
+    families = families_of((await watched.get("/metrics"))[1])
+    assert families["mcmt_queued_priority_deliveries"] == {
+        ("a.example", "high"): 2,
+        ("a.example", "normal"): 3,
+        ("a.example", "bulk"): 4,
     }

@@ -39,6 +39,17 @@ async def test_what_is_urgent_is_pulled_before_what_came_earlier(spool: SqliteSp
         assert one.row < other.row
 
 
+async def test_what_is_queued_is_counted_by_class(spool: SqliteSpool) -> None:
+    for priority, count in ((BULK, 4), (NORMAL, 3), (HIGH, 2)):
+        await accept(spool, priority, count)
+    await accept(spool, BULK, domain="other.example")
+    one, other = await spool.backlog()
+    assert (one.deliveries, one.high, one.bulk) == (9, 2, 4)
+    assert (other.deliveries, other.high, other.bulk) == (1, 0, 1)
+    assert one.next_due == 0
+    assert one.oldest == NOW
+
+
 async def test_what_is_urgent_comes_with_the_next_pull_past_a_million_or_a_few(spool: SqliteSpool) -> None:
     await accept(spool, BULK, 600)
     first = await pull(spool, limit=100)

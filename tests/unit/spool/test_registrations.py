@@ -52,6 +52,16 @@ def test_a_device_is_there_once_and_a_node_is_of_one(tmp_path: Path) -> None:
     table.close()
 
 
+def test_they_are_counted_by_service(tmp_path: Path) -> None:
+    table = StoredRegistrations.open(tmp_path)
+    assert table.counts() == {}
+    for number in range(3):
+        table.put(other(node=f"n{number}", device=f"d{number}"))
+    table.put(other(service="new.example.com"))
+    assert table.counts() == {"push.example.com": 3, "new.example.com": 1}
+    table.close()
+
+
 def test_it_is_let_go_of_by_node_owner_or_device(tmp_path: Path) -> None:
     table = StoredRegistrations.open(tmp_path)
     for number in range(6):
