@@ -273,15 +273,13 @@ def families_of(body: str) -> dict[str, dict[tuple[str, ...], float]]:
 async def test_each_tube_and_each_component_is_told_of(watched: Watched) -> None:
     families = families_of((await watched.get("/metrics"))[1])
     assert not [name for name in families if "beanstalkd" in name or "xmpp" in name]
-    about = {"kind": "beanstalkd", "address": "queue:11300", "domain": "a.example"}
-    watched.front.shard.seen = msgspec.structs.replace(
-        watched.front.shard.seen,
-        sources=(
-            SourceStatus(name="news", state="connected", reserved=2, taken=9, repeated=1, buried=3, **about),
-            SourceStatus(name="held", state="holding", **about),
-            SourceStatus(name="away", state="waiting", **about),
-        ),
+    tube = SourceStatus(kind="beanstalkd", address="queue:11300", name="news", domain="a.example", state="connected")
+    tubes = (
+        msgspec.structs.replace(tube, reserved=2, taken=9, repeated=1, buried=3),
+        msgspec.structs.replace(tube, name="held", state="holding"),
+        msgspec.structs.replace(tube, name="away", state="waiting"),
     )
+    watched.front.shard.seen = msgspec.structs.replace(watched.front.shard.seen, sources=tubes)
     watched.front.attachments = (
         Attachment(jid="push.example.com", place="x:5347", connected=True),
         Attachment(jid="new.example.com", place="x:5347", connected=False, reason="it is being connected"),
