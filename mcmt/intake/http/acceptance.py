@@ -87,14 +87,17 @@ class Acceptance:
         self.reception.reject(client.envelope(submission), PHASE, problem.refusal)
 
 
-def once_of(key: str | None, token: HttpTokenSettings, *sent: bytes) -> Once | None:
-    """What the header field Idempotency-Key asks for. *sent*: all that makes the request. Raises Problem."""
+def once_of(key: str | None, token: HttpTokenSettings, *sent: bytes, line: int = 0) -> Once | None:
+    """What the header field Idempotency-Key asks for. *sent*: all that makes the request. *line*: which one of a bulk
+    request, counted from 1. Raises Problem."""
     if key is None:
         return None
     # As the draft has it, a string in quotes (RFC 9651 3.3.3), or the bare text that most clients send.
     text = key[1:-1] if len(key) > 1 and key[0] == key[-1] == '"' else key
     if not _is_key(text):
         raise Problem(400, "expected 1 to 255 printable ASCII characters", "Idempotency-Key", enhanced="5.5.4")
-    # Keys are a token's own; of what was sent only a digest is kept.
-    name = hashlib.sha256(f"{token.name}\0{text}".encode()).hexdigest()
+    # Keys are a token's own, and a line's of a bulk request too: no two fall together, since none holds a NUL. Of what
+    # was sent only a digest is kept.
+    of_line = f"\0{line}" if line else ""
+    name = hashlib.sha256(f"{token.name}\0{text}{of_line}".encode()).hexdigest()
     return Once(name, hashlib.sha256(b"\0".join(sent)).digest())

@@ -82,7 +82,9 @@ class Api:
                 )
             except (ConnectionError, web.RequestPayloadError) as error:
                 log.info("%s %s: the client has gone: %s", connection.id, connection.peer, error)
-                raise
+                # What was begun cannot be ended, and a client that reads nothing would be waited for without end.
+                connection.abort()
+                response = web.Response(status=408)
             finally:
                 connection.end()
             # Not which server of which version.
@@ -115,7 +117,7 @@ class Api:
                 else:
                     content_type = request.headers["Content-Type"]
                     query = request.rel_url.raw_query_string.encode()
-                    once = once_of(key, client.token, content_type.encode(), query, body)
+                    once = once_of(key, client.token, content_type.encode(errors="surrogateescape"), query, body)
                     pairs = list(request.rel_url.query.items())
                     submission = read_raw(body, content_type, pairs, client.token, self._clock.time())
                 accepted = await self._acceptance.accept(client, submission, once, len(body))

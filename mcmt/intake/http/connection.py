@@ -118,6 +118,9 @@ class HttpConnection(asyncio.Protocol):
         left = limit if self._answering else self._since + limit - clock.monotonic()
         if left > 0:
             self._timer = clock.call_later(left, self._watch)
+        elif self._transport.get_write_buffer_size():
+            # A client that reads nothing: a close would wait for it.
+            self._transport.abort()
         else:
             self._transport.close()
 

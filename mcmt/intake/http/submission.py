@@ -127,7 +127,8 @@ def read_raw(
     lines = body if b"\r\n" in body else body.replace(b"\n", b"\r\n")
     if not content_type.lower().startswith(_RAW[0]):
         # RFC 2045 5: what is said of the body in HTTP is what its own header would say.
-        lines = b"MIME-Version: 1.0\r\nContent-Type: %b\r\n\r\n%b" % (content_type.encode(), lines)
+        said = content_type.encode(errors="surrogateescape")
+        lines = b"MIME-Version: 1.0\r\nContent-Type: %b\r\n\r\n%b" % (said, lines)
     times = [_query_seconds(single, name) for name in ("schedule", "expires")]
     schedule = _schedule(times[0], times[1], now)
     word = single.get("priority")
