@@ -16,7 +16,7 @@ from mcmt.wire.trace import MAX_BODY, Trace, Tracing
 
 _recipient = re.compile(rb"(?i)RCPT\s+TO:\s*<[^>]*@([^@>]+)>").match
 # Our own refusal of a command that is none repeats it (session.py).
-_repeated = re.compile(r"(?<=5\.5\.1 )'.*' is not a command").sub
+_repeated = re.compile(r"(?<=5\.5\.1 )(['\"]).*\1 is not a command").sub
 _AGAIN = frozenset({b"MAIL", b"EHLO", b"HELO"})
 _MOST_COMMAND = 1024
 

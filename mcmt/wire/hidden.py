@@ -2,7 +2,8 @@
 
 | what | is shown as |
 |---|---|
-| the value of a header field that authorizes | its scheme, and how long it is: ``bearer ... (245 octets)`` |
+| the value of a header field that authorizes | its scheme if it is a known one, and how long it is:
+  ``bearer ... (245 octets)`` |
 | what follows the mechanism of an AUTH command | ``AUTH PLAIN ...`` |
 | a device token, unless it is asked for: 32 or more hex digits in a row | ``0123...cdef`` |
 
@@ -17,6 +18,9 @@ SECRET_FIELDS = frozenset(
     {"authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "x-auth-token", "crypto-key"}
 )
 """Header fields, lower case, whose values let whoever knows them act in our name."""
+# RFC 9110 11.4: the scheme is the first word of the credentials, in some of these fields. Where it is none that is
+# known, that word may be the secret.
+_SCHEMES = frozenset({"basic", "bearer", "digest", "negotiate", "vapid", "webpush"})
 
 _TOKEN = re.compile(r"[0-9A-Fa-f]{32,}")
 # RFC 4954 4: the mechanism may be followed by an initial response, which is name and password.
@@ -29,8 +33,8 @@ _JWT = re.compile(r"\beyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
 def hidden_field(name: str, value: str, tokens: bool) -> str:
     """A header field's value as it may be shown; *tokens*: with device tokens."""
     if name.lower() in SECRET_FIELDS:
-        scheme, blank, _ = value.partition(" ")
-        return f"{scheme if blank else ''} ... ({len(value)} octets)".lstrip()
+        scheme = value.partition(" ")[0]
+        return f"{scheme if scheme.lower() in _SCHEMES else ''} ... ({len(value)} octets)".lstrip()
     return hidden_text(value, tokens)
 
 

@@ -73,7 +73,7 @@ async def test_a_refusal_is_shown_and_what_may_be_half_a_login_is_not(serve: Ser
     client = await server.hello()
     watcher = watch(server)
     await envelope(client, "token@apn.example.com")
-    for line in ("AUTH PLAIN AGFwcABzZWNyZXQ=", "c2VjcmV0LXBhc3N3b3Jk", "RSET", "NOOP"):
+    for line in ("AUTH PLAIN AGFwcABzZWNyZXQ=", "c2VjcmV0LXBhc3N3b3Jk", "it's-s3cret", "RSET", "NOOP"):
         await client.ask(line)
     said = "\n".join(watcher.texts())
     assert "received command AUTH PLAIN ..." in said
@@ -81,6 +81,7 @@ async def test_a_refusal_is_shown_and_what_may_be_half_a_login_is_not(serve: Ser
     assert "sent reply 500 5.5.1 ... is not a command here" in said
     assert "AGFwcAB" not in said
     assert "c2VjcmV0" not in said
+    assert "s3cret" not in said
     assert "received command NOOP" in said
 
 

@@ -125,7 +125,11 @@ SECRET = "s3cr3t-AbCdEf"
         ("authorization", f"bearer {SECRET}"),
         ("Authorization", SECRET),
         ("proxy-authorization", f"Basic {SECRET}"),
+        ("Authorization", f"{SECRET} rest"),
         ("cookie", f"id={SECRET}"),
+        ("set-cookie", f"id={SECRET}; Path=/; Secure"),
+        ("crypto-key", f"p256ecdsa={SECRET}; dh=x"),
+        ("x-api-key", f"{SECRET} rest"),
         ("x-debug", f"sent Bearer {SECRET}"),
         ("x-debug", f"eyJhbGciOiJFUzI1NiJ9.{SECRET}.{SECRET}"),
     ],
@@ -133,6 +137,11 @@ SECRET = "s3cr3t-AbCdEf"
 @pytest.mark.parametrize("tokens", [False, True])
 def test_what_authorizes_is_never_shown(name: str, value: str, tokens: bool) -> None:
     assert SECRET not in hidden_field(name, value, tokens)
+
+
+def test_of_what_authorizes_the_scheme_and_the_length_are_shown() -> None:
+    assert hidden_field("authorization", f"bearer {SECRET}", False) == "bearer ... (20 octets)"
+    assert hidden_field("cookie", f"id={SECRET}", False) == "... (16 octets)"
 
 
 @given(st.sampled_from(["AUTH PLAIN ", "auth login ", " AUTH\tXOAUTH2 "]), st.text(min_size=1))
