@@ -46,15 +46,17 @@ class Receiver:
 
     async def post(self, body: bytes, fields: Mapping[str, str]) -> Answer:
         """Send *body*, and say what came of it."""
+        head: ResponseHead | None = None
         try:
             async with asyncio.timeout(self._timeout):
                 head = await self._post(self._request(body, fields))
-        except TimeoutError:
-            self.close()
-            return Answer(0, f"no answer within {self._timeout:g} s")
+                await self._read_past(head)
         except (OSError, ProtocolError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
             self.close()
-            return Answer(0, _why(error))
+            # The status is the answer, whatever becomes of what follows it.
+            if head is None:
+                late = isinstance(error, TimeoutError)
+                return Answer(0, f"no answer within {self._timeout:g} s" if late else _why(error))
         except BaseException:
             self.close()
             raise
@@ -82,6 +84,8 @@ class Receiver:
         return "\r\n".join(lines).encode("ascii") + body
 
     async def _post(self, request: bytes) -> ResponseHead:
+        if self._streams is not None and not await _is_silent(self._streams[0]):
+            self.close()
         if self._streams is not None:
             try:
                 return await self._exchange(self._streams, request)
@@ -117,14 +121,27 @@ class Receiver:
                 break
         else:
             raise ProtocolError("nothing but interim responses came")
-        if head.keep_alive and head.length is not None and head.length <= KEPT:
-            try:
-                await reader.readexactly(head.length)
-            except (OSError, asyncio.IncompleteReadError):
-                self.close()  # the status has come: that is the answer
+        return head
+
+    async def _read_past(self, head: ResponseHead) -> None:
+        """Be at the end of the answer, or let go of the connection."""
+        if self._streams is not None and head.keep_alive and head.length is not None and head.length <= KEPT:
+            await self._streams[0].readexactly(head.length)
         else:
             self.close()
-        return head
+
+
+async def _is_silent(reader: asyncio.StreamReader) -> bool:
+    """Whether the receiver has said nothing since its last answer, and has not closed. What it said before the request
+    would be taken for the answer, and the events for taken."""
+    try:
+        async with asyncio.timeout(0):
+            await reader.read(1)
+    except TimeoutError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def _why(error: Exception) -> str:

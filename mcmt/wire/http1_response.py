@@ -19,6 +19,7 @@ HEAD: Final = 16 * 1024
 # RFC 9112 4.
 _STATUS = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [^\r\n]*)?")
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n]*)")
+_LENGTH: Final = "content-length"
 _is_length = re.compile(r"[0-9]{1,15}").fullmatch
 
 
@@ -27,7 +28,7 @@ class ResponseHead(msgspec.Struct, frozen=True):
 
     status: int
     fields: Mapping[str, str]
-    """By name in lower case; of one that comes twice, the last."""
+    """By name in lower case; of one that comes twice, the last, but of lengths all."""
     length: int | None
     """Octets of the body; None: it ends with the connection, or comes in chunks."""
     keep_alive: bool
@@ -45,7 +46,9 @@ def read_head(data: bytes) -> ResponseHead:
         field = _FIELD.fullmatch(line)
         if field is None:
             raise ProtocolError("a field of the response cannot be read")
-        fields[field[1].decode("ascii").lower()] = field[2].decode("latin-1").strip(" \t")
+        name, value = field[1].decode("ascii").lower(), field[2].decode("latin-1").strip(" \t")
+        # RFC 9112 6.3: of several lengths none is sure. A comma makes them no number.
+        fields[name] = f"{fields[name]}, {value}" if name in fields and name == _LENGTH else value
     code = int(status[2])
     options = {option.strip() for option in fields.get("connection", "").lower().split(",")}
     return ResponseHead(
@@ -60,7 +63,7 @@ def _length(code: int, fields: Mapping[str, str]) -> int | None:
     # RFC 9112 6.3: these have no body, whatever their fields say.
     if code < 200 or code in (204, 304):
         return 0
-    length = fields.get("content-length", "")
+    length = fields.get(_LENGTH, "")
     if "transfer-encoding" in fields or not _is_length(length):
         return None
     return int(length)

@@ -134,6 +134,38 @@ async def test_a_connection_is_kept_and_one_that_was_closed_in_the_meantime_is_n
     assert len(connections) == 3
 
 
+async def test_a_status_is_the_answer_though_the_rest_of_it_never_comes() -> None:
+    connections = []
+
+    async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+        await saying(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\nless")(reader, writer)
+        await reader.read()
+
+    async with listening(peer) as port:
+        receiver = to(port, timeout=0.5)
+        for _ in range(2):
+            assert await receiver.post(b"{}", {}) == Answer(200, "answered 200")
+        receiver.close()
+    assert len(connections) == 2, "what is still to come would be taken for the next answer"
+
+
+async def test_what_was_said_before_a_request_is_no_answer_to_it() -> None:
+    ok = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+    no = b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"
+    answers = [ok + ok, no]
+
+    async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await saying(answers.pop(0))(reader, writer)
+        await reader.read()
+
+    async with listening(peer) as port:
+        receiver = to(port)
+        found = [(await receiver.post(b"{}", {})).status for _ in range(2)]
+        receiver.close()
+    assert found == [200, 500]
+
+
 async def test_who_is_not_there_is_told_by_the_systems_word() -> None:
     async with listening(saying()) as port:
         pass

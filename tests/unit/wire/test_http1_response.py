@@ -32,6 +32,7 @@ def test_status_fields_length_and_whether_the_connection_lasts_are_read() -> Non
         (("HTTP/1.1 200 OK", "Content-Length: 5", "Transfer-Encoding: chunked"), None),
         (("HTTP/1.1 200 OK", "Content-Length: -5"), None),
         (("HTTP/1.1 200 OK", "Content-Length: 5, 5"), None),
+        (("HTTP/1.1 200 OK", "Content-Length: 5", "Content-Length: 0"), None),
     ],
 )
 def test_the_length_of_a_body_is_told_where_it_is_sure(lines: tuple[str, ...], length: int | None) -> None:
