@@ -93,8 +93,7 @@ class ChunkReader(Content):
         self._lines += ends
         self._size += len(block)
         if self.fault is None:
-            self._blocks.append(block)
-            self.held = self._size
+            self._keep(block)
 
     def _bare(self, lines: int) -> None:
         # RFC 5321 2.3.8: CR and LF must only be sent together. The chunk's octets are told beforehand: the session

@@ -13,6 +13,10 @@ from __future__ import annotations
 from mcmt.errors import MessageError
 from mcmt.intake import limits
 
+_LOOSE = 256
+"""Pieces that are kept as they came. As many as that are joined: an octet that came by itself, as a client may send
+them, weighed 22 times what ``max_intake_bytes`` counts."""
+
 
 class BareLineEndError(MessageError):
     """A CR without LF or an LF without CR came; the session cannot be trusted to be in step any more."""
@@ -25,6 +29,8 @@ class Content:
         self._max_size = max_size
         self._max_line = max_line
         self._blocks: list[bytes] = []
+        self._loose = 0
+        """How many at the end of them are as they came."""
         self._size = 0
         self.held = 0
         """Octets of the message that are kept here."""
@@ -46,6 +52,14 @@ class Content:
         self.fault = self.fault or fault
         self._blocks.clear()
         self.held = 0
+
+    def _keep(self, block: bytes) -> None:
+        self._blocks.append(block)
+        self._loose += 1
+        if self._loose == _LOOSE:
+            self._blocks[-_LOOSE:] = [b"".join(self._blocks[-_LOOSE:])]
+            self._loose = 0
+        self.held = self._size
 
     def _nul(self, block: bytes) -> None:
         # RFC 2045 2.7, 2.8: neither 7bit nor 8bit data may have a NUL, and BINARYMIME is not offered.
@@ -123,8 +137,7 @@ class DataReader(Content):
         if self._size > self._max_size:
             self.refuse(too_large(self._max_size))
         if self.fault is None:
-            self._blocks.append(block)
-            self.held = self._size
+            self._keep(block)
 
 
 def first_bare(block: bytes) -> int:

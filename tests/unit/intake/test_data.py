@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mcmt.errors import MessageError
+from mcmt.intake.chunks import ChunkReader
 from mcmt.intake.data import BareLineEndError, DataReader
 
 MAX = 1000
@@ -163,3 +166,25 @@ def test_no_message_has_a_bare_line_end_and_its_end_is_the_only_one(octets: byte
         assert outcome.replace(b"\r\n", b"").count(b"\r") == outcome.replace(b"\r\n", b"").count(b"\n") == 0
         sent = (b"\r\n" + octets + b"\r\n.\r\nrest").partition(b"\r\n.\r\n")
         assert rest == sent[2]
+
+
+@pytest.mark.parametrize("verb", ["DATA", "BDAT"])
+def test_a_message_that_comes_by_the_octet_is_kept_in_not_much_more_memory_than_it_counts(verb: str) -> None:
+    piece, pieces = b"\r\n", 20_000
+    tracemalloc.start()
+    try:
+        if verb == "DATA":
+            reader: DataReader | ChunkReader = DataReader(MAX * MAX)
+            for _ in range(pieces):
+                reader.feed(bytearray(piece))
+        else:
+            reader = chunks = ChunkReader(MAX * MAX)
+            for _ in range(pieces):
+                chunks.begin(len(piece), last=False)
+                chunks.feed(bytearray(piece))
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert reader.held == pieces * len(piece)
+    assert kept < 2 * reader.held
+    assert reader.content() == piece * pieces
