@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 from mcmt.errors import MessageError
 from mcmt.message.model import Delivery
-from mcmt.message.notification import encode_xtext, rcpt_parameters
+from mcmt.message.notification import rcpt_parameters
 from mcmt.message.status import Disposition
+from mcmt.message.xtext import encode_xtext
 
 from .content import Content, prepare
 from .dots import stuff

@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 from mcmt.errors import MessageError
 from mcmt.message.notification import DELAY, FAILURE, NEVER, SUCCESS
 from mcmt.message.priority import class_of
+from mcmt.message.xtext import decode_xtext
 
 DSN: Final = "DSN"
 FUTURERELEASE: Final = "FUTURERELEASE"
@@ -32,10 +33,6 @@ MAX_ORCPT: Final = 500
 
 _NOTIFY = {"SUCCESS": SUCCESS, "FAILURE": FAILURE, "DELAY": DELAY}
 _RET = frozenset({"FULL", "HDRS"})
-# RFC 3461 4: xtext = *( xchar / hexchar ); xchar is "!" to "~" without "+" and "="; hexchar = "+" and two digits of
-# 0-9, A-F (upper case alone).
-_is_xtext = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*").fullmatch
-_hexchar = re.compile(r"\+([0-9A-F]{2})")
 # RFC 3461 4.2: what ENVID and ORCPT stand for is printable US-ASCII.
 _is_printable = re.compile(r"[ -~]+").fullmatch
 # RFC 3464 2.1.2: an address type is an atom.
@@ -131,18 +128,17 @@ def read_rcpt(parameters: dict[str, str], discarded: frozenset[str]) -> RcptRequ
     return RcptRequests(_read_notify(parameters), _read_orcpt(parameters))
 
 
-def decode_xtext(name: str, value: str) -> str:
-    """What *value* of the parameter *name* stands for (RFC 3461 4). Raises MessageError."""
-    if not _is_xtext(value):
+def _wrong(name: str, what: str) -> MessageError:
+    return MessageError(501, "5.5.4", f"{name} {what}")
+
+
+def _decode(name: str, value: str) -> str:
+    text = decode_xtext(value)
+    if text is None:
         raise _wrong(name, "is not xtext (RFC 3461 4)")
-    text = _hexchar.sub(lambda found: chr(int(found[1], 16)), value) if "+" in value else value
     if not _is_printable(text):
         raise _wrong(name, "stands for nothing, or for other characters than printable ASCII")
     return text
-
-
-def _wrong(name: str, what: str) -> MessageError:
-    return MessageError(501, "5.5.4", f"{name} {what}")
 
 
 def _read_ret(parameters: dict[str, str]) -> str:
@@ -161,7 +157,7 @@ def _read_envid(parameters: dict[str, str]) -> str:
         return ""
     if len(value) > MAX_ENVID:
         raise _wrong("ENVID", f"has at most {MAX_ENVID} characters")
-    return decode_xtext("ENVID", value)
+    return _decode("ENVID", value)
 
 
 def _read_notify(parameters: dict[str, str]) -> int:
@@ -187,7 +183,7 @@ def _read_orcpt(parameters: dict[str, str]) -> str:
     if kind.lower() == "utf-8" and not address.isascii():
         # RFC 6533 3: utf-8-addr-unitext, kept in the form that a 7bit report has.
         address = "".join([each if each.isascii() else f"\\x{{{ord(each):X}}}" for each in address])
-    return f"{kind};{decode_xtext('ORCPT', address)}"
+    return f"{kind};{_decode('ORCPT', address)}"
 
 
 def _read_hold(parameters: dict[str, str], limit: float, now: float) -> float:

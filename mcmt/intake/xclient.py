@@ -12,16 +12,13 @@ from types import MappingProxyType
 from typing import Final
 
 from mcmt.errors import MessageError
+from mcmt.message.xtext import decode_xtext
 
 ATTRIBUTES: Final = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "DESTADDR", "DESTPORT")
 ANNOUNCED: Final = f"XCLIENT {' '.join(ATTRIBUTES)}"
 """The extension as EHLO tells it."""
 _LONGEST: Final = 255
 _UNAVAILABLE: Final = frozenset({"[UNAVAILABLE]", "[TEMPUNAVAIL]"})
-# RFC 3461 4: xtext = *( xchar / hexchar ); xchar = "!" to "~" but "+" and "="; hexchar = "+" 2(DIGIT / "A" to "F").
-# Some clients write hexchar in lower case.
-_is_xtext = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-Fa-f]{2})+").fullmatch
-_HEX = re.compile(rb"\+([0-9A-Fa-f]{2})")
 _is_printable = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]+").fullmatch
 
 
@@ -33,12 +30,12 @@ def read_attributes(argument: str) -> dict[str, str]:
         name = name.upper()
         if name not in ATTRIBUTES or not given:
             raise MessageError(501, "5.5.4", f"{word} is no attribute; expected {'=, '.join(ATTRIBUTES)}=")
-        if not _is_xtext(value):
+        text = decode_xtext(value)
+        if not text:
             raise MessageError(501, "5.5.4", f"{name} is not xtext (RFC 3461 4)")
         if value.upper() in _UNAVAILABLE:
             found[name] = ""
             continue
-        text = _HEX.sub(lambda match: bytes.fromhex(match[1].decode()), value.encode()).decode(errors="replace")
         if len(text) > _LONGEST or not _is_printable(text):
             raise MessageError(501, "5.5.4", f"{name} has control characters, or more than {_LONGEST} of any")
         found[name] = _CHECKS.get(name, str)(text)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import msgspec
 
+from mcmt.message.xtext import encode_xtext
+
 NEVER = 1
 SUCCESS = 2
 FAILURE = 4
@@ -34,11 +36,6 @@ class Asked(msgspec.Struct, frozen=True, array_like=True, gc=False):
     def wants(self, action: str) -> bool:
         """Whether a report of *action* is to be sent."""
         return bool(_WANTED[action] & (self.notify or FAILURE))
-
-
-def encode_xtext(text: str) -> str:
-    """Printable ASCII as xtext (RFC 3461 4)."""
-    return "".join([each if "!" <= each <= "~" and each not in "+=" else f"+{ord(each):02X}" for each in text])
 
 
 def rcpt_parameters(asked: Asked) -> str:

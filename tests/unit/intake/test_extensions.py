@@ -12,13 +12,12 @@ from mcmt.errors import MessageError
 from mcmt.intake.extensions import (
     MailRequests,
     RcptRequests,
-    decode_xtext,
     read_mail,
     read_rcpt,
 )
 from mcmt.intake.path import read_parameters
 from mcmt.message.event import Kind
-from mcmt.message.notification import DELAY, FAILURE, NEVER, SUCCESS, Asked, encode_xtext
+from mcmt.message.notification import DELAY, FAILURE, NEVER, SUCCESS, Asked
 from mcmt.message.priority import BULK, HIGH, NORMAL
 from tests.unit.intake.conftest import Serve
 from tests.unit.intake.server import MCMT
@@ -49,7 +48,7 @@ def rcpt(text: str) -> RcptRequests:
         # RFC 3461 4.3, 4.4
         ("RET=FULL", {"ret": "FULL"}),
         ("ret=hdrs ENVID=QQ314159", {"ret": "HDRS", "envid": "QQ314159"}),
-        ("ENVID=a+2Bb+3Dc+20d", {"envid": "a+b=c d"}),
+        ("ENVID=a+2Bb+3dc+20d", {"envid": "a+b=c d"}),
         ("ENVID=" + "x" * 100, {"envid": "x" * 100}),
         # RFC 4865 3
         ("HOLDFOR=86400", {"due": NOW + 86400}),
@@ -80,7 +79,6 @@ def test_mail_asks_for(text: str, fields: dict[str, Any]) -> None:
         "RET=BODY",
         "RET=FULL RET=HDRS",
         "ENVID",
-        "ENVID=a+2b",  # lower case is no hexchar
         "ENVID=a+",
         "ENVID=a+0D+0Ab",
         "ENVID=a+00",
@@ -196,19 +194,15 @@ def test_rcpt_is_told_of_a_value_that_is_none(text: str) -> None:
     assert (error.value.code, error.value.enhanced) == (501, "5.5.4")
 
 
-@given(st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1))
-def test_any_printable_text_survives_xtext(text: str) -> None:
-    assert decode_xtext("ENVID", encode_xtext(text)) == text
-
-
-@given(st.text())
+@given(st.text(max_size=20) | st.binary(max_size=20).map(lambda octets: "".join([f"+{octet:02X}" for octet in octets])))
 def test_whatever_is_decoded_is_printable(text: str) -> None:
     try:
-        decoded = decode_xtext("ENVID", text)
+        envid = read_mail({"ENVID": text}, frozenset(), 0.0, NOW).envid
     except MessageError:
         return
-    assert decoded.isascii()
-    assert decoded.isprintable()
+    assert envid
+    assert envid.isascii()
+    assert envid.isprintable()
 
 
 async def test_what_a_session_asks_for_is_kept_with_the_message(serve: Serve) -> None:
