@@ -80,6 +80,8 @@ class App:
         self._draw = draw
         self._bind = bind
         self._closing = Closing()
+        self._last = Closing()
+        """Closed when everything else is but the lock: to the end whoever asks is told that the engine stops."""
         self._stopping = False
         self._reloading = Reloading(channels)
 
@@ -96,6 +98,7 @@ class App:
         prepare_folder(folder)
         lock = await asyncio.to_thread(FolderLock.acquire, folder)
         self._closing.add(lambda: asyncio.to_thread(lock.release))
+        self._closing.add(self._last.close)
         state = StateStore.open(folder)
         self._closing.add(lambda: asyncio.to_thread(state.close))
         self.tokens = StoredTokenTable.create(folder, clock)
@@ -123,6 +126,7 @@ class App:
             await self.shards.open(number)
         own = self.shards.own
         self.eventlog = EventLogWriter(StoredLogMemory(state), build_loggers(settings), clock, log.error, self.tally)
+        self.monitor = MonitorServer(settings, self, self.eventlog, clock)
         for shard in self.shards.all:
             self.eventlog.add(str(shard.number), shard.spool)
             shard.spool.on_events(partial(self.eventlog.wake, str(shard.number)))
@@ -162,9 +166,9 @@ class App:
         self._control = ControlServer(self.settings, self, self.eventlog, clock)
         await self._control.start()
         self._closing.add(self._control.close)
-        self.monitor = MonitorServer(settings, self, self.eventlog, clock)
+        self._last.add(self.monitor.close)
         await self.monitor.start()
-        self._closing.add(self.monitor.close)
+        self._closing.add(self.monitor.drain)
 
     def _attached(self, attachments: Sequence[Attachment]) -> None:
         self.attachments = attachments

@@ -102,6 +102,8 @@ class Supervisor:
         self._bind = bind
         self._clock = clock or SystemClock()
         self._closing = Closing()
+        self._last = Closing()
+        """Closed when everything else is but the lock: to the end whoever asks is told that the engine stops."""
         self._stopping = False
         self._reloading = Reloading(channels)
         self._workers: list[Worker] = []
@@ -124,6 +126,7 @@ class Supervisor:
         prepare_folder(folder)
         lock = await asyncio.to_thread(FolderLock.acquire, folder)
         self._closing.add(lambda: asyncio.to_thread(lock.release))
+        self._closing.add(self._last.close)
         state = StateStore.open(folder)
         self._closing.add(lambda: asyncio.to_thread(state.close))
         self.tokens = StoredTokenTable.create(folder, clock)
@@ -146,6 +149,7 @@ class Supervisor:
             begin = Begin(number, str(settings.file), self._content, adopts, since)
             self._workers.append(Worker(begin, lock.handle, self, clock))
         self.eventlog = EventLogWriter(StoredLogMemory(state), build_loggers(settings), clock, log.error, self.tally)
+        self.monitor = MonitorServer(settings, self, self.eventlog, clock)
         for worker in self._workers:
             for shard in worker.shards:
                 self.eventlog.add(str(shard), RemoteOutbox(shard, lambda worker=worker: worker.reach))  # type: ignore[misc]
@@ -159,9 +163,9 @@ class Supervisor:
         self._control = ControlServer(settings, self, self.eventlog, clock)
         await self._control.start()
         self._closing.add(self._control.close)
-        self.monitor = MonitorServer(settings, self, self.eventlog, clock)
+        self._last.add(self.monitor.close)
         await self.monitor.start()
-        self._closing.add(self.monitor.close)
+        self._closing.add(self.monitor.drain)
 
     async def stop(self) -> None:
         """Stop taking, drain within ``drain_timeout``, write the rest, end the workers, let go of the spool."""

@@ -158,6 +158,7 @@ class MonitorStanza(OptionsModel):
     max_metric_domains: Count = _default(MonitorSettings, "max_metric_domains")
     alert_suspended: Seconds = _default(MonitorSettings, "alert_suspended")
     alert_oldest: Seconds = _default(MonitorSettings, "alert_oldest")
+    alert_disconnected: Seconds = _default(MonitorSettings, "alert_disconnected")
 
 
 class ListenerStanza(OptionsModel):

@@ -316,6 +316,8 @@ class MonitorSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds that a domain with mail may be suspended until an alert; 0: no alert."""
     alert_oldest: float = 6 * 3600.0
     """Seconds that a delivery may wait until an alert; 0: no alert."""
+    alert_disconnected: float = 900.0
+    """Seconds that a source, a component or a webhook may be out of reach until an alert; 0: no alert."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):

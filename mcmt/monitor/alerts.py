@@ -1,4 +1,5 @@
-"""What an operator must hear of without looking: a certificate that ends, a route suspended for long, mail grown old.
+"""What an operator must hear of without looking: a certificate that ends, a route suspended for long, mail grown old,
+a server that is fetched from, or sent events to, and is out of reach.
 
 An alert is a warning on standard error and an ``N`` line in the main log with the news ``alert``. It is told again
 after a day (of a certificate that has more than a week: after a week) while what it tells of lasts, and when it got
@@ -19,8 +20,9 @@ from cryptography import x509
 
 from mcmt.clock import Clock
 from mcmt.config.settings import MonitorSettings, Settings
-from mcmt.control.protocol import DomainStatus
+from mcmt.control.protocol import DomainStatus, EngineStatus
 from mcmt.errors import ControlError, SpoolError
+from mcmt.intake.sources import is_connected
 
 log = logging.getLogger(__name__)
 
@@ -44,12 +46,22 @@ class Alert(NamedTuple):
     text: str
 
 
+class View(NamedTuple):
+    """What the engine says of itself."""
+
+    domains: Sequence[DomainStatus]
+    """Every one that has something to do."""
+    away: Mapping[str, Alert] = {}
+    """What to tell, by the name of whatever is out of reach at the moment; ``{}`` stands for how long."""
+
+
 class Watch:
     """Which alerts are due, given what there is to see."""
 
     def __init__(self, settings: MonitorSettings) -> None:
         self._settings = settings
         self._since: dict[str, float] = {}
+        self._away: dict[str, float] = {}
         self._told: dict[tuple[str, str, float], float] = {}
 
     def domains(self, now: float, domains: Sequence[DomainStatus]) -> list[Alert]:
@@ -67,6 +79,17 @@ class Watch:
                 text = f"the oldest of {one.queued} deliveries waits for {_long(one.oldest or 0.0)}; {one.state}"
                 found["oldest", one.domain, 0.0] = Alert(one.domain, f"{text}: {one.reason}" if one.reason else text)
         return self._due(now, ("suspended", "oldest"), found, lambda _: DAY)
+
+    def away(self, now: float, away: Mapping[str, Alert]) -> list[Alert]:
+        """*away*: see View."""
+        self._away = {name: self._away.get(name, now) for name in away}
+        limit = self._settings.alert_disconnected
+        found = {
+            ("away", name, 0.0): Alert(alert.domain, alert.text.replace("{}", _long(now - self._away[name]), 1))
+            for name, alert in away.items()
+            if limit and now - self._away[name] >= limit
+        }
+        return self._due(now, ("away",), found, lambda _: DAY)
 
     def certificates(self, now: float, ends: Mapping[Path, tuple[str, float]]) -> list[Alert]:
         """*ends*: by file, the domain that it belongs to and the days that it has left."""
@@ -101,12 +124,12 @@ class Alerts:
     def __init__(
         self,
         settings: Settings,
-        look: Callable[[], Awaitable[Sequence[DomainStatus] | None]],
+        look: Callable[[], Awaitable[View | None]],
         note: Callable[[str, str], Awaitable[object]],
         clock: Clock,
     ) -> None:
-        """*look*: every domain that has something to do; None: nobody can tell now. *note*: has a domain and a text
-        written into the main log; may raise ControlError and SpoolError."""
+        """*look*: None: nobody can tell now. *note*: has a domain and a text written into the main log; may raise
+        ControlError and SpoolError."""
         self._watch = Watch(settings.monitor)
         self._files = certificates_of(settings)
         self._look = look
@@ -142,8 +165,8 @@ class Alerts:
         """Look once, and tell what is due."""
         now = self._clock.monotonic()
         due: list[Alert] = []
-        if (domains := await self._look()) is not None:
-            due += self._watch.domains(now, domains)
+        if (view := await self._look()) is not None:
+            due += self._watch.domains(now, view.domains) + self._watch.away(now, view.away)
         if now - self._read_at >= CERTIFICATES:
             self._read_at = now
             ends = await asyncio.to_thread(_ends, self._files, self._clock.time())
@@ -156,10 +179,35 @@ class Alerts:
                 log.warning("this alert is not in the main log: %s", error)
 
 
+def away_of(engine: EngineStatus) -> dict[str, Alert]:
+    """What of an engine is out of reach, or gives nothing; see View."""
+    found = {}
+    for one in engine.sources:
+        if one.state != "connected":
+            name = f"{one.kind} {one.address}, tube {one.name}"
+            what = "nothing is taken" if is_connected(one) else "not connected"
+            found[name] = Alert(one.domain, _because(f"{name}: {what} for {{}} or more", one.reason))
+    for component in engine.components:
+        if not component.connected:
+            name = f"the XMPP component {component.jid}"
+            text = f"{name}: not connected to {component.place} for {{}} or more"
+            found[name] = Alert("", _because(text, component.reason))
+    for webhook in engine.webhooks:
+        if webhook.state != "up":
+            name = f"the webhook {webhook.name}"
+            text = f"{name}: {webhook.state} for {{}} or more, and {webhook.events} events wait"
+            found[name] = Alert("", _because(text, webhook.reason))
+    return found
+
+
+def _because(text: str, reason: str) -> str:
+    return f"{text}: {reason}" if reason else text
+
+
 def certificates_of(settings: Settings) -> dict[Path, str]:
     """Every certificate that the configuration names, and the first domain that it belongs to; empty: a listener's."""
     found: dict[Path, str] = {}
-    for listener in (*settings.listen, *settings.gateways):
+    for listener in (*settings.listen, *settings.gateways, *settings.http.listen):
         if (path := getattr(listener, _OPTION)) is not None:
             found.setdefault(path, "")
     for name, domain in settings.domains.items():

@@ -2,7 +2,8 @@
 
 ``/healthz``: this process lives, its loop answers, the engine answers, the logs and the spool can be written: 503 says
 that a restart or the disk is due. ``/readyz``: it listens, all workers work, the spool takes messages: 503 says that
-clients should go elsewhere. A body names what is wrong, a line each.
+clients should go elsewhere. A body names what is wrong, a line each. While the engine stops ``/readyz`` is 503 to the
+end, and ``/healthz`` 200: who would restart it need not.
 
 Rules: what the engine is asked costs in proportion to its domains; it is asked at most once in FRESH seconds, however
 many ask here.
@@ -24,7 +25,7 @@ from mcmt.control.answers import Answers
 from mcmt.control.front import Front
 from mcmt.control.protocol import DomainStatus, EngineStatus, Status
 from mcmt.errors import ControlError, SpoolError
-from mcmt.monitor.alerts import Alerts
+from mcmt.monitor.alerts import Alerts, View, away_of
 from mcmt.monitor.exposition import CONTENT_TYPE
 from mcmt.monitor.http import HttpServer, Reply
 from mcmt.monitor.metrics import Vitals, doors_of, render
@@ -35,8 +36,15 @@ PATIENCE = 5.0
 """Seconds that the engine may take for a look."""
 
 
+_STOPPING = "stopping"
+
+
 class Watched(Front, Protocol):
     """What is watched."""
+
+    @property
+    def listening(self) -> Sequence[tuple[str, str, int]]:
+        """What is spoken on which host and port."""
 
     @property
     def restarts(self) -> int:
@@ -73,9 +81,10 @@ class MonitorServer:
         self._started = clock.time()
         self._looking: asyncio.Task[_Look] | None = None
         self._looked = float("-inf")
+        self._stopping = False
         paths = {"/metrics": self._metrics, "/healthz": self._health, "/readyz": self._ready}
         listen = settings.monitor.listen
-        self._alerts = Alerts(settings, self._domains, self._note, clock)
+        self._alerts = Alerts(settings, self._view, self._note, clock)
         self._http = None if listen is None else HttpServer(*listen, paths)
 
     @property
@@ -93,6 +102,13 @@ class MonitorServer:
         if self._http is not None:
             await self._http.start()
         await self._alerts.start()
+
+    async def drain(self) -> None:
+        """The engine stops: say so from now on, and ask it nothing more."""
+        self._stopping = True
+        await self._alerts.close()
+        if self._looking is not None:
+            await asyncio.gather(self._looking, return_exceptions=True)
 
     async def close(self) -> None:
         """Listen and look no more."""
@@ -120,6 +136,8 @@ class MonitorServer:
         return Reply(HTTPStatus.OK, render(vitals, front.tally, look.engine, look.domains), CONTENT_TYPE)
 
     async def _health(self) -> Reply:
+        if self._stopping:
+            return _verdict([], _STOPPING)
         look = await self._look()
         wrong = [f"the log {path} cannot be written" for path in self._eventlog.failing]
         if look.fault:
@@ -129,16 +147,20 @@ class MonitorServer:
         return _verdict([*wrong, *self._unwritable()], "healthy")
 
     async def _ready(self) -> Reply:
-        wrong = [] if self._front.addresses else ["no SMTP address is listened on"]
+        if self._stopping:
+            return _verdict([_STOPPING], "")
+        settings = self._settings
+        takes = self._front.listening or settings.beanstalkd or settings.xmpp
+        wrong = [] if takes else ["no address is listened on"]
         wrong += self._front.missing
         free, least = self._free(), self._settings.spool.min_free
         if free is not None and least and free < least:
             wrong.append(f"the spool takes no messages: {free} bytes are free, min_free is {least}")
         return _verdict([*wrong, *self._unwritable()], "ready")
 
-    async def _domains(self) -> Sequence[DomainStatus] | None:
+    async def _view(self) -> View | None:
         look = await self._look()
-        return None if look.fault else look.domains
+        return None if look.engine is None else View(look.domains, away_of(look.engine))
 
     async def _note(self, domain: str, text: str) -> None:
         stations = self._front.stations
@@ -147,6 +169,8 @@ class MonitorServer:
         await stations[0].note(domain, text)
 
     async def _look(self) -> _Look:
+        if self._stopping:
+            return _Look(None, (), _STOPPING)
         # One for all who ask: a task, so that nobody who hangs up takes it away from the others.
         now = self._clock.monotonic()
         if self._looking is None or (self._looking.done() and now - self._looked >= FRESH):

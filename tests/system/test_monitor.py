@@ -136,6 +136,34 @@ def test_several_workers_are_one_page_and_a_death_is_counted_once(
         assert seen["mcmt_receptions_total", DOMAIN] == 7
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_while_it_stops_a_balancer_is_told_so_to_the_end(
+    tmp_path: Path, gateway: Simulator, port: int, workers: int
+) -> None:
+    with engine(tmp_path, workers=workers, drain_timeout="60s", **stanzas(gateway, port)) as process:
+        assert process.process is not None
+        with socket.create_connection(("127.0.0.1", process.smtp_port), timeout=30) as client:
+            lines = client.makefile("rb")
+            lines.readline()
+            for command in (b"HELO x", b"MAIL FROM:<app@example.com>", f"RCPT TO:<{USER}>".encode(), b"DATA"):
+                client.sendall(command + b"\r\n")
+                assert lines.readline()[:1] in (b"2", b"3")
+            # What is being received is waited for.
+            client.sendall(b"Subject: x\r\n")
+            process.process.send_signal(signal.SIGTERM)
+            process.wait(lambda: get(port, "/readyz") == (503, "stopping\n"))
+            assert get(port, "/healthz") == (200, "stopping\n")
+            status, page = get(port, "/metrics")
+            assert status == 200
+            assert "\nmcmt_status_complete 0\n" in page
+            client.sendall(b".\r\n")
+            assert lines.readline()[:1] in (b"2", b"5")
+            while lines.readline():
+                pass
+        assert process.process.wait(30) == 0
+        assert "Traceback" not in process.diagnostics.read_text()
+
+
 def test_prometheus_reads_it_and_so_does_curl(tmp_path: Path, gateway: Simulator, port: int) -> None:
     with engine(tmp_path, **stanzas(gateway, port)) as process:
         process.send(MESSAGE, USER)

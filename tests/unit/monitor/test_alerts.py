@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 import trustme
 
 from mcmt.config.settings import ListenSettings, MonitorSettings, Settings, SpoolSettings
-from mcmt.control.protocol import DomainStatus
+from mcmt.control.protocol import DomainStatus, EngineStatus
 from mcmt.errors import ControlError
-from mcmt.monitor.alerts import CERTIFICATES, DAY, Alerts, Watch
+from mcmt.intake.sources import SourceStatus
+from mcmt.intake.xmpp.attachment import Attachment
+from mcmt.monitor.alerts import CERTIFICATES, DAY, Alerts, View, Watch, away_of
+from mcmt.webhooks.status import WebhookStatus
 from tests.support.manual_clock import ManualClock
 
 HOUR = 3600.0
+QUARTER = 900.0
 PATH = Path("cert.pem")
 
 
@@ -66,8 +70,55 @@ def test_mail_that_has_grown_old_is_told_once_a_day() -> None:
     assert len(seen.domains(60.0 + DAY, old(30 * HOUR))) == 1
 
 
+def engine(**values: object) -> EngineStatus:
+    nothing = {"queued": 0, "resident": 0, "quarantined": 0, "outbox_lag": 0.0, "uptime": 1.0, "sessions": 0, "pid": 1}
+    words = {"version": "", "config": "", "spool": "", "addresses": ()}
+    return msgspec.convert({**nothing, **words, **values}, EngineStatus)
+
+
+TUBE = SourceStatus(kind="beanstalkd", address="queue:11300", name="news", domain="a.example", state="connected")
+COMPONENT = Attachment(jid="push.example.com", place="chat:5347", connected=True)
+HOOK = WebhookStatus(name="shop", host="x", state="up")
+
+
+def test_what_is_out_of_reach_is_told_once_a_day_and_what_is_there_never() -> None:
+    away = engine(
+        sources=(
+            msgspec.structs.replace(TUBE, state="waiting", reason="Connection refused"),
+            msgspec.structs.replace(TUBE, name="mail", state="holding", reason="the disk is full"),
+            msgspec.structs.replace(TUBE, name="good"),
+        ),
+        components=(msgspec.structs.replace(COMPONENT, connected=False, reason="not-authorized"),),
+        webhooks=(msgspec.structs.replace(HOOK, state="down", reason="503", events=4),),
+    )
+    seen = watch()
+    assert seen.away(0.0, away_of(away)) == []
+    assert seen.away(QUARTER - 1, away_of(away)) == []
+    assert seen.away(QUARTER, away_of(away)) == [
+        ("a.example", "beanstalkd queue:11300, tube news: not connected for 15 min or more: Connection refused"),
+        ("a.example", "beanstalkd queue:11300, tube mail: nothing is taken for 15 min or more: the disk is full"),
+        ("", "the XMPP component push.example.com: not connected to chat:5347 for 15 min or more: not-authorized"),
+        ("", "the webhook shop: down for 15 min or more, and 4 events wait: 503"),
+    ]
+    assert seen.away(QUARTER + 60, away_of(away)) == []
+    assert len(seen.away(QUARTER + DAY, away_of(away))) == 4
+    there = engine(sources=(TUBE,), components=(COMPONENT,), webhooks=(HOOK,))
+    assert away_of(there) == {}
+
+
+def test_what_was_there_meanwhile_begins_anew() -> None:
+    away = away_of(engine(components=(msgspec.structs.replace(COMPONENT, connected=False),)))
+    seen = watch()
+    seen.away(0.0, away)
+    seen.away(QUARTER - 60, {})
+    assert seen.away(QUARTER, away) == []
+    assert len(seen.away(2 * QUARTER, away)) == 1
+
+
 def test_zero_is_never() -> None:
-    seen = Watch(MonitorSettings(alert_suspended=0.0, alert_oldest=0.0))
+    seen = Watch(MonitorSettings(alert_suspended=0.0, alert_oldest=0.0, alert_disconnected=0.0))
+    away = away_of(engine(webhooks=(msgspec.structs.replace(HOOK, state="off"),)))
+    assert seen.away(0.0, away) == seen.away(99 * DAY, away) == []
     seen.domains(0.0, suspended())
     assert seen.domains(99 * DAY, suspended() + old(99 * DAY)) == []
 
@@ -116,7 +167,7 @@ async def test_a_certificate_in_the_configuration_is_read_and_told(
     )
     noted: list[tuple[str, str]] = []
 
-    async def look() -> Sequence[DomainStatus] | None:
+    async def look() -> View | None:
         return None
 
     async def note(domain: str, text: str) -> None:

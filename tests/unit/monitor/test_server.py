@@ -54,6 +54,7 @@ class Front:
 
     def __init__(self) -> None:
         self.addresses: Sequence[tuple[str, int]] = [("127.0.0.1", 2525)]
+        self.listening: Sequence[tuple[str, str, int]] = [("SMTP", "127.0.0.1", 2525)]
         self.sessions = 4
         self.shard = Shard()
         self.tokens: object = None
@@ -161,8 +162,23 @@ async def test_without_a_listener_or_with_a_worker_missing_it_is_not_ready(watch
     watched.front.missing = ["worker 1 is being started"]
     assert await watched.get("/readyz") == (503, "worker 1 is being started\n")
     assert "mcmt_workers_up 1\n" in (await watched.get("/metrics"))[1]
-    watched.front.missing, watched.front.addresses = (), ()
-    assert (await watched.get("/readyz"))[0] == 503
+    watched.front.missing, watched.front.listening = (), ()
+    assert await watched.get("/readyz") == (503, "no address is listened on\n")
+    watched.front.addresses, watched.front.listening = (), [("HTTP", "127.0.0.1", 8025)]
+    assert await watched.get("/readyz") == (200, "ready\n")
+
+
+async def test_while_the_engine_stops_clients_go_elsewhere_and_nobody_restarts_it(watched: Watched) -> None:
+    await watched.get("/metrics")
+    looks = watched.front.shard.looks
+    await watched.server.drain()
+    watched.front.shard.fault = SpoolError("it is closed")
+    assert await watched.get("/readyz") == (503, "stopping\n")
+    assert await watched.get("/healthz") == (200, "stopping\n")
+    status, body = await watched.get("/metrics")
+    assert status == 200
+    assert "mcmt_status_complete 0\n" in body
+    assert watched.front.shard.looks == looks
 
 
 async def test_a_spool_that_takes_no_messages_is_healthy_and_not_ready(tmp_path: Path) -> None:
