@@ -168,6 +168,7 @@ class Shards:
         """Have every engine go on by other settings."""
         self._settings = settings
         for shard in self.all:
+            shard.spool.tracker.retention = settings.http.status_retention
             shard.engine.reload(settings)
             shard.station.reload(settings)
 

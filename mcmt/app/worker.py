@@ -30,9 +30,9 @@ from mcmt.config.sources import Content
 from mcmt.engine.feedback import Readers
 from mcmt.engine.news import News
 from mcmt.errors import BusError, BusLost, ControlError, McmtError, MessageError
-from mcmt.intake.doors import Doors
+from mcmt.intake.beanstalkd.source import Deal, tubes_of
+from mcmt.intake.doors import Doors, PreparedDoors
 from mcmt.intake.failures import Login
-from mcmt.intake.listener import Prepared
 from mcmt.intake.pyapns.provisioning import SCOPE as PROVISIONED
 from mcmt.intake.xmpp.attachment import Attachment
 from mcmt.spool.gone_tokens import StoredGoneTokens
@@ -163,7 +163,7 @@ class WorkerApp:
         self._lending: dict[int, RemoteLending] = {}
         self._granting: dict[int, RemoteGranting] = {}
         self._readers: Readers | None = None
-        self._prepared: Prepared | None = None
+        self._prepared: PreparedDoors | None = None
         self._taking: set[asyncio.Task[None]] = set()
         self._told: set[int] = set()
         """Shards whose outboxes the supervisor knows to have rows, and has not read since."""
@@ -261,6 +261,7 @@ class WorkerApp:
         channels = self._channels = load_channels()
         file = Path(begin.config)
         settings = load_settings(file, channels, begin.content, open_files=begin.reloaded is None).settings
+        deal = Deal(begin.number, settings.workers, tubes_of(settings.beanstalkd))
         if begin.reloaded is not None:
             settings = changes_between(settings, load_settings(file, channels, begin.reloaded).settings).settings
         self._settings = settings
@@ -308,7 +309,7 @@ class WorkerApp:
             provisioned=state.scope(PROVISIONED),
             tracing=self._tracing,
             jobs=own.tracker,
-            share=(begin.number, settings.workers),
+            deal=deal,
             registrations=registrations,
             watch=self._attached,
         )

@@ -19,7 +19,7 @@ def apikey(name: str, from_stdin: bool, as_json: bool) -> None:
     """Make a bearer token for the HTTP API and print it, with the lines that let NAME use it.
 
     The token is kept nowhere: the configuration has its hash alone. It is good once the lines stand below
-    http_listener.tokens and the engine was started again.
+    http_listener.tokens and `mcmt reload` was said.
 
     \b
     mcmt apikey shop

@@ -7,22 +7,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
 from mcmt.config.patterns import is_pattern
-from mcmt.config.settings import DomainSettings, EventLogSettings, ListenSettings, Settings
+from mcmt.config.settings import (
+    BeanstalkdSettings,
+    DomainSettings,
+    EventLogSettings,
+    GatewaySettings,
+    HttpAddressSettings,
+    HttpSettings,
+    Settings,
+)
 from mcmt.config.webhook_settings import WebhookSettings
 
 _LISTENER: Final = "esmtp_listener"
+_HTTP: Final = "http_listener"
 _AT_ONCE: Final = ("hostname", "max_deliveries_per_message", "max_resident_messages", "drain_timeout")
 """Fields of Settings that hold from the reload on."""
-_BY_PARTS: Final = frozenset({"file", "domains", "patterns", "listen", "intake", "webhooks"})
-"""Those of which parts do. Every other field stays as it was at the start."""
-_STANZAS: Final[Mapping[str, str]] = MappingProxyType(
-    {"control_socket": "control", "gateways": "apns_gateway", "http": "http_listener", "xmpp": "xmpp_component"}
+_ADDRESSES: Final[Mapping[str, str]] = MappingProxyType(
+    {"listen": _LISTENER, "gateways": "apns_gateway", "pyapns": "pyapns", "propeller": "propeller"}
 )
+"""Fields of Settings that have listening addresses, and their stanzas."""
+_BY_PARTS: Final = frozenset({"file", "domains", "patterns", "intake", "webhooks", "http", "beanstalkd", *_ADDRESSES})
+"""Those of which parts do. Every other field stays as it was at the start."""
+_STANZAS: Final[Mapping[str, str]] = MappingProxyType({"control_socket": "control", "xmpp": "xmpp_component"})
 """Of fields that stay: the stanza, where it has another name."""
 _LOGGERS: Final = ("channel_loggers", "mainlog", "rejectlog", "token_loggers")
 """Of fields that stay: those that are named by their own names."""
@@ -51,21 +62,33 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
 
 def changes_between(running: Settings, read: Settings) -> Changes:
     """What *read* changes in an engine with the settings *running*."""
-    listen, listener_options, addresses = _listen(running.listen, read.listen)
+    bound = {
+        field: _addresses(stanza, getattr(running, field), getattr(read, field)) for field, stanza in _ADDRESSES.items()
+    }
+    http = _addresses(_HTTP, running.http.listen, read.http.listen)
+    places = (*bound.values(), http)
     fields = [field for field in _differing(running, read) if field not in _BY_PARTS and field not in _AT_ONCE]
     restart = [_STANZAS.get(field, field) for field in fields if field not in _LOGGERS]
     restart += [name for field in fields if field in _LOGGERS for name in _loggers(running, read, field)]
     options = [option for option in _AT_ONCE if getattr(running, option) != getattr(read, option)]
     options += [f"{_LISTENER}.{option}" for option in _differing(running.intake, read.intake)]
-    options += _webhooks(running.webhooks, read.webhooks)
+    options += [option for one in places for option in one.options]
+    options += _http(running.http, read.http)
+    options += _by_name("beanstalkd.connect.", _by_address(running.beanstalkd), _by_address(read.beanstalkd))
+    options += _by_name("webhook.", _named(running.webhooks), _named(read.webhooks))
     domains = tuple(_domains(running.domains, read.domains))
     if not domains and running.patterns != read.patterns:
         options.append("domain")  # the order of its expressions
     return Changes(
-        settings=msgspec.structs.replace(read, listen=listen, **{field: getattr(running, field) for field in fields}),
+        settings=msgspec.structs.replace(
+            read,
+            http=msgspec.structs.replace(read.http, listen=http.settings),
+            **{field: found.settings for field, found in bound.items()},
+            **{field: getattr(running, field) for field in fields},
+        ),
         domains=domains,
-        options=(*options, *listener_options),
-        restart=(*restart, *addresses),
+        options=tuple(options),
+        restart=(*restart, *[option for one in places for option in one.restart]),
     )
 
 
@@ -98,26 +121,59 @@ def _channel_options(domain: DomainSettings) -> Sequence[str]:
     return tuple(getattr(type(domain.options), "model_fields", ()))
 
 
-def _listen(
-    running: Sequence[ListenSettings], read: Sequence[ListenSettings]
-) -> tuple[tuple[ListenSettings, ...], list[str], list[str]]:
-    """What holds at the addresses that are bound; options that have changed there; addresses that have come or gone."""
+class _Bound(msgspec.Struct, frozen=True):
+    """What holds at the addresses of one stanza that are bound; what has changed there; what needs a restart."""
+
+    settings: tuple[Any, ...]
+    options: tuple[str, ...]
+    restart: tuple[str, ...]
+
+
+def _addresses(stanza: str, running: Sequence[Any], read: Sequence[Any]) -> _Bound:
     now = {(one.host, one.port): one for one in read}
     before = {(one.host, one.port): one for one in running}
-    options = [
-        f"{_place(one)}.{option}"
-        for place, one in before.items()
-        if place in now
-        for option in _differing(one, now[place])
-    ]
-    addresses = [_place(one) for place, one in before.items() if place not in now]
-    addresses += [_place(one) for place, one in now.items() if place not in before]
-    return tuple(now.get((one.host, one.port), one) for one in running), options, addresses
+    settings: list[Any] = []
+    options: list[str] = []
+    restart: list[str] = []
+    for place, one in before.items():
+        path = _place(stanza, one)
+        if (other := now.get(place)) is None:
+            settings.append(one)
+            restart.append(path)
+            continue
+        stays = _staying(one, other)
+        settings.append(msgspec.structs.replace(other, **{option: getattr(one, option) for option in stays}))
+        for option in _differing(one, other):
+            (restart if option in stays else options).append(f"{path}.{option}")
+    restart += [_place(stanza, one) for place, one in now.items() if place not in before]
+    return _Bound(tuple(settings), tuple(options), tuple(restart))
 
 
-def _place(listen: ListenSettings) -> str:
-    host = listen.host or ""
-    return f'{_LISTENER}.listen."{f"[{host}]" if ":" in host else host}:{listen.port}"'
+def _staying(before: object, now: object) -> tuple[str, ...]:
+    """Options of an address that hold for as long as it is bound."""
+    if isinstance(before, GatewaySettings):
+        return ("feedback",)  # an address too
+    if (
+        isinstance(before, HttpAddressSettings)
+        and isinstance(now, HttpAddressSettings)
+        and (before.tls_certificate is None) != (now.tls_certificate is None)
+    ):
+        return ("tls_certificate", "tls_key")  # HTTP becomes HTTPS, or HTTPS HTTP
+    return ()
+
+
+def _place(stanza: str, one: Any) -> str:
+    host = one.host or ""
+    return f'{stanza}.listen."{f"[{host}]" if ":" in host else host}:{one.port}"'
+
+
+def _http(running: HttpSettings, read: HttpSettings) -> Iterator[str]:
+    if running.status_retention != read.status_retention:
+        yield f"{_HTTP}.status_retention"
+    before, now = ({one.name: (key, one) for key, one in each.tokens.items()} for each in (running, read))
+    yield from (
+        f"{_HTTP}.tokens.{name}" for name in dict.fromkeys((*before, *now)) if before.get(name) != now.get(name)
+    )
 
 
 def _loggers(running: Settings, read: Settings, field: str) -> Iterator[str]:
@@ -128,13 +184,21 @@ def _loggers(running: Settings, read: Settings, field: str) -> Iterator[str]:
             yield name
 
 
-def _webhooks(running: Sequence[WebhookSettings], read: Sequence[WebhookSettings]) -> Iterator[str]:
-    before, now = {one.name: one for one in running}, {one.name: one for one in read}
+def _by_name(path: str, before: Mapping[str, msgspec.Struct], now: Mapping[str, msgspec.Struct]) -> Iterator[str]:
+    """Members that have come or gone, and options that have changed."""
     for name in dict.fromkeys((*before, *now)):
         if name in before and name in now:
-            yield from (f"webhook.{name}.{option}" for option in _differing(before[name], now[name]))
+            yield from (f"{path}{name}.{option}" for option in _differing(before[name], now[name]))
         else:
-            yield f"webhook.{name}"
+            yield f"{path}{name}"
+
+
+def _named(webhooks: Sequence[WebhookSettings]) -> Mapping[str, WebhookSettings]:
+    return {one.name: one for one in webhooks}
+
+
+def _by_address(servers: Sequence[BeanstalkdSettings]) -> Mapping[str, BeanstalkdSettings]:
+    return {f'"{one.address}"': one for one in servers}
 
 
 def _differing(before: msgspec.Struct, now: msgspec.Struct) -> Iterator[str]:

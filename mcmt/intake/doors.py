@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from mcmt.channel.port import Channel, State
 from mcmt.clock import Clock
 from mcmt.config.settings import Settings
 from mcmt.errors import ListenError
 from mcmt.intake.apns_gateway import ApnsGateways
-from mcmt.intake.beanstalkd.source import BeanstalkdSources
+from mcmt.intake.apns_gateway.connection import Gateway
+from mcmt.intake.beanstalkd.source import BeanstalkdSources, Deal
 from mcmt.intake.door import Admission
 from mcmt.intake.failures import Login
 from mcmt.intake.http import NEEDS_AIOHTTP
@@ -24,6 +25,7 @@ from mcmt.intake.listener import Prepared, SmtpListener
 from mcmt.intake.requests.listener import RequestListener
 from mcmt.intake.sockets import Bind, bind_all
 from mcmt.intake.sources import SourceStatus
+from mcmt.intake.tls import CertificateFiles
 from mcmt.intake.xmpp import NEEDS_SLIXMPP
 from mcmt.intake.xmpp.attachment import Watch
 from mcmt.spool.port import GoneTokens, Keeper
@@ -44,6 +46,12 @@ class HttpDoors(Protocol):
     async def start(self, *, listens: bool) -> None:
         """See HttpListener."""
 
+    def prepare(self, settings: Settings) -> list[CertificateFiles | None]:
+        """See HttpListener."""
+
+    def reload(self, settings: Settings, certificates: Sequence[CertificateFiles | None]) -> None:
+        """See HttpListener."""
+
     async def take(self, number: int, connected: socket.socket, admission: Admission) -> None:
         """See HttpListener."""
 
@@ -59,6 +67,15 @@ class XmppComponents(Protocol):
 
     async def drain(self, limit: float) -> None:
         """See Components."""
+
+
+class PreparedDoors(NamedTuple):
+    """What is opened for other settings, ready to take the place of what is open."""
+
+    settings: Settings
+    smtp: Prepared
+    gateways: list[Gateway]
+    http: list[CertificateFiles | None]
 
 
 class Doors:
@@ -82,12 +99,12 @@ class Doors:
         listens: bool = True,
         tracing: Tracing | None = None,
         jobs: JobKeeper | None = None,
-        share: tuple[int, int] = (0, 1),
+        deal: Deal | None = None,
     ) -> None:
         """*tell*, *bind* and *listens* as of SmtpListener; *gone_tokens*: what the feedback services tell, and
         what nothing is sent to. *tracker*: what became of messages, for the clients of HTTP, where there is HTTP.
-        *provisioned*: where what clients of pyapns provision is kept. *jobs*: what keeps those of sources, where there
-        are sources. *share*: which process of how many this is. *registrations*: of the devices that XMPP servers push
+        *provisioned*: where what clients of pyapns provision is kept. *jobs*: what keeps those of sources. *deal*:
+        which of the sources are this process', else all. *registrations*: of the devices that XMPP servers push
         to; None: another process is their component, or none is. *watch*: told how components fare.
 
         Raises ListenError."""
@@ -114,9 +131,9 @@ class Doors:
         if settings.http.listen and tracker is not None:
             self.http = _http_listener()(settings, *shared, clock, random_bits, tracker, bind)
         self.beanstalkd: BeanstalkdSources | None = None
-        if settings.beanstalkd and jobs is not None:
+        if jobs is not None:
             reception, memory, _ = shared
-            self.beanstalkd = BeanstalkdSources(settings.beanstalkd, reception, jobs, memory, clock, random_bits, share)
+            self.beanstalkd = BeanstalkdSources(settings.beanstalkd, reception, jobs, memory, clock, random_bits, deal)
         self.xmpp: XmppComponents | None = None
         if settings.xmpp and registrations is not None:
             reception, memory, _ = shared
@@ -163,13 +180,22 @@ class Doors:
             await self.drain(0.0)
             raise
 
-    def prepare(self, settings: Settings) -> Prepared:
-        """See SmtpListener. The other doors stay as they are until a restart."""
-        return self.smtp.prepare(settings)
+    def prepare(self, settings: Settings) -> PreparedDoors:
+        """Open what *settings*, which have the same addresses, name. Raises ListenError, UsersError; nothing changes
+        yet."""
+        http = [] if self.http is None else self.http.prepare(settings)
+        return PreparedDoors(settings, self.smtp.prepare(settings), self.gateways.prepare(settings), http)
 
-    def reload(self, prepared: Prepared) -> None:
-        """See SmtpListener."""
-        self.smtp.reload(prepared)
+    def reload(self, prepared: PreparedDoors) -> None:
+        """Go on by them; what holds for connections that are open is each door's own."""
+        settings = self._settings = prepared.settings
+        self.smtp.reload(prepared.smtp)
+        self.gateways.reload(prepared.gateways)
+        self.requests.reload(settings)
+        if self.http is not None:
+            self.http.reload(settings, prepared.http)
+        if self.beanstalkd is not None:
+            self.beanstalkd.reload(settings.beanstalkd, settings.drain_timeout)
 
     def heard(self, login: Login) -> None:
         """What another process with the same doors tells."""

@@ -51,11 +51,15 @@ class PropellerDoor:
     """One address."""
 
     def __init__(self, settings: PropellerSettings, reception: Reception, clock: Clock) -> None:
+        self._reception = reception
+        self._clock = clock
+        self.reload(settings)
+
+    def reload(self, settings: PropellerSettings) -> None:
+        """Other settings hold, of the next request on connections that are open too."""
         self.idle_timeout = settings.idle_timeout
         self.max_message_size = settings.max_message_size
         self._settings = settings
-        self._reception = reception
-        self._clock = clock
 
     # -- mcmt.intake.requests.door.RequestDoor -----------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, cast
 
 from mcmt.clock import Clock, Timer
@@ -49,6 +49,8 @@ class Gateway(NamedTuple):
     gone_tokens: GoneTokens | None
     most: int
     """Notifications of one message."""
+    number: int
+    """Which of the addresses it is."""
 
 
 class GatewayConnection(asyncio.Protocol):
@@ -62,6 +64,7 @@ class GatewayConnection(asyncio.Protocol):
         self._loop = loop
         self._tls = ServerTls(gateway.certificate.context())
         self._connection_id = f"{gateway.random_bits(64):016x}"
+        self._client: Client | None = None
         self._domain = ""
         """What the client pushes to; empty: it is not known yet, or refused."""
         self._user = ""
@@ -155,7 +158,7 @@ class GatewayConnection(asyncio.Protocol):
         return True
 
     def _meet(self) -> None:
-        client = Client.of(*self._tls.certificate())
+        client = self._client = Client.of(*self._tls.certificate())
         self._user = client.name
         self._domain = client.domain(self._gateway.settings)
         if self._domain:
@@ -207,6 +210,18 @@ class GatewayConnection(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def reload(self, gateways: Sequence[Gateway]) -> None:
+        """Other settings hold. Of a client that they would not serve as it is served, what was read is kept, and the
+        connection ends as when the engine stops: whoever may comes back."""
+        before = self._gateway.settings
+        self._gateway = gateways[self._gateway.number]._replace(sessions=self._gateway.sessions)
+        now = self._gateway.settings
+        if self._ended or self._gone:
+            return
+        served = "" if self._client is None else self._client.domain(now)
+        if served != self._domain or now.client_ca != before.client_ca:
+            self.drain()
 
     # -- the end -------------------------------------------------------------------------------------------------
 

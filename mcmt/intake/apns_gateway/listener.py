@@ -16,7 +16,7 @@ from mcmt.config.settings import Settings
 from mcmt.errors import ListenError
 from mcmt.intake import limits
 from mcmt.intake.apns_gateway.burst import NOTIFICATIONS
-from mcmt.intake.apns_gateway.connection import Gateway
+from mcmt.intake.apns_gateway.connection import Gateway, GatewayConnection
 from mcmt.intake.apns_gateway.feedback import FeedbackSession
 from mcmt.intake.apns_gateway.session import GatewaySession
 from mcmt.intake.door import Admission, Sessions
@@ -50,7 +50,9 @@ class ApnsGateways:
         self._bind = bind
         self._sessions = Sessions(admission)
         self._servers: list[asyncio.Server] = []
-        self._places: list[tuple[type[GatewaySession | FeedbackSession], Gateway]] = []
+        self._gateways: list[Gateway] = []
+        self._places: list[tuple[type[GatewaySession | FeedbackSession], int]] = []
+        """What is spoken on each address, and of which gateway it is."""
         self.listening: tuple[tuple[str, str, int], ...] = ()
         """What is spoken, host and port of every socket, once it listens."""
 
@@ -62,9 +64,30 @@ class ApnsGateways:
     async def start(self, *, listens: bool) -> None:
         """Be ready for connections; with *listens*, listen for them. Raises ListenError: then nothing listens."""
         loop = asyncio.get_running_loop()
-        most = min(NOTIFICATIONS, self._settings.max_deliveries_per_message)
-        gateways = []
-        for one in self._settings.gateways:
+        self._gateways = self.prepare(self._settings)
+        self._places += [(GatewaySession, each.number) for each in self._gateways]
+        self._places += [(FeedbackSession, each.number) for each in self._gateways if each.settings.feedback]
+        if not listens:
+            return
+        first = len(self._settings.listen)
+        places = self._settings.addresses[first : first + len(self._places)]
+        listening: list[tuple[str, str, int]] = []
+        for number, (place, sockets) in enumerate(zip(places, self._bind(places), strict=True)):
+            for one_socket in sockets:
+                listening.append((place.word, *one_socket.getsockname()[:2]))
+                protocol = partial(self._begin, number, loop)
+                self._servers.append(await loop.create_server(protocol, sock=one_socket, backlog=limits.BACKLOG))
+        self.listening = tuple(listening)
+
+    def _begin(self, number: int, loop: asyncio.AbstractEventLoop) -> GatewayConnection:
+        session, gateway = self._places[number]
+        return session(self._gateways[gateway], loop)
+
+    def prepare(self, settings: Settings) -> list[Gateway]:
+        """Gateways by *settings*. Raises ListenError; nothing changes yet."""
+        most = min(NOTIFICATIONS, settings.max_deliveries_per_message)
+        gateways: list[Gateway] = []
+        for number, one in enumerate(settings.gateways):
             try:
                 certificate = CertificateFiles(one.tls_certificate, one.tls_key, one.client_ca)
             except (OSError, ssl.SSLError) as error:
@@ -81,28 +104,24 @@ class ApnsGateways:
                     certificate,
                     self._gone_tokens,
                     most,
+                    number,
                 )
             )
-        self._places += [(GatewaySession, gateway) for gateway in gateways]
-        self._places += [(FeedbackSession, each) for each in gateways if each.settings.feedback]
-        if not listens:
-            return
-        first = len(self._settings.listen)
-        places = self._settings.addresses[first : first + len(self._places)]
-        listening: list[tuple[str, str, int]] = []
-        for place, (session, gateway), sockets in zip(places, self._places, self._bind(places), strict=True):
-            for one_socket in sockets:
-                listening.append((place.word, *one_socket.getsockname()[:2]))
-                protocol = partial(session, gateway, loop)
-                self._servers.append(await loop.create_server(protocol, sock=one_socket, backlog=limits.BACKLOG))
-        self.listening = tuple(listening)
+        return gateways
+
+    def reload(self, gateways: list[Gateway]) -> None:
+        """Go on by these, of the same addresses; open connections too (GatewayConnection)."""
+        self._gateways = gateways
+        for session in self._sessions:
+            if isinstance(session, GatewayConnection):
+                session.reload(gateways)
 
     async def take(self, number: int, connected: socket.socket, admission: Admission) -> None:
         """Begin, if *admission* has it so, on a connection that came to gateway *number*; those of the feedback
         services follow the gateways'. Raises OSError: the client has gone already."""
         loop = asyncio.get_running_loop()
-        session, gateway = self._places[number]
-        gateway = gateway._replace(sessions=self._sessions.through(admission))
+        session, place = self._places[number]
+        gateway = self._gateways[place]._replace(sessions=self._sessions.through(admission))
         await loop.connect_accepted_socket(partial(session, gateway, loop), connected)
 
     async def drain(self, limit: float) -> None:

@@ -1,5 +1,8 @@
 """Every tube that this process takes from, and when it connects again.
 
+A tube that is added by a reload has a source from then on; one that is gone, or changed, is left first: nothing more is
+reserved, and what is ours is given away. Tubes of the start stay with the process that they were dealt to.
+
 Rules: a server that is away, or comes and goes, is connected to again for as long as the engine runs, later each time;
 a connection begins when nothing of the one before is on its way to the disk, and what is known of jobs was read.
 """
@@ -9,6 +12,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
+from zlib import crc32
+
+from msgspec.structs import replace
 
 from mcmt.clock import Clock
 from mcmt.config.settings import BeanstalkdSettings
@@ -54,9 +61,16 @@ class TubeSource:
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        """Begin to take jobs."""
-        self._task = asyncio.get_running_loop().create_task(self._run(), name=self._where)
+    def start(self, before: asyncio.Task[None] | None = None) -> None:
+        """Begin to take jobs. *before*: when that is done."""
+        self._task = asyncio.get_running_loop().create_task(self._run(before), name=self._where)
+
+    def follow(self, other: TubeSource) -> None:
+        """Count on from where *other*, of the same tube, is."""
+        theirs = other._keeping
+        self._keeping.taken += theirs.taken
+        self._keeping.repeated += theirs.repeated
+        self._keeping.buried += theirs.buried
 
     async def drain(self, limit: float) -> None:
         """Reserve nothing more; return when nothing is ours, or after *limit* seconds."""
@@ -95,7 +109,11 @@ class TubeSource:
             buried=keeping.buried,
         )
 
-    async def _run(self) -> None:
+    async def _run(self, before: asyncio.Task[None] | None) -> None:
+        if before is not None:
+            self._begins = True
+            await asyncio.wait((before,))
+            self._begins = False
         back_off = limits.SOURCE_BACK_OFF
         while not self._stopping.is_set():
             self._state = "connecting"
@@ -160,6 +178,30 @@ class TubeSource:
             wait.cancel()
 
 
+class Deal(NamedTuple):
+    """Which of the tubes are whose."""
+
+    process: int = 0
+    processes: int = 1
+    first: tuple[tuple[str, str], ...] = ()
+    """Address and tube of those that the engine was started with: they are dealt out in turn, and stay where they are
+    for as long as it runs, since what is known of their jobs is in that process' shard."""
+
+    def mine(self, address: str, tube: str) -> bool:
+        """Whether it is this process'."""
+        try:
+            place = self.first.index((address, tube))
+        except ValueError:
+            # Every process has to come to the same answer, whenever it was started.
+            place = crc32(f"{address} {tube}".encode())
+        return place % self.processes == self.process
+
+
+def tubes_of(settings: Sequence[BeanstalkdSettings]) -> tuple[tuple[str, str], ...]:
+    """Address and name of each."""
+    return tuple((server.address, tube) for server in settings for tube in server.tubes)
+
+
 class BeanstalkdSources:
     """The tubes of one process."""
 
@@ -171,27 +213,81 @@ class BeanstalkdSources:
         memory: IntakeMemory,
         clock: Clock,
         random_bits: Callable[[int], int],
-        share: tuple[int, int] = (0, 1),
+        deal: Deal | None = None,
     ) -> None:
-        """*share*: which process of how many this is. The tubes are dealt out in turn."""
-        number, processes = share
-        tubes = [(server, tube) for server in settings for tube in server.tubes]
-        self._sources = [
-            TubeSource(server, Keeping(server, tube, reception, keeper, clock), memory, clock, random_bits)
-            for place, (server, tube) in enumerate(tubes)
-            if place % processes == number
-        ]
+        """*deal*: without it, every tube is ours."""
+        self._reception = reception
+        self._keeper = keeper
+        self._memory = memory
+        self._clock = clock
+        self._random_bits = random_bits
+        self._deal = deal or Deal(first=tubes_of(settings))
+        self._sources: dict[tuple[str, str], tuple[BeanstalkdSettings, TubeSource]] = {}
+        self._leaving: dict[tuple[str, str], asyncio.Task[None]] = {}
+        for key, server in self._mine(settings).items():
+            self._sources[key] = server, self._source(server, key[1])
 
     def start(self) -> None:
         """Begin to take jobs."""
-        for source in self._sources:
+        for _, source in self._sources.values():
             source.start()
+
+    def reload(self, settings: Sequence[BeanstalkdSettings], limit: float) -> None:
+        """Go on by other settings: what is gone or changed is left within *limit* seconds, what is new begun."""
+        wanted = self._mine(settings)
+        for key, (server, source) in tuple(self._sources.items()):
+            now = wanted.pop(key, None)
+            if now is not None and _as_of(now, key[1]) == _as_of(server, key[1]):
+                continue
+            self._leave(key, source, limit)
+            del self._sources[key]
+            if now is not None:
+                follower = self._source(now, key[1])
+                follower.follow(source)
+                follower.start(self._leaving[key])
+                self._sources[key] = now, follower
+        for key, server in wanted.items():
+            source = self._source(server, key[1])
+            source.start(self._leaving.get(key))
+            self._sources[key] = server, source
 
     @property
     def status(self) -> Sequence[SourceStatus]:
         """How each tube fares."""
-        return [source.status for source in self._sources]
+        return [source.status for _, source in self._sources.values()]
 
     async def drain(self, limit: float) -> None:
         """Reserve nothing more, and finish within *limit* seconds."""
-        await asyncio.gather(*(source.drain(limit) for source in self._sources))
+        await asyncio.gather(*(source.drain(limit) for _, source in self._sources.values()), *self._leaving.values())
+
+    def _leave(self, key: tuple[str, str], source: TubeSource, limit: float) -> None:
+        before = self._leaving.get(key)
+
+        async def leave() -> None:
+            await source.drain(limit)
+            if before is not None:
+                await asyncio.wait((before,))
+
+        def left(task: asyncio.Task[None]) -> None:
+            if self._leaving.get(key) is task:
+                del self._leaving[key]
+
+        task = self._leaving[key] = asyncio.get_running_loop().create_task(leave(), name="tube left")
+        task.add_done_callback(left)
+
+    def _mine(self, settings: Sequence[BeanstalkdSettings]) -> dict[tuple[str, str], BeanstalkdSettings]:
+        return {
+            (server.address, tube): server
+            for server in settings
+            for tube in server.tubes
+            if self._deal.mine(server.address, tube)
+        }
+
+    def _source(self, server: BeanstalkdSettings, tube: str) -> TubeSource:
+        keeping = Keeping(server, tube, self._reception, self._keeper, self._clock)
+        return TubeSource(server, keeping, self._memory, self._clock, self._random_bits)
+
+
+def _as_of(server: BeanstalkdSettings, tube: str) -> BeanstalkdSettings:
+    """All of the settings that concern *tube*."""
+    return replace(server, tubes={tube: server.tubes[tube]})

@@ -57,6 +57,10 @@ class Api:
         self._connections = connections
         self._document = document()
 
+    def reload(self, settings: HttpAddressSettings) -> None:
+        """Other settings hold for what is asked from now on."""
+        self._settings = settings
+
     def application(self) -> Any:
         """What aiohttp serves."""
         application = web.Application()

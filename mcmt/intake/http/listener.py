@@ -9,8 +9,8 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from aiohttp import web
 
@@ -30,6 +30,34 @@ from mcmt.intake.tls import CertificateFiles, reason_of
 from mcmt.spool.standing import Tracker
 
 log = logging.getLogger(__name__)
+
+_KEEPALIVE = 366 * 86400.0
+"""Seconds that aiohttp keeps a connection: the deadline is HttpConnection's, whose limit a reload may change."""
+
+
+class _Tls:
+    """Of one address: the certificate is looked up at each handshake."""
+
+    def __init__(self, settings: HttpAddressSettings, files: CertificateFiles) -> None:
+        self.files = files
+        # A context of its own: of the one in use it would hold the other's callback too.
+        self.context = _load_certificate(settings).context()
+        self.context.sni_callback = self._renew
+
+    def _renew(self, connection: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _context: ssl.SSLContext) -> None:
+        connection.context = self.files.context()
+
+
+class _Place(NamedTuple):
+    """One address."""
+
+    door: HttpDoor
+    api: Api
+    tls: _Tls | None
+
+    @property
+    def context(self) -> ssl.SSLContext | None:
+        return None if self.tls is None else self.tls.context
 
 
 class HttpListener:
@@ -55,7 +83,8 @@ class HttpListener:
         self._sessions = Sessions(admission)
         self._servers: list[asyncio.Server] = []
         self._runners: list[Any] = []
-        self._doors: list[tuple[HttpDoor, ssl.SSLContext | None]] = []
+        self._tokens = Tokens({})
+        self._places: list[_Place] = []
         self.listening: tuple[tuple[str, str, int], ...] = ()
         """What is spoken, host and port of every socket, once it listens."""
 
@@ -67,17 +96,17 @@ class HttpListener:
     async def start(self, *, listens: bool) -> None:
         """Be ready for connections; with *listens*, listen for them. Raises ListenError: then nothing listens."""
         loop = asyncio.get_running_loop()
-        tokens = Tokens(self._settings.http.tokens)
-        for settings in self._settings.http.listen:
-            context = _tls_context(settings)
+        self._tokens.reload(self._settings.http.tokens)
+        for settings, files in zip(self._settings.http.listen, self.prepare(self._settings), strict=True):
+            tls = None if files is None else _Tls(settings, files)
             connections: dict[Any, HttpConnection] = {}
-            api = Api(settings, tokens, self._acceptance, self._memory, self._clock, connections)
+            api = Api(settings, self._tokens, self._acceptance, self._memory, self._clock, connections)
             runner = web.AppRunner(
                 api.application(),
                 handle_signals=False,
                 access_log=None,
                 logger=log,
-                keepalive_timeout=settings.idle_timeout,
+                keepalive_timeout=_KEEPALIVE,
                 max_line_size=limits.HTTP_LINE,
                 max_field_size=limits.HTTP_LINE,
                 lingering_time=limits.LINGER,
@@ -88,16 +117,17 @@ class HttpListener:
             self._runners.append(runner)
             server: Any = runner.server
             door = HttpDoor(settings, self._clock, self._random_bits, self._sessions, server, connections)
-            self._doors.append((door, context))
+            self._places.append(_Place(door, api, tls))
         if not listens:
             return
-        places = self._settings.addresses[-len(self._doors) :]
+        addresses = self._settings.addresses[-len(self._places) :]
         listening: list[tuple[str, str, int]] = []
-        for place, (door, context), sockets in zip(places, self._doors, self._bind(places), strict=True):
+        for number, (address, sockets) in enumerate(zip(addresses, self._bind(addresses), strict=True)):
+            context = self._places[number].context
             for one in sockets:
-                listening.append((place.word, *one.getsockname()[:2]))
+                listening.append((address.word, *one.getsockname()[:2]))
                 listener = await loop.create_server(
-                    lambda door=door: HttpConnection(door),
+                    lambda number=number: HttpConnection(self._places[number].door),
                     sock=one,
                     backlog=limits.BACKLOG,
                     ssl=context,
@@ -106,11 +136,28 @@ class HttpListener:
                 self._servers.append(listener)
         self.listening = tuple(listening)
 
+    def prepare(self, settings: Settings) -> list[CertificateFiles | None]:
+        """The certificates that *settings* name. Raises ListenError; nothing changes yet."""
+        return [None if one.tls_certificate is None else _load_certificate(one) for one in settings.http.listen]
+
+    def reload(self, settings: Settings, certificates: Sequence[CertificateFiles | None]) -> None:
+        """Other settings hold, of the same addresses: tokens and sizes for the next request, on connections that are
+        open too; certificates at the next handshake; how long a client may be silent, for who connects next."""
+        self._settings = settings
+        self._tokens.reload(settings.http.tokens)
+        for number, (one, files) in enumerate(zip(settings.http.listen, certificates, strict=True)):
+            place = self._places[number]
+            place.api.reload(one)
+            if place.tls is not None and files is not None:
+                place.tls.files = files
+            self._places[number] = place._replace(door=place.door._replace(settings=one))
+
     async def take(self, number: int, connected: socket.socket, admission: Admission) -> None:
         """Begin, if *admission* has it so, on a connection that came to address *number*. Raises OSError: the client
         has gone already, or there is no TLS with it."""
-        door, context = self._doors[number]
-        door = door._replace(sessions=self._sessions.through(admission))
+        place = self._places[number]
+        context = place.context
+        door = place.door._replace(sessions=self._sessions.through(admission))
         await asyncio.get_running_loop().connect_accepted_socket(
             lambda: HttpConnection(door),
             connected,
@@ -129,18 +176,9 @@ class HttpListener:
         self._runners.clear()
 
 
-def _tls_context(settings: HttpAddressSettings) -> ssl.SSLContext | None:
-    if settings.tls_certificate is None:
-        return None
+def _load_certificate(settings: HttpAddressSettings) -> CertificateFiles:
+    assert settings.tls_certificate is not None  # noqa: S101 - who calls has seen it
     try:
-        files = CertificateFiles(settings.tls_certificate, settings.tls_key)
+        return CertificateFiles(settings.tls_certificate, settings.tls_key)
     except (OSError, ssl.SSLError) as error:
         raise ListenError(f"{settings.tls_certificate} cannot be used: {reason_of(error)}; see mcmt check") from error
-
-    def renew(connection: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _context: ssl.SSLContext) -> None:
-        connection.context = files.context()
-
-    # A context of its own: of the one in use it would hold the other's callback too.
-    context = CertificateFiles(settings.tls_certificate, settings.tls_key).context()
-    context.sni_callback = renew
-    return context

@@ -37,6 +37,10 @@ class Tokens:
         """*tokens*: by hash."""
         self._tokens = tokens
 
+    def reload(self, tokens: Mapping[str, HttpTokenSettings]) -> None:
+        """These are known from now on, and no others."""
+        self._tokens = tokens
+
     def holder(self, authorization: str | None, scope: Literal["send", "status"]) -> HttpTokenSettings:
         """Whose request it is that has this header field. Raises Problem: nobody's, or not for *scope*."""
         scheme, _, token = (authorization or "").strip().partition(" ")

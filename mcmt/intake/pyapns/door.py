@@ -54,12 +54,16 @@ class PyapnsDoor:
         most: int,
     ) -> None:
         """*most*: notifications of one message."""
-        self.idle_timeout = settings.idle_timeout
-        self.max_message_size = settings.max_message_size
-        self._settings = settings
         self._reception = reception
         self._provisioning = provisioning
         self._gone_tokens = gone_tokens
+        self.reload(settings, most)
+
+    def reload(self, settings: PyapnsSettings, most: int) -> None:
+        """Other settings hold, of the next request on connections that are open too."""
+        self.idle_timeout = settings.idle_timeout
+        self.max_message_size = settings.max_message_size
+        self._settings = settings
         self._most = most
 
     # -- mcmt.intake.requests.door.RequestDoor -----------------------------------------------------------------------

@@ -45,12 +45,13 @@ class RequestListener:
         self._bind = bind
         self._sessions = Sessions(admission)
         self._servers: list[asyncio.Server] = []
-        doors: list[RequestDoor] = []
+        self._pyapns: list[PyapnsDoor] = []
         if state is not None:
             provisioning = Provisioning(state)
             most = settings.max_deliveries_per_message
-            doors += [PyapnsDoor(one, reception, provisioning, gone_tokens, most) for one in settings.pyapns]
-        doors += [PropellerDoor(one, reception, clock) for one in settings.propeller]
+            self._pyapns += [PyapnsDoor(one, reception, provisioning, gone_tokens, most) for one in settings.pyapns]
+        self._propeller = [PropellerDoor(one, reception, clock) for one in settings.propeller]
+        doors: list[RequestDoor] = [*self._pyapns, *self._propeller]
         self._stations = [Station(door, clock, random_bits, self._sessions, memory) for door in doors]
         self._places: Sequence[AddressSettings] = [*settings.request_addresses]
         self.listening: tuple[tuple[str, str, int], ...] = ()
@@ -73,6 +74,13 @@ class RequestListener:
                 protocol = partial(RequestConnection, station, loop)
                 self._servers.append(await loop.create_server(protocol, sock=one, backlog=limits.BACKLOG))
         self.listening = tuple(listening)
+
+    def reload(self, settings: Settings) -> None:
+        """Other settings hold, of the same addresses."""
+        for pyapns, one in zip(self._pyapns, settings.pyapns, strict=False):
+            pyapns.reload(one, settings.max_deliveries_per_message)
+        for propeller, other in zip(self._propeller, settings.propeller, strict=True):
+            propeller.reload(other)
 
     async def take(self, number: int, connected: socket.socket, admission: Admission) -> None:
         """Begin, if *admission* has it so, on a connection that came to address *number* of these. Raises OSError: the

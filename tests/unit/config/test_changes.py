@@ -59,3 +59,62 @@ def test_the_order_of_expressions_is_a_change(configuration: Configuration) -> N
     found = changes(configuration, head + one + two, head + two + one)
     assert found.options == ("domain",)
     assert found.settings.domain("ab").name == "/b$/"  # type: ignore[union-attr] # it is there
+
+
+def test_doors_take_their_options_and_what_they_are_bound_to_needs_a_restart(configuration: Configuration) -> None:
+    common = (
+        SPOOL + LISTENER + "apn_topic: com.example.app\ntls_certificate: client.pem\n"
+        'domain: {p.example.com: {delivery_method: apn, routes: ["apn://localhost:9"], generate_bounces: false}}\n'
+    )
+    before = (
+        common
+        + f"""
+apns_gateway:
+  listen:
+    "127.0.0.1:2195": {{tls_certificate: one.pem, client_ca: ca.pem, domain: p.example.com, feedback: "127.0.0.1:2196"}}
+pyapns: {{listen: {{"127.0.0.1:7077": {{sandbox: {{app: p.example.com}}}}}}}}
+propeller: {{listen: {{"127.0.0.1:5000": {{auth_token: one, topics: {{a: p.example.com}}}}}}}}
+beanstalkd: {{connect: {{"127.0.0.1:11300": {{tubes: {{a: p.example.com}}}}}}}}
+http_listener:
+  listen: {{"127.0.0.1:8025": {{tls_certificate: one.pem}}, "127.0.0.1:8026": {{}}}}
+  tokens: {{stays: {{hash: "sha256:{"0" * 64}"}}, goes: {{hash: "sha256:{"1" * 64}"}}}}
+"""
+    )
+    now = (
+        common
+        + f"""
+apns_gateway:
+  listen:
+    "127.0.0.1:2195": {{tls_certificate: two.pem, client_ca: ca.pem, domain: p.example.com, feedback: "127.0.0.1:2197"}}
+pyapns: {{listen: {{"127.0.0.1:7077": {{production: {{app: p.example.com}}}}}}}}
+propeller: {{listen: {{"127.0.0.1:5001": {{auth_token: one, topics: {{a: p.example.com}}}}}}}}
+beanstalkd: {{connect: {{"127.0.0.1:11301": {{tubes: {{a: p.example.com}}}}}}}}
+http_listener:
+  status_retention: 2d
+  listen: {{"127.0.0.1:8025": {{idle_timeout: 7}}, "127.0.0.1:8026": {{}}}}
+  tokens: {{stays: {{hash: "sha256:{"0" * 64}"}}, comes: {{hash: "sha256:{"1" * 64}"}}}}
+"""
+    )
+    running = configuration.load(before, open_files=False).settings
+    found = changes_between(running, configuration.load(now, open_files=False).settings)
+    assert found.options == (
+        'apns_gateway.listen."127.0.0.1:2195".tls_certificate',
+        'pyapns.listen."127.0.0.1:7077".production',
+        'pyapns.listen."127.0.0.1:7077".sandbox',
+        'http_listener.listen."127.0.0.1:8025".idle_timeout',
+        "http_listener.status_retention",
+        "http_listener.tokens.goes",
+        "http_listener.tokens.comes",
+        'beanstalkd.connect."127.0.0.1:11300"',
+        'beanstalkd.connect."127.0.0.1:11301"',
+    )
+    assert found.restart == (
+        'apns_gateway.listen."127.0.0.1:2195".feedback',
+        'propeller.listen."127.0.0.1:5000"',
+        'propeller.listen."127.0.0.1:5001"',
+        'http_listener.listen."127.0.0.1:8025".tls_certificate',
+    )
+    assert found.settings.addresses == running.addresses
+    assert found.settings.http.listen[0].tls_certificate is not None
+    assert found.settings.http.listen[0].idle_timeout == 7
+    assert {one.name for one in found.settings.http.tokens.values()} == {"stays", "comes"}

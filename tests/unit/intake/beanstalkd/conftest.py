@@ -13,6 +13,7 @@ from mcmt.channel import plugins
 from mcmt.clock import Clock, SystemClock
 from mcmt.config.settings import BeanstalkdSettings, IntakeSettings
 from mcmt.errors import SpoolError
+from mcmt.intake.beanstalkd.source import Deal, tubes_of
 from mcmt.intake.doors import Doors
 from mcmt.intake.sources import SourceStatus
 from mcmt.spool.standing import Keyed, Once
@@ -112,7 +113,7 @@ async def start() -> AsyncIterator[Start]:
             clock or SystemClock(),
             secrets.randbits,
             jobs=jobs,
-            share=share,
+            deal=Deal(*share, tubes_of((settings,))),
         )
         await doors.start()
         started.append(Source(doors, spool, jobs))

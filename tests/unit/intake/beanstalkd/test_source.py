@@ -12,13 +12,15 @@ from collections.abc import Mapping
 import pytest
 from pystalkd.Beanstalkd import Connection
 
-from mcmt.config.settings import INTAKE_COPIES, IntakeSettings
+from mcmt.config.settings import INTAKE_COPIES, BeanstalkdSettings, IntakeSettings
 from mcmt.errors import SpoolFull
 from mcmt.intake import limits
+from mcmt.intake.beanstalkd.source import Deal
 from mcmt.message.event import Kind
 from mcmt.spool.standing import Once
 from tests.support.beanstalkd import Beanstalkd
 from tests.unit.intake.beanstalkd.conftest import TUBE, ListJobs, Start
+from tests.unit.intake.server import make_settings
 
 
 def token(number: int) -> str:
@@ -296,3 +298,46 @@ async def test_tubes_are_dealt_out_among_processes(server: Beanstalkd, start: St
         fill(server, range(number, number + 1), tube)
     await sources[0].until(lambda: sum(len(source.jobs.tokens) for source in sources) == 5)
     assert sources[0].jobs.tokens == [token(number) for number in (0, 2, 4)]
+
+
+async def test_a_reload_begins_leaves_and_changes_tubes(server: Beanstalkd, start: Start) -> None:
+    """What is being kept of a tube that goes is kept and deleted; a tube that stays is not touched."""
+    domain = "apn.example.com"
+    tubes = {"stays": domain, "goes": domain, "grows": domain}
+    source = await start(server.port, tubes=tubes, max_message_size=1024)
+    await source.until(lambda: {one.state for one in source.doors.sources} == {"connected"})
+    source.jobs.gate.clear()
+    fill(server, range(1), "goes")
+    await source.jobs.waiting.wait()
+
+    def go_on_by(tubes: Mapping[str, str], size: int) -> None:
+        settings = BeanstalkdSettings(
+            address=f"127.0.0.1:{server.port}",
+            host="127.0.0.1",
+            port=server.port,
+            tubes=tubes,
+            return_path="push@example.com",
+            max_message_size=size,
+        )
+        source.doors.reload(source.doors.prepare(make_settings(beanstalkd=(settings,))))
+
+    go_on_by({"grows": domain, "comes": domain, "stays": domain}, 64 * 1024)
+    fill(server, range(1, 2), "goes")
+    source.jobs.gate.set()
+    await source.until(lambda: not source.jobs.known)
+    for number, tube in enumerate(("comes", "grows", "stays"), start=2):
+        fill(server, range(number, number + 1), tube)
+    await source.until(lambda: len(source.jobs.tokens) == 4)
+    assert set(source.jobs.tokens) == {token(number) for number in (0, 2, 3, 4)}
+    assert {one.name for one in source.doors.sources} == {"comes", "grows", "stays"}
+    go_on_by({}, 64 * 1024)
+    await source.until(lambda: not source.doors.sources)
+    go_on_by(tubes, 64 * 1024)
+    await source.until(lambda: token(1) in source.jobs.tokens)
+
+
+def test_a_tube_stays_with_its_process_and_one_that_comes_has_one_whichever_were_there() -> None:
+    first = (("a:1", "one"), ("a:1", "two"), ("a:1", "three"))
+    for tube in [*first, ("b:2", "later")]:
+        assert sum(Deal(number, 3, first).mine(*tube) for number in range(3)) == 1
+    assert [Deal(place, 3, first).mine(*tube) for place, tube in enumerate(first)] == [True] * 3
