@@ -1,7 +1,8 @@
 """One client's connection, below what is asked on it: requests in turn, the deadline, the end.
 
-Rules: one request is answered at a time, and what comes behind it waits; octets count in the intake's memory while they
-are held; a request that is being answered when the engine stops gets its answer, and the connection ends with it.
+Rules: one request is answered at a time, and what comes behind it waits, as it does while the client does not read its
+answers; octets count in the intake's memory while they are held; a request that is being answered when the engine stops
+gets its answer, and the connection ends with it.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ class RequestConnection(asyncio.Protocol):
         self._timer: Timer | None = None
         self._task: asyncio.Task[None] | None = None
         self._received: Callback | None = None
+        self._clogged = False
+        """The client does not read what it is told."""
         self._stopping = False
         self._eof = False
         self._ended = False
@@ -85,15 +88,25 @@ class RequestConnection(asyncio.Protocol):
         if not self._parser.held:
             self._since = self._station.clock.monotonic()
         self._parser.receive(data)
-        if self._task is None:
+        if self._task is None and not self._clogged:
             self._next()
         elif self._parser.held > limits.READ:
             self._wire.pause_reading()
 
+    def pause_writing(self) -> None:
+        """More waits for the client to read it than should."""
+        self._clogged = True
+
+    def resume_writing(self) -> None:
+        """The client has read what it was told."""
+        self._clogged = False
+        if self._task is None and not self._ended:
+            self._go_on()
+
     def eof_received(self) -> bool:
         """The client sends nothing more: what it has asked is answered. All of an answer that it has is received."""
         self._eof = True
-        if self._task is None:
+        if self._task is None and not self._clogged:
             self._confirm()
             return False
         return True
@@ -138,9 +151,12 @@ class RequestConnection(asyncio.Protocol):
             self._account()
         if self._gone:
             self._leave()
-        elif not self._ended:
-            self._wire.resume_reading()
-            self._next()
+        elif not self._ended and not self._clogged:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        self._wire.resume_reading()
+        self._next()
 
     def _say(self, answer: Answer, *, keep_alive: bool) -> None:
         self._received = answer.received
@@ -183,6 +199,8 @@ class RequestConnection(asyncio.Protocol):
         left = limit if self._task is not None else self._since + limit - clock.monotonic()
         if left > 0:
             self._timer = clock.call_later(left, self._watch)
+        elif self._clogged:
+            self.abort()
         else:
             self._close()
 
@@ -208,6 +226,11 @@ class RequestConnection(asyncio.Protocol):
         self._ended = True
         if not self._wire.is_closing():
             self._wire.close()
+        if self._wire.get_write_buffer_size():
+            # A client that does not read would keep the connection open for ever.
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._station.clock.call_later(limits.LINGER, self._wire.abort)
 
     def _leave(self) -> None:
         self._station.memory.give_back(self._taken)
