@@ -1,10 +1,12 @@
 """What a shell may complete in the place of an argument: names that the configuration and the engine know.
 
-Rule: it never fails and never waits long; where nothing is known, nothing is offered.
+Rules: it never fails and never waits long; where nothing is known, nothing is offered. Domains are what clients call
+them, and a shell puts a word into the line as it is: one in which a shell might find anything to do is not offered.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 _PATIENCE = 1.0
+_is_harmless = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*").fullmatch
 
 
 def complete_domain(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:  # noqa: ARG001 - click's
@@ -34,4 +37,4 @@ def complete_domain(context: click.Context, parameter: click.Parameter, begun: s
             names |= {status.domain for status in client.ask(Domains(), DomainStatus)}
     except (McmtError, OSError):
         pass  # what is known so far is offered
-    return [CompletionItem(name) for name in sorted(names) if name.startswith(begun) and "*" not in name]
+    return [CompletionItem(name) for name in sorted(names) if name.startswith(begun) and _is_harmless(name)]

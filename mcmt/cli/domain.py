@@ -155,11 +155,13 @@ def act(settings: Settings, action: Action, *, as_json: bool) -> None:
     status = msgspec.json.decode(item, type=DomainStatus)
     reason = f" ({printable(status.reason)})" if status.reason else ""
     reason += "" if status.until is None else f" for {span(status.until)}"
-    click.echo(f"{status.domain}: {status.state}{reason}; {status.queued} queued, {status.in_flight} in flight")
+    name = printable(status.domain)
+    click.echo(f"{name}: {status.state}{reason}; {status.queued} queued, {status.in_flight} in flight")
 
 
 def _row(status: DomainStatus) -> str:
-    name, lead = (status.domain, "") if len(status.domain) <= _NAME else ("", f"{status.domain}\n")
+    shown = printable(status.domain)
+    name, lead = (shown, "") if len(shown) <= _NAME else ("", f"{shown}\n")
     state = status.state.partition(" by ")[0]
     due = "now" if status.next_due == 0 else span(status.next_due)
     return lead + _ROW.format(name, state, status.connections, status.queued, status.on_hold, span(status.oldest), due)

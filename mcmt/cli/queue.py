@@ -224,7 +224,7 @@ def _row(entry: Entry, now: float) -> str:
     token = entry.token if len(entry.token) <= 14 else f"{entry.token[:_SHOWN]}...{entry.token[-_SHOWN:]}"
     return _ROW.format(
         entry.id,
-        entry.domain,
+        printable(entry.domain),
         printable(token),
         _due(entry, now),
         span(entry.expires - now),

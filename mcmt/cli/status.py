@@ -103,7 +103,7 @@ def _write_source(source: SourceStatus) -> None:
 def _write_domain(domain: DomainStatus) -> None:
     state, _, why = domain.state.partition(" by ")
     due = "now" if domain.next_due == 0 else span(domain.next_due)
-    name = domain.domain
+    name = printable(domain.domain)
     if len(name) > _NAME:
         click.echo(name)
         name = ""
@@ -111,6 +111,6 @@ def _write_domain(domain: DomainStatus) -> None:
     click.echo(_ROW.format(name, state, *counts, span(domain.oldest), due))
     until = "" if domain.until is None else f"for {span(domain.until)} more"
     route = f"{domain.channel} {domain.route}".strip()
-    details = [route, f"by {why}" if why else "", until, printable(domain.reason)]
+    details = [route, f"by {printable(why)}" if why else "", until, printable(domain.reason)]
     text = "; ".join(detail for detail in details if detail)
     click.echo(textwrap.fill(text, _WIDTH, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False))

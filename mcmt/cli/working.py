@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
-from mcmt.cli.common import connect
+from mcmt.cli.common import connect, printable
 
 if TYPE_CHECKING:
     from mcmt.config.settings import Settings
@@ -137,7 +137,7 @@ def _show(count: _Count) -> None:
         return
     click.echo(_ROW.format("DOMAIN", "DELIVERIES", "MESSAGES", "HELD"))
     for name, each in count.domains.items():
-        click.echo(_ROW.format(name, *each))
+        click.echo(_ROW.format(printable(name), *each))
     if len(count.domains) > 1:
         click.echo(_ROW.format("together", *map(sum, zip(*count.domains.values(), strict=True))))
 

@@ -12,6 +12,7 @@ from encodings.idna import nameprep
 # RFC 3490 3.1: these too are dots.
 _DOT = re.compile("[.\u3002\uff0e\uff61]")
 # RFC 5892 2.6, appendix A: sharp s, final sigma and the joiners are letters of their own now; nameprep would lose them.
+_STRANGE = re.compile(r"[^A-Za-z0-9_\u0080-\U0010ffff-]").search
 _KEPT = re.compile("([\u00df\u03c2\u200c\u200d])")
 
 
@@ -41,4 +42,8 @@ def _to_ascii(label: str) -> str:
     """The A-label of *label* (RFC 3490 4.1: prepared by nameprep, RFC 3491, then Punycode, RFC 3492)."""
     if not label.isascii():
         label = "".join([piece if _KEPT.match(piece) else nameprep(piece) for piece in _KEPT.split(label.lower())])
+    # RFC 3490 4.1, UseSTD3ASCIIRules, but for the underscore: nameprep makes of U+FF0A the "*" that stands for every
+    # domain, of others a blank, an "@", or what a shell obeys.
+    if _STRANGE(label):
+        raise UnicodeError("no name of a host")
     return label.lower() if label.isascii() else f"xn--{label.encode('punycode').decode()}"

@@ -22,6 +22,11 @@ from mcmt.message.address import domain_of, local_part_of, routing_name
         ("\uff45xample.com", "example.com"),
         # What no internationalised name can be stays as it is, and is routed by nothing.
         ("\u202e.example", "\u202e.example"),
+        ("\uff0a", "\uff0a"),
+        ("\uff0fapn\uff0f", "\uff0fapn\uff0f"),
+        ("ex\u00a0ample.com", "ex\u00a0ample.com"),
+        ("x.\uff04\uff08\uff49\uff44\uff09.example", "x.\uff04\uff08\uff49\uff44\uff09.example"),
+        ("a_\u00fc.example", "xn--a_-yka.example"),
         ("", ""),
     ],
 )
