@@ -142,7 +142,7 @@ class Bouncer:
         end, _ = find_end(block, 0, len(block)) if about.ret == "FULL" else (len(block), 0)
         body = block[end:] if end < len(block) else None
         content = compose_report(
-            Original(about.batch_id, about.received, block[:end], body, about.envid),
+            Original(about.batch_id, about.received, block[:end], body, about.envid, owed.release, owed.deliver_by),
             owed.failures,
             owed.count,
             return_path=owed.return_path,

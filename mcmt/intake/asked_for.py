@@ -40,6 +40,12 @@ class AskedFor:
             if notify or original:
                 asked[address] = Asked(notify, original)
         envelope = msgspec.structs.replace(
-            envelope, ret=mail.ret, envid=mail.envid, asked=asked, priority=mail.priority
+            envelope,
+            ret=mail.ret,
+            envid=mail.envid,
+            asked=asked,
+            priority=mail.priority,
+            release=mail.release,
+            deliver_by=mail.deadline or mail.tell_late,
         )
         return envelope, Schedule(mail.due, mail.deadline or NOW.expires, mail.tell_late)

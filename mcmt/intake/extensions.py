@@ -2,8 +2,8 @@
 6710 (MT-PRIORITY).
 
 Pure: the parameters of one command in, values out. Each function takes its own parameters out of what it is given;
-whoever asked refuses what is left (555). A value that is not exactly of its RFC's grammar is 501 5.5.4, and what passes
-is printable ASCII: no control character gets from here into a log, a header or a report.
+whoever asked refuses what is left (555). A value that is not exactly of its RFC's grammar is 501, and what passes is
+printable ASCII: no control character gets from here into a log, a header or a report.
 """
 
 from __future__ import annotations
@@ -64,6 +64,8 @@ class MailRequests(NamedTuple):
     """The sender wants to hear that it was handed on."""
     priority: int | None = None
     """Its class (mcmt/message/priority.py); None: nothing was said."""
+    release: str = ""
+    """As of Envelope: what was asked for, in the sender's words."""
 
 
 class RcptRequests(NamedTuple):
@@ -109,16 +111,16 @@ def read_mail(
     ret = envid = ""
     if DSN not in discarded:
         ret, envid = _read_ret(parameters), _read_envid(parameters)
-    due = 0.0
+    due, release = 0.0, ""
     if offers_release(discarded, max_future_release):
-        due = _read_hold(parameters, max_future_release, now)
+        due, release = _read_hold(parameters, max_future_release, now)
     deadline, late, trace = 0.0, 0.0, False
     if DELIVERBY not in discarded:
         deadline, late, trace = _read_by(parameters, now)
     if due and 0 < (deadline or late) <= due:
         raise _wrong("BY", "is over before the message is released")
     priority = None if MT_PRIORITY in discarded else _read_mt_priority(parameters)
-    return MailRequests(ret, envid, due, deadline, late, trace, priority)
+    return MailRequests(ret, envid, due, deadline, late, trace, priority, release)
 
 
 def read_rcpt(parameters: dict[str, str], discarded: frozenset[str]) -> RcptRequests:
@@ -128,8 +130,8 @@ def read_rcpt(parameters: dict[str, str], discarded: frozenset[str]) -> RcptRequ
     return RcptRequests(_read_notify(parameters), _read_orcpt(parameters))
 
 
-def _wrong(name: str, what: str) -> MessageError:
-    return MessageError(501, "5.5.4", f"{name} {what}")
+def _wrong(name: str, what: str, enhanced: str = "5.5.4") -> MessageError:
+    return MessageError(501, enhanced, f"{name} {what}")
 
 
 def _decode(name: str, value: str) -> str:
@@ -186,10 +188,11 @@ def _read_orcpt(parameters: dict[str, str]) -> str:
     return f"{kind};{_decode('ORCPT', address)}"
 
 
-def _read_hold(parameters: dict[str, str], limit: float, now: float) -> float:
+def _read_hold(parameters: dict[str, str], limit: float, now: float) -> tuple[float, str]:
+    """When it is due, and what was asked for."""
     interval, until = parameters.pop("HOLDFOR", None), parameters.pop("HOLDUNTIL", None)
     if interval is None and until is None:
-        return 0.0
+        return 0.0, ""
     if interval is not None and until is not None:
         raise _wrong("HOLDFOR", "and HOLDUNTIL exclude each other")
     if interval is not None:
@@ -202,7 +205,8 @@ def _read_hold(parameters: dict[str, str], limit: float, now: float) -> float:
             raise _wrong("HOLDUNTIL", "is past")
     if due > now + int(limit):
         raise _wrong("HOLDFOR" if interval else "HOLDUNTIL", f"is more than {int(limit)} seconds ahead")
-    return due
+    # RFC 4865 5.1.2: orig-hold-param-value.
+    return due, f"for;{interval}" if interval else f"until;{until}"
 
 
 def _date_time(text: str) -> float:
@@ -237,5 +241,6 @@ def _read_mt_priority(parameters: dict[str, str]) -> int | None:
     if value is None:
         return None
     if not _is_priority(value):
-        raise _wrong(MT_PRIORITY, "takes a whole number from -9 to 9")
+        # RFC 6710 4.1: X.5.2, syntax error.
+        raise _wrong(MT_PRIORITY, "takes a whole number from -9 to 9", "5.5.2")
     return class_of(int(value))

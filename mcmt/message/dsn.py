@@ -72,6 +72,9 @@ class Original(msgspec.Struct, frozen=True):
     """What follows it, blank line included, where the sender asked for the whole message and it was kept."""
     envid: str = ""
     """The sender's name for its envelope; empty: it gave none."""
+    release: str = ""
+    deliver_by: float = 0.0
+    """As of mcmt.message.model.Envelope."""
 
 
 def compose_report(
@@ -201,6 +204,10 @@ def _status(
         yield f"Original-Envelope-Id: {_plain(original.envid)}"
     yield f"Reporting-MTA: dns; {hostname}"
     yield f"Arrival-Date: {_date(original.received)}"
+    if original.deliver_by:
+        yield f"Deliver-By-Date: {_date(original.deliver_by)}"  # RFC 2852 5
+    if original.release:
+        yield f"Future-Release-Request: {_plain(original.release)}"  # RFC 4865 5.1.2
     yield f"X-MCMT-Batch-Id: {_plain(original.batch_id)}"
     yield f"X-MCMT-Failures: {count - others}"
     if others:

@@ -45,6 +45,11 @@ class Envelope(msgspec.Struct, frozen=True, omit_defaults=True):
     """The sender's own name for this envelope, printable ASCII, decoded (RFC 3461 4.4)."""
     asked: dict[str, Asked] = {}
     """By forward-path: what was asked of it."""
+    release: str = ""
+    """What was asked of its release, as a report repeats it: ``for;600``, ``until;2026-12-24T18:00:00Z`` (RFC 4865
+    5.1.2)."""
+    deliver_by: float = 0.0
+    """By when the sender wanted it delivered, seconds since the epoch; 0: it did not say (RFC 2852)."""
 
 
 class Part(msgspec.Struct, frozen=True):

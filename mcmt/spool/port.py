@@ -62,6 +62,9 @@ class OwedReport(msgspec.Struct, frozen=True):
     """The spool's mark behind the last of them: what fails from now on is told by another report."""
     others: int = 0
     """How many of them did not fail, but are told of as well (Failure.action)."""
+    release: str = ""
+    deliver_by: float = 0.0
+    """As of the message's Envelope."""
 
 
 class Backlog(msgspec.Struct, frozen=True):

@@ -85,6 +85,7 @@ class Reports:
             start += report.length
             if not report.count:
                 continue
+            about = decode_envelope(envelope)
             # What came between the two statements is told by the next report.
             rows = [row for row in listed[report.id] if row[0] <= report.through]
             failures = sorted(rows, key=lambda row: (row[1].action != FAILED, row[1].action, row[0]))
@@ -93,11 +94,13 @@ class Reports:
                     key=report.id,
                     return_path=report.return_path,
                     sender=report.sender.sender(),
-                    header_block=decode_envelope(envelope).header_block,
+                    header_block=about.header_block,
                     failures=tuple([failure for _, failure in failures]),
                     count=report.count,
                     through=report.through,
                     others=report.others,
+                    release=about.envelope.release,
+                    deliver_by=about.envelope.deliver_by,
                 )
             )
         return reports

@@ -92,6 +92,8 @@ async def test_one_report_tells_failures_first_and_then_what_was_handed_on(
             Asked(every),
             envid="QQ 1",
             ret="HDRS",
+            release="for;600",
+            deliver_by=1_800_000_000.0,
         )
         await bench.wait_until(lambda: bool(mail.sent))
         (bounce,) = mail.bounces
@@ -104,6 +106,9 @@ async def test_one_report_tells_failures_first_and_then_what_was_handed_on(
         assert failed["original-recipient"] == "rfc822;Two@Example.com"
         assert (relayed["original-recipient"], relayed["status"]) == ("rfc822;One@Example.com", "2.0.0")
         assert about(bounce)["original-envelope-id"] == "QQ 1"
+        # RFC 4865 5.1.2, RFC 2852 5
+        assert about(bounce)["future-release-request"] == "for;600"
+        assert about(bounce)["deliver-by-date"] == "Fri, 15 Jan 2027 08:00:00 +0000"
         assert (about(bounce)["x-mcmt-failures"], about(bounce)["x-mcmt-reported"]) == ("1", "3")
         assert bounce["subject"] == "Undelivered: 1 failure; relayed: 2 recipients"
         assert list(bounce.iter_parts())[2].get_content_type() == "text/rfc822-headers"
