@@ -41,7 +41,8 @@ _PRIORITIES = (
     f"SELECT column1 FROM (VALUES {', '.join([f'({one})' for one in CLASSES])})"  # noqa: S608 - our own words
     " WHERE EXISTS (SELECT 1 FROM delivery WHERE domain = ?1 AND priority = column1)"
 )
-_BY_ROW = "SELECT * FROM delivery WHERE row IN carray(?1) AND domain = ?2 ORDER BY due, row LIMIT -1"
+# With +: else SQLite looks the domain up and walks all of it. Ten rows of 300,000 took 16 ms so, and take 0.2.
+_BY_ROW = "SELECT * FROM delivery WHERE row IN carray(?1) AND +domain = ?2 ORDER BY due, row LIMIT -1"
 _BY_ROWS = "SELECT * FROM delivery WHERE row IN carray(?1) ORDER BY row LIMIT -1"
 _EXPIRED = "SELECT * FROM delivery WHERE (expires, row) > (?1, ?2) AND expires <= ?3 ORDER BY expires, row LIMIT ?4"
 _NEXT = (

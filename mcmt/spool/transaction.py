@@ -61,12 +61,19 @@ _COUNT_DOWN = (
     " FROM (VALUES {rows}) AS new WHERE id = new.column1 AND pending >= new.column2",
     2,
 )
-# By the partial index. What cannot be read is quarantine's; the mark is ``superseded`` of the data (rows.py).
-_SUPERSEDE = (
-    "UPDATE delivery SET collapse = NULL, data = json_set(data, '$[6]', new.column4)"
-    " FROM (VALUES {rows}) AS new WHERE domain = new.column1 AND collapse = new.column2 AND row < new.column3"
-    " AND json_valid(data) RETURNING row, domain, data ->> '$[6]'",
+# By the partial index: in one UPDATE, SQLite walked the whole index from four VALUES on, half a second a transaction
+# where 300,000 deliveries waited. What cannot be read is quarantine's.
+_REPLACED = (
+    "SELECT old.row, old.domain, new.column4 FROM (VALUES {rows}) AS new"
+    " CROSS JOIN delivery AS old INDEXED BY delivery_collapse"
+    " ON old.domain = new.column1 AND old.collapse = new.column2 AND old.row < new.column3 AND json_valid(old.data)",
     4,
+)
+# The mark is ``superseded`` of the data (rows.py).
+_MARK = (
+    "UPDATE delivery SET collapse = NULL, data = json_set(data, '$[6]', new.column2)"
+    " FROM (VALUES {rows}) AS new WHERE row = new.column1",
+    2,
 )
 _FINISHED = "SELECT id, parts FROM message WHERE id IN carray(?1) AND pending = 0"
 TEXT = frozenset({"batch_id", "sender", "head", "domain", "data", "last", "return_path", "source", "reason"})
@@ -258,7 +265,7 @@ class Transaction:
             _expect(connection, before, len(self._finished))
         if self._superseding:
             # Last, so that what is finished in the same transaction is not found any more.
-            self._superseded += [Superseded(*row) for row in ask_rows(connection, _SUPERSEDE, self._superseding)]
+            self._supersede(connection)
         if self._countdown:
             self._count_down(connection)
         self._owed.let_go(connection)
@@ -272,6 +279,13 @@ class Transaction:
             connection.execute("INSERT INTO outbox (events) VALUES (?)", (blob,))
         if self._through:
             connection.execute("DELETE FROM outbox WHERE sequence <= ?", (self._through,))
+
+    def _supersede(self, connection: apsw.Connection) -> None:
+        found: dict[int, Superseded] = {}
+        for row in ask_rows(connection, _REPLACED, self._superseding):
+            found.setdefault(row[0], Superseded(*row))  # by the first of those in this transaction
+        execute_rows(connection, _MARK, [value for row, _, by in found.values() for value in (row, by)])
+        self._superseded += found.values()
 
     def _count_down(self, connection: apsw.Connection) -> None:
         execute_rows(connection, _COUNT_DOWN, [value for item in self._countdown.items() for value in item])

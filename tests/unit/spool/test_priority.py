@@ -16,6 +16,7 @@ from mcmt.message.priority import BULK, CLASSES, HIGH, NORMAL
 from mcmt.spool import fetch, schema
 from mcmt.spool.away import LOWER_SHARE
 from mcmt.spool.port import Arrived, Change
+from mcmt.spool.schema import ids
 from mcmt.spool.sqlite import SHARD, SqliteSpool, open_spool
 from tests.unit.spool.samples import DOMAIN, NOW, PLENTY, defer, deliveries, event, finish, message, pull
 
@@ -182,6 +183,15 @@ async def test_a_pull_looks_its_rows_up_and_sorts_nothing(spool: SqliteSpool, tm
         assert looked_up
         assert all("INDEX delivery_due (domain=? AND priority=?" in line for line in looked_up)
         assert not [line for line in plan if "TEMP B-TREE" in line or line.startswith("SCAN delivery")]
+    connection.close()
+
+
+async def test_what_has_come_back_is_looked_up_by_its_rows(spool: SqliteSpool, tmp_path: Path) -> None:
+    """And not by walking its domain, whatever is queued there."""
+    connection = apsw.Connection(str(tmp_path / "spool" / SHARD))
+    bound = (ids([1, 2]), DOMAIN)
+    plan = [str(row[3]) for row in connection.execute(f"EXPLAIN QUERY PLAN {fetch._BY_ROW}", bound)]
+    assert "SEARCH delivery USING INTEGER PRIMARY KEY (rowid=?)" in plan
     connection.close()
 
 

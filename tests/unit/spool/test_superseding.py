@@ -103,14 +103,24 @@ async def test_where_something_was_replaced_nothing_is_handed_over_past_the_disk
     assert len(await pull(spool)) == 1
 
 
-async def test_it_is_found_by_an_index_that_others_have_no_part_in(spool: SqliteSpool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [1, 4, 256])
+async def test_it_is_found_by_an_index_that_others_have_no_part_in(
+    spool: SqliteSpool, tmp_path: Path, count: int
+) -> None:
+    """However many come in one transaction: with a million queued they cost what they cost with one."""
     await accept(spool, b"", 3)
     await accept(spool, b"score")
     connection = apsw.Connection(str(tmp_path / "spool" / SHARD))
-    statement = transaction._SUPERSEDE[0].format(rows="(?1, ?2, ?3, ?4)")
-    plan = [str(row[3]) for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", (DOMAIN, b"x", 9, "b"))]
-    assert "SEARCH delivery USING INDEX delivery_collapse (domain=? AND collapse=? AND rowid<?)" in plan
-    assert not [line for line in plan if line.startswith("SCAN delivery")]
+
+    def plan(statement: tuple[str, int]) -> list[str]:
+        rows = ",".join([f"({','.join('?' * statement[1])})"] * count)
+        text = f"EXPLAIN QUERY PLAN {statement[0].format(rows=rows)}"
+        return [str(row[3]) for row in connection.execute(text, [None] * statement[1] * count)]
+
+    found = plan(transaction._REPLACED)
+    assert "SEARCH old USING INDEX delivery_collapse (domain=? AND collapse=? AND rowid<?)" in found
+    assert "SEARCH delivery USING INTEGER PRIMARY KEY (rowid=?)" in plan(transaction._MARK)
+    assert not [line for line in found + plan(transaction._MARK) if line.startswith(("SCAN old", "SCAN delivery"))]
     assert connection.execute("SELECT count(*) FROM delivery WHERE collapse IS NOT NULL").get == 1
     connection.close()
 
