@@ -32,6 +32,7 @@ from mcmt.engine.ready import Ready
 from mcmt.engine.replacing import Replacing
 from mcmt.engine.retry import JITTER
 from mcmt.engine.shared import Shared
+from mcmt.engine.urgency import Urgency
 from mcmt.engine.verdict import EXPIRED, NO_PART
 from mcmt.errors import SpoolError
 from mcmt.message.model import Delivery
@@ -68,8 +69,7 @@ class DomainQueue:
         self._ready = Ready()
         self._places = Places(self._ready, shared.residency, self._release)
         self._more_due = True
-        self._urgent = BULK
-        """The highest priority of what has come into the spool since the last pull."""
+        self._urgency = Urgency(self._pace)
         self._next_due: float | None = None
         self._pulling: asyncio.Task[None] | None = None
         self._alarm = Alarm(shared.clock, self._rung)
@@ -88,6 +88,7 @@ class DomainQueue:
         if try_route:
             self.links.try_now()
         self._more_due = True
+        self._urgency.changed()
         self.pump()
 
     def arrived(self, arrived: Arrived) -> None:
@@ -98,7 +99,7 @@ class DomainQueue:
             self._take_over(arrived)
         if arrived.highest is not None:
             self._more_due = True
-            self._urgent = max(self._urgent, arrived.highest)
+            self._urgency.came(arrived.highest)
         if arrived.next_due is not None:
             self._wait_for(arrived.next_due)
         self.pump()
@@ -108,6 +109,7 @@ class DomainQueue:
         self._note_due()
         self._answers.believe_overdue()
         self.links.close_idle()
+        self._urgency.tick()
         if not self._places.taken:
             self._replacing.forget()
         now = self._shared.steady.now()
@@ -144,6 +146,7 @@ class DomainQueue:
         self._release(list(self._ready))
         self._places.leave(len(self._ready))
         self._ready.clear()
+        self._urgency.changed()
 
     def _release(self, deliveries: Sequence[Delivery]) -> None:
         self._shared.spool.release([delivery.row for delivery in deliveries])
@@ -293,10 +296,10 @@ class DomainQueue:
     def _refill(self) -> None:
         """Pull when few are ready; ask for a connection when some are ready and none takes them."""
         if self._more_due and not self._pulling:
-            wanted, lowest = self._make_room(self._urgent)
+            wanted, lowest = self._make_room(self._urgency.highest)
             if wanted > 0:
                 self._more_due = lowest > BULK  # of the others some may be due as before
-                self._urgent = BULK
+                self._urgency.pulling(lowest)
                 pull = self._pull(wanted, lowest)
                 self._pulling = asyncio.get_running_loop().create_task(pull, name=f"pull {self.domain}")
         if self._ready.count(self._pace.lowest):
@@ -330,9 +333,8 @@ class DomainQueue:
             pulled = await self._shared.spool.pull(self.domain, now, wanted, PULL_BYTES, lowest)
             got = len(pulled.deliveries)
             self._ready.extend(self._carried(self._replacing.pulled(pulled.deliveries, self.settings)))
-            if lowest > BULK:
-                self._urgent = max(self._urgent, lowest if got == wanted else BULK)
-            elif got < wanted and (pulled.next_due is None or pulled.next_due > self._horizon):
+            self._urgency.pulled(lowest, full=got == wanted)
+            if lowest == BULK and got < wanted and (pulled.next_due is None or pulled.next_due > self._horizon):
                 self._horizon = 0.0  # the retry that was asked for has reached everything
             if lowest > BULK or got == wanted or (pulled.next_due is not None and pulled.next_due <= now):
                 self._more_due = True
@@ -368,7 +370,7 @@ class DomainQueue:
         if delay <= 0:
             self._next_due = None
             self._more_due = True
-            self._urgent = max(self._urgent, self._pace.lowest)  # past what a curfew holds back
+            self._urgency.changed()  # past what a curfew holds back
         else:
             self._look_again(delay)
 

@@ -227,3 +227,41 @@ async def test_what_is_of_high_priority_passes_a_curfew_that_exempts_it(
         await pass_time(clock, 900.0, step=60.0)
         await pass_time(clock, 5.0, step=1.0)
         assert len(await bench.events(Kind.DELIVERY)) == 903
+
+
+async def test_urgent_mail_that_lies_in_the_spool_passes_it_however_much_else_lies_there(
+    tmp_path: Path, gateway: ScriptedGateway
+) -> None:
+    """What the curfew holds back fills the memory of the queue, and is not in the way of what it lets pass."""
+    clock = ManualClock(datetime.fromisoformat("2026-01-10T23:30:00+01:00").timestamp())
+    night = Curfew(22 * 60, 7 * 60, "Europe/Berlin", exempt="high")
+    async with Bench(tmp_path, gateway, clock=clock, curfew=(night,), max_resident_active_queue=60) as bench:
+        bench.engine.suspend(DOMAIN, "maintenance")
+        await bench.accept(300)
+        await bench.accept(2000, priority=HIGH)
+        bench.engine.resume(DOMAIN)
+        await settle()
+        await pass_time(clock, 5.0)
+        assert len(gateway.sent) == 2000
+        assert {one.priority for one in gateway.sent} == {HIGH}
+
+
+async def test_urgent_mail_that_lay_in_the_spool_when_it_began_passes_it(
+    tmp_path: Path, gateway: ScriptedGateway
+) -> None:
+    clock = ManualClock(datetime.fromisoformat("2026-01-10T21:59:57+01:00").timestamp())
+    night = Curfew(22 * 60, 7 * 60, "Europe/Berlin", exempt="high")
+    gateway.room, gateway.delay = 1, None
+    async with Bench(tmp_path, gateway, clock=clock, curfew=(night,), max_resident_active_queue=60) as bench:
+        await bench.accept(300)
+        await settle()
+        bench.engine.suspend(DOMAIN, "maintenance")
+        await bench.accept(300, priority=HIGH)
+        bench.engine.resume(DOMAIN)
+        await settle()
+        await pass_time(clock, 5.0)
+        gateway.room, gateway.delay = 1000, 0.0
+        gateway.all[0].answer()
+        await settle()
+        await pass_time(clock, 5.0)
+        assert sum(one.priority == HIGH for one in gateway.sent) == 300
