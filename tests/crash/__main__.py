@@ -12,6 +12,7 @@ from tests.crash.disk import build_shim
 from tests.crash.gateway import gateway
 from tests.crash.kills import run, stage_for_kills
 from tests.support.tls import make_certificates
+from tests.support.webhook_receiver import receiver
 
 
 def main() -> int:
@@ -25,9 +26,11 @@ def main() -> int:
         folder = Path(name)
         (folder / "certificates").mkdir()
         certificates = make_certificates(folder / "certificates")
-        with gateway(folder / "gateway", certificates) as peer:
-            stage = stage_for_kills(folder / "engine", peer, build_shim(folder))
-            result = run(stage, peer, arguments.rounds, seed, lambda text: print(text, file=sys.stderr, flush=True))
+        with gateway(folder / "gateway", certificates) as peer, receiver() as hook:
+            stage = stage_for_kills(folder / "engine", peer, build_shim(folder), hook)
+            result = run(
+                stage, peer, hook, arguments.rounds, seed, lambda text: print(text, file=sys.stderr, flush=True)
+            )
     print(result)
     return 0 if not (result.lost or result.faults) and result.audit.startswith("proven: ") else 1
 

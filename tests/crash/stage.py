@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.crash.disk import Disk
-from tests.crash.sender import DOMAIN, Sender
+from tests.crash.sender import DOMAIN, KeyedSender, Sender, Wish, plain
 from tests.support.engine_process import EngineProcess
 
 LONG = bool(os.environ.get("MCMT_LONG_CRASH"))
@@ -28,9 +28,12 @@ class Stage:
 
     def __init__(self, folder: Path, stanza: Mapping[str, Any], shim: Path | None = None, **stanzas: Any) -> None:
         """*shim*: keep a journal, so that power can fail."""
-        self.process = EngineProcess(folder, {DOMAIN: dict(stanza)}, **{"workers": WORKERS, **stanzas})
+        domains = {DOMAIN: dict(stanza), **stanzas.pop("others", {})}
+        self.process = EngineProcess(folder, domains, **{"workers": WORKERS, **stanzas})
         self.disk = Disk(folder)
         self.accepted: list[str] = []
+        self.wanting: list[str] = []
+        """Of those: the ones whose senders want to hear of success."""
         self.refused: list[bytes] = []
         self._shim = shim
         self._tokens = itertools.count(1)
@@ -46,22 +49,32 @@ class Stage:
         return {"start_new_session": True, "env": self.disk.environment(self._shim, forget)}
 
     @contextlib.contextmanager
-    def load(self, sessions: int = SESSIONS, pause: float = 0.0) -> Iterator[None]:
-        """Applications submit while this lasts."""
+    def load(
+        self,
+        sessions: int = SESSIONS,
+        pause: float = 0.0,
+        kind: Callable[[int], Wish] = plain,
+    ) -> Iterator[None]:
+        """Applications submit while this lasts; one with keys too where there is an HTTP API."""
         journal = os.open(self.disk.journal, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         noted: Callable[[str], None] = lambda text: self.disk.note(journal, text)  # noqa: E731
-        senders = [Sender(self.process.smtp_port, self._tokens, noted, pause) for _ in range(sessions)]
-        for sender in senders:
-            sender.start()
+        port, numbers = self.process.smtp_port, self._tokens
+        senders = [Sender(port, numbers, noted, pause, kind) for _ in range(sessions)]
+        keyed = [KeyedSender(port, noted) for port in self.process.doors.values()]
+        everyone: list[Sender | KeyedSender] = [*senders, *keyed]
+        for one in everyone:
+            one.start()
         try:
             yield
         finally:
+            for one in everyone:
+                one.stop()
+            for one in everyone:
+                one.join(20)
+                assert not one.is_alive()
+                self.accepted += one.accepted
             for sender in senders:
-                sender.stop()
-            for sender in senders:
-                sender.join(20)
-                assert not sender.is_alive()
-                self.accepted += sender.accepted
+                self.wanting += sender.wanting
                 self.refused += sender.refused
             os.close(journal)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from tests.crash.gateway import gateway
 from tests.crash.kills import run, stage_for_kills
 from tests.support.tls import Certificates
+from tests.support.webhook_receiver import receiver
 
 ROUNDS = 10
 
@@ -15,10 +16,12 @@ ROUNDS = 10
 def test_killed_again_and_again_under_load_nothing_is_lost_and_repeats_are_what_was_in_flight(
     tmp_path: Path, shim: Path, certificates: Certificates
 ) -> None:
-    with gateway(tmp_path / "gateway", certificates) as peer:
-        result = run(stage_for_kills(tmp_path / "engine", peer, shim), peer, ROUNDS, random.randrange(2**32))
+    with gateway(tmp_path / "gateway", certificates) as peer, receiver() as hook:
+        stage = stage_for_kills(tmp_path / "engine", peer, shim, hook)
+        result = run(stage, peer, hook, ROUNDS, random.randrange(2**32))
     print(result)
     assert result.accepted > 100, result
+    assert result.replaced > 1, result
     assert not result.lost, result
     assert not result.faults, result
     assert result.audit.startswith("proven: "), result
