@@ -32,12 +32,13 @@ _INDENT = " " * 22
 def trace(
     name: str, bodies: bool, tokens: bool, limit: int | None, span_: str | None, as_json: bool, config: Path | None
 ) -> None:
-    """Show what is said with the routes of DOMAIN, and by SMTP clients that have mail for it, until Ctrl-C.
+    """Show what is said with the routes of DOMAIN, and by clients that have mail for it, until Ctrl-C.
 
     -> is what the engine says, <- what it hears, -- what happens to a connection. In front of them stand the time (UTC)
     and the connection: the number of its worker, a dot, and its own. Provider tokens and passwords are never shown;
     device tokens are cut, payloads are left out. Of an SMTP session everything is shown from the RCPT on that names the
-    domain. What comes faster than it is read is left out, and counted. With --json: one object a line.
+    domain; a request over HTTP when it is answered. What comes faster than it is read is left out, and counted.
+    With --json: one object a line.
     """
     deadline = None if span_ is None else time.monotonic() + duration("--for", span_)
     settings = load_places(config)

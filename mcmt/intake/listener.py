@@ -71,7 +71,7 @@ class SmtpListener:
             settings.intake.auth_failures_per_address, settings.intake.auth_failure_window, clock, tell
         )
         self._settings = settings
-        self.reception = Reception(settings, channels, spool, clock, random_bits, gone_tokens)
+        self.reception = Reception(settings, channels, spool, clock, random_bits, gone_tokens, self._tracing)
         self._clock = clock
         self._random_bits = random_bits
         self._listens = listens

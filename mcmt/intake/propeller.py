@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from email.message import Message
 from email.parser import BytesParser
 from email.policy import HTTP
+from functools import partial
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import parse_qsl
@@ -29,6 +30,7 @@ from mcmt.intake.reception import Reception
 from mcmt.intake.requests.door import Answer, Client
 from mcmt.message.model import Envelope, Part
 from mcmt.wire.http1 import Refusal, Request, Response
+from mcmt.wire.trace import Tracing
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +65,13 @@ class PropellerDoor:
 
     # -- mcmt.intake.requests.door.RequestDoor -----------------------------------------------------------------------
 
+    protocol = PROTOCOL
+
+    @property
+    def tracing(self) -> Tracing:
+        """See RequestDoor."""
+        return self._reception.tracing
+
     async def answer(self, request: Request, client: Client) -> Answer:
         """See RequestDoor."""
         methods = _METHODS.get(request.path)
@@ -74,6 +83,8 @@ class PropellerDoor:
         if request.path == "/":
             return Answer(_text(HTTPStatus.OK, "<!-- Nothing to see here -->"))
         form = {} if request.path == "/form" else read_form(request)
+        client.about.domain = self._settings.domain_of(form.get("topic", ""))
+        client.about.shown = partial(_shown, form, self._settings.auth_token)
         given = form.get("auth_token", "").encode("utf-8", "surrogateescape")
         if not hmac.compare_digest(given, self._settings.auth_token.encode()):
             reason = MessageError(535, "5.7.8", "the auth_token is not the one of the configuration")
@@ -120,8 +131,14 @@ class PropellerDoor:
 
     def _envelope(self, client: Client, domain: str = "") -> Envelope:
         recipients = (f"{PROTOCOL}@{domain}",) if domain else ()
-        peer, connection_id = client
+        peer, connection_id, _ = client
         return Envelope(self._settings.return_path, recipients, peer, connection_id, PROTOCOL)
+
+
+def _shown(form: Mapping[str, str], secret: str) -> bytes:
+    """A form without what authorizes, wherever the client has put it."""
+    pairs = ((name, "..." if "auth" in name.lower() else value) for name, value in form.items())
+    return "\n".join(f"{name}={value}" for name, value in pairs).replace(secret, "...").encode("utf-8", "replace")
 
 
 def read_form(request: Request) -> Mapping[str, str]:

@@ -26,6 +26,7 @@ from mcmt.message.identity import new_batch_id
 from mcmt.message.mime import ParsedMessage, context_variables
 from mcmt.message.model import Envelope, Headers, Part
 from mcmt.spool.port import GoneTokens, Keeper
+from mcmt.wire.trace import Tracing
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ MANY: Final = 100
 
 
 class Reception:
-    """What every door shares: the settings, the channels, the spool, and the ids."""
+    """What every door shares: the settings, the channels, the spool, the ids, and who watches."""
 
     def __init__(
         self,
@@ -46,8 +47,10 @@ class Reception:
         clock: Clock,
         random_bits: Callable[[int], int],
         gone_tokens: GoneTokens | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
-        """*gone_tokens*: those that nothing is sent to, where a stanza says so."""
+        """*gone_tokens*: those that nothing is sent to, where a stanza says so. *tracing*: who watches a domain."""
+        self.tracing = tracing or Tracing(clock)
         self._suppression = None if gone_tokens is None else Suppression(gone_tokens, clock)
         self._settings = settings
         self._channels = channels

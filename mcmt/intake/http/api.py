@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final, Literal
 
 import msgspec
@@ -25,6 +26,7 @@ from mcmt.intake.http.problem import CONTENT_TYPE, Problem, no_room, of_spool, t
 from mcmt.intake.http.standing import PAGE, tell
 from mcmt.intake.http.submission import Submission, is_raw, read_json, read_raw
 from mcmt.intake.http.tokens import Tokens
+from mcmt.intake.http.watching import Watching
 from mcmt.intake.memory import IntakeMemory
 from mcmt.message.model import Envelope
 
@@ -55,6 +57,7 @@ class Api:
         self._memory = memory
         self._clock = clock
         self._connections = connections
+        self._watching = Watching(acceptance.reception.tracing, PROTOCOL)
         self._document = document()
 
     def reload(self, settings: HttpAddressSettings) -> None:
@@ -93,6 +96,8 @@ class Api:
                 connection.end()
             # Not which server of which version.
             response.headers["Server"] = SERVER
+            if connection.asked is not None:
+                self._watching.request(connection, request, response)
             return response
 
         return guarded
@@ -108,7 +113,8 @@ class Api:
                 raise Problem(415, "send the body as it is, without Content-Encoding", "Content-Encoding")
             key = request.headers.get("Idempotency-Key")
             if media_type in _NDJSON:
-                bulk = Bulk(request, client, self._settings, self._acceptance, self._memory, self._clock)
+                told = partial(self._watching.line, connection)
+                bulk = Bulk(request, client, self._settings, self._acceptance, self._memory, self._clock, told)
                 return await bulk.answer(key)
             if media_type != _JSON and not is_raw(media_type):
                 text = f"expected {_JSON}, {_NDJSON[0]}, message/rfc822 or multipart/vnd.msys.mcmt"
@@ -127,13 +133,15 @@ class Api:
                 accepted = await self._acceptance.accept(client, submission, once, len(body))
             finally:
                 self._memory.give_back(len(body))
+                if self._watching.on:
+                    connection.asked = body, submission
         except Problem as problem:
             self._acceptance.refuse(client, submission, problem)
             raise
         place = f"{MESSAGES}/{accepted.batch_id}"
         headers = {"Location": place, **({"Idempotency-Replayed": "true"} if accepted.replayed else {})}
-        told = {"id": accepted.batch_id, "deliveries": accepted.deliveries}
-        return web.Response(status=202, body=msgspec.json.encode(told), content_type=_JSON, headers=headers)
+        kept = {"id": accepted.batch_id, "deliveries": accepted.deliveries}
+        return web.Response(status=202, body=msgspec.json.encode(kept), content_type=_JSON, headers=headers)
 
     async def _read(self, request: Any) -> bytes:
         """The body; its octets are taken from the memory, for the caller to give back. Raises Problem."""

@@ -8,9 +8,9 @@ one of its own, made of the key and the line's number, so that a request that is
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 from aiohttp import web
@@ -22,6 +22,7 @@ from mcmt.intake.http.problem import Problem, no_room, too_large
 from mcmt.intake.http.submission import Submission, read_json
 from mcmt.intake.memory import IntakeMemory
 
+Tell: TypeAlias = Callable[[int, bytes, Submission | None, bytes], None]
 AT_ONCE: Final = 256
 """Lines of one request on their way to the disk."""
 
@@ -37,7 +38,10 @@ class Bulk:
         acceptance: Acceptance,
         memory: IntakeMemory,
         clock: Clock,
+        tell: Tell,
     ) -> None:
+        """*tell*: called with every line's number, the line, what it was read as, and its answer."""
+        self._tell = tell
         self._request = request
         self._client = client
         self._settings = settings
@@ -156,11 +160,14 @@ class Bulk:
             once = once_of(key, client.token, line, line=number)
             accepted = await self._acceptance.accept(client, submission, once, len(line))
         except Problem as problem:
-            return await self._refused(number, submission, problem)
+            answer = await self._refused(number, submission, problem)
+        else:
+            told = {"line": number, "status": 202, "id": accepted.batch_id, "deliveries": accepted.deliveries}
+            answer = msgspec.json.encode(told) + b"\n"
         finally:
             self._memory.give_back(len(line or b""))
-        told = {"line": number, "status": 202, "id": accepted.batch_id, "deliveries": accepted.deliveries}
-        return msgspec.json.encode(told) + b"\n"
+        self._tell(number, line or b"", submission, answer)
+        return answer
 
     async def _refused(self, number: int, submission: Submission | None, problem: Problem) -> bytes:
         self._acceptance.refuse(self._client, submission, problem)

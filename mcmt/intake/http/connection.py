@@ -15,7 +15,9 @@ from mcmt.config.settings import HttpAddressSettings
 from mcmt.errors import MessageError
 from mcmt.intake import limits
 from mcmt.intake.door import Entrance, client_of
+from mcmt.intake.exchanges import Exchanges
 from mcmt.intake.http.problem import CONTENT_TYPE, SOON, Problem
+from mcmt.intake.http.submission import Submission
 
 
 class HttpDoor(NamedTuple):
@@ -42,6 +44,10 @@ class HttpConnection(asyncio.Protocol):
         self._answering = 0
         self._stopping = False
         self._timer: Timer | None = None
+        self.exchanges: Exchanges | None = None
+        """While somebody watches."""
+        self.asked: tuple[bytes, Submission | None] | None = None
+        """Then also of the request that is being answered: its body, and what it was read as."""
         self.id = f"{door.random_bits(64):016x}"
         self.peer = ""
 
@@ -95,6 +101,8 @@ class HttpConnection(asyncio.Protocol):
         """It is gone."""
         if self._timer is not None:
             self._timer.cancel()
+        if self.exchanges is not None:
+            self.exchanges.lost()
         if self._inner is not None:
             self._inner.connection_lost(error)
             del self._door.connections[self._inner]

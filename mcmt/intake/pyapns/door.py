@@ -28,6 +28,7 @@ from mcmt.intake.requests.door import Answer, Client
 from mcmt.message.model import Envelope
 from mcmt.spool.port import GoneToken, GoneTokens
 from mcmt.wire.http1 import Refusal, Request, Response
+from mcmt.wire.trace import Tracing
 
 log = logging.getLogger(__name__)
 
@@ -68,14 +69,24 @@ class PyapnsDoor:
 
     # -- mcmt.intake.requests.door.RequestDoor -----------------------------------------------------------------------
 
+    protocol = PROTOCOL
+
+    @property
+    def tracing(self) -> Tracing:
+        """See RequestDoor."""
+        return self._reception.tracing
+
     async def answer(self, request: Request, client: Client) -> Answer:
         """See RequestDoor."""
         if request.method != "POST":
             refused = Response(HTTPStatus.METHOD_NOT_ALLOWED, b"POST is\n", _TEXT, (("Allow", "POST"),))
             return Answer(refused)
+        client.about.public = True
         received: Callable[[], None] | None = None
         try:
             call = await _aside(len(request.body), read_call, request.body)
+            if call.method == "provision":
+                client.about.shown = bytes  # there is a private key in it
             value, received = await self._call(call, client, len(request.body))
             body = result(value)
         except XmlRpcFault as told:
@@ -121,11 +132,12 @@ class PyapnsDoor:
             raise XmlRpcFault(401, text)
         if not isinstance(app_id, str) or not isinstance(certificate, str):
             raise self._refused(client, "", _wrong("an app id and a certificate are strings"))
+        client.about.domain = self._settings.domain_of(app_id, environment)
         try:
             changed = await asyncio.to_thread(self._provisioning.put, app_id, App.of(environment, certificate))
         except MessageError as reason:
             raise self._refused(client, "", reason) from None
-        if changed and not self._settings.domain_of(app_id, environment):
+        if changed and not client.about.domain:
             log.warning("%s %s: %s", client.connection_id, client.peer, _no_domain(app_id, environment))
 
     def _app(self, app_id: Any) -> App:
@@ -139,6 +151,7 @@ class PyapnsDoor:
         if not domain:
             # Never 404: a client that is told so provisions again, and again, for as long as its stack is deep.
             raise self._refused(client, "", _wrong(_no_domain(app_id, app.environment)))
+        client.about.domain = domain
         return domain
 
     async def _notify(self, envelope: Envelope, tokens: Any, dictionaries: Any, size: int) -> None:
@@ -169,7 +182,7 @@ class PyapnsDoor:
 
     def _envelope(self, client: Client, domain: str, app_id: str = "") -> Envelope:
         recipients = (f"{PROTOCOL}@{domain}",) if domain else ()
-        peer, connection_id = client
+        peer, connection_id, _ = client
         return Envelope(self._settings.return_path, recipients, peer, connection_id, PROTOCOL, app_id)
 
     def _refused(self, client: Client, domain: str, reason: MessageError) -> MessageError:

@@ -19,8 +19,9 @@ from typing import NamedTuple, cast
 from mcmt.clock import Clock, Timer
 from mcmt.intake import limits
 from mcmt.intake.door import Entrance, client_of
+from mcmt.intake.exchanges import Exchanges, Said
 from mcmt.intake.memory import IntakeMemory
-from mcmt.intake.requests.door import Answer, Callback, Client, RequestDoor
+from mcmt.intake.requests.door import About, Answer, Callback, Client, RequestDoor
 from mcmt.wire.http1 import Request, RequestParser, Response
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,8 @@ class RequestConnection(asyncio.Protocol):
         self._received: Callback | None = None
         self._clogged = False
         """The client does not read what it is told."""
+        self._exchanges: Exchanges | None = None
+        """While somebody watches."""
         self._stopping = False
         self._eof = False
         self._ended = False
@@ -66,7 +69,7 @@ class RequestConnection(asyncio.Protocol):
         self._wire = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
         address = peer[0].partition("%")[0] if peer else ""
-        self._client = Client(address, f"{self._station.random_bits(64):016x}")
+        self._who = address, f"{self._station.random_bits(64):016x}"
         refusal = self._station.sessions.admit(self, client_of(address))
         if refusal is not None:
             self._end(self._station.door.busy(refusal.text))
@@ -114,6 +117,8 @@ class RequestConnection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002 - why it was lost changes nothing
         """What is being kept is kept all the same."""
         self._gone = self._ended = True
+        if self._exchanges is not None:
+            self._exchanges.lost()
         if self._timer is not None:
             self._timer.cancel()
         if self._task is None:
@@ -139,11 +144,14 @@ class RequestConnection(asyncio.Protocol):
         try:
             if received is not None:
                 await received()
-            answer = await self._station.door.answer(request, self._client)
+            client = Client(*self._who, About())
+            answer = await self._station.door.answer(request, client)
+            if self._station.door.tracing.watched and client.about.domain:
+                self._show(request, answer.response, client.about)
             if not self._gone:
                 self._say(answer, keep_alive=request.keep_alive and not self._stopping and not self._eof)
         except Exception:
-            log.exception("%s %s: a fault of ours", self._client.connection_id, self._client.peer)
+            log.exception("%s %s: a fault of ours", *reversed(self._who))
             self.abort()
         finally:
             self._task = None
@@ -157,6 +165,17 @@ class RequestConnection(asyncio.Protocol):
     def _go_on(self) -> None:
         self._wire.resume_reading()
         self._next()
+
+    def _show(self, request: Request, response: Response, about: About) -> None:
+        """Tell those who watch the request's domain."""
+        door = self._station.door
+        if self._exchanges is None:
+            self._exchanges = Exchanges(door.tracing, self._who[0], door.protocol)
+        body = request.body if about.shown is None else about.shown()
+        status, fields = response.status, (("Content-Type", response.content_type), *response.more)
+        asked = Said(f"{request.method} {request.path}", tuple(request.fields.items()), len(request.body), body)
+        answered = Said(f"{status.value} {status.phrase}", fields, len(response.body), response.body, about.public)
+        self._exchanges.tell((about.domain,), asked, answered)
 
     def _say(self, answer: Answer, *, keep_alive: bool) -> None:
         self._received = answer.received
@@ -186,7 +205,7 @@ class RequestConnection(asyncio.Protocol):
         try:
             await received()
         except Exception:
-            log.exception("%s %s: a fault of ours", self._client.connection_id, self._client.peer)
+            log.exception("%s %s: a fault of ours", *reversed(self._who))
         finally:
             self._task = None
         if self._gone:

@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from mcmt.wire.http1 import Refusal, Request, Response
+from mcmt.wire.trace import Tracing
+
+
+class About:
+    """What a request turned out to be about, for those who watch."""
+
+    __slots__ = ("domain", "public", "shown")
+
+    def __init__(self) -> None:
+        self.domain = ""
+        """Empty: it is not known."""
+        self.public = False
+        """There is no payload in the answer."""
+        self.shown: Callable[[], bytes] | None = None
+        """Makes what may be shown of its body; None: all of it may."""
 
 
 class Client(NamedTuple):
@@ -12,6 +28,8 @@ class Client(NamedTuple):
 
     peer: str
     connection_id: str
+    about: About
+    """For the door to say."""
 
 
 class Answer(NamedTuple):
@@ -37,6 +55,12 @@ class RequestDoor(Protocol):
     """Seconds for one whole request, and between two of them."""
     max_message_size: int
     """Octets of a body."""
+    protocol: str
+    """Its word in the main log."""
+
+    @property
+    def tracing(self) -> Tracing:
+        """Who watches a domain."""
 
     async def answer(self, request: Request, client: Client) -> Answer:
         """The answer to *request*. It says that something was taken only when it is on disk."""

@@ -15,6 +15,7 @@ from mcmt.intake.memory import IntakeMemory
 from mcmt.intake.requests.connection import RequestConnection, Station
 from mcmt.intake.requests.door import Answer, Client
 from mcmt.wire.http1 import Refusal, Request, Response
+from mcmt.wire.trace import Tracing
 from tests.support.manual_clock import ManualClock
 
 IDLE = 60.0
@@ -24,6 +25,8 @@ REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 class Door:
     idle_timeout = IDLE
     max_message_size = 1000
+    protocol = "test"
+    tracing = Tracing(SystemClock())
 
     async def answer(self, request: Request, client: Client) -> Answer:
         return Answer(Response(HTTPStatus.OK, b"x" * 1000, "text/plain"))
