@@ -257,7 +257,7 @@ class Client:
         response = self._request(method, path, body, headers)
         content = response.read()
         _check(response.status, wanted, response.getheader("Retry-After"), content)
-        answer = json.loads(content)
+        answer = _read(content, "id")
         answer["replayed"] = response.getheader("Idempotency-Replayed") == "true"
         return answer
 
@@ -265,7 +265,7 @@ class Client:
         response = self._request("POST", "/v1/messages", body, headers)
         content = response.read()
         _check(response.status, 200, response.getheader("Retry-After"), content)
-        answers = [json.loads(line) for line in content.splitlines()]
+        answers = [_read(line, "status") for line in content.splitlines()]
         for answer in answers:
             # Those that were kept are known by their keys when all of them come again.
             if answer["status"] in _AGAIN:
@@ -288,7 +288,12 @@ class Client:
                 if self._context is None
                 else http.client.HTTPSConnection(self._host, self._port, timeout=self._timeout, context=self._context)
             )
-        self._connection.request(method, self._prefix + path, body, {**self._headers, **headers})
+        try:
+            self._connection.request(method, self._prefix + path, body, {**self._headers, **headers})
+        except (BrokenPipeError, ConnectionResetError):
+            # A refusal may be answered before the whole request was read; it is the reason then.
+            if self._connection.sock is None:
+                raise
         return self._connection.getresponse()
 
 
@@ -354,6 +359,17 @@ class _ComeAgainError(Exception):
         self.wait = wait
 
 
+def _read(content: bytes, wanted: str) -> dict[str, Any]:
+    """What is in an answer of the status that was expected; one without *wanted* may be a proxy's, and pass."""
+    try:
+        answer = json.loads(content)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict) or wanted not in answer:
+        raise _ComeAgainError(f"an answer that is none of the API: {content[:200].decode(errors='replace')}", 0)
+    return answer
+
+
 def _check(status: int, wanted: int, retry_after: str | None, content: bytes) -> None:
     if status == wanted:
         return
@@ -363,7 +379,8 @@ def _check(status: int, wanted: int, retry_after: str | None, content: bytes) ->
     except (ValueError, KeyError, TypeError, AttributeError):
         detail, blamed = content[:200].decode(errors="replace").strip(), ""
     if status in _AGAIN:
-        raise _ComeAgainError(f"{status} {detail}", float(retry_after) if retry_after and retry_after.isdigit() else 0)
+        wait = float(retry_after) if retry_after and retry_after.isdecimal() else 0.0
+        raise _ComeAgainError(f"{status} {detail}", wait)
     raise RefusedError(status, detail, blamed)
 
 

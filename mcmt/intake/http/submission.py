@@ -80,7 +80,7 @@ class Submission(NamedTuple):
 
 _decode = msgspec.json.Decoder(SubmittedMessage).decode
 _query_time = re.compile(r"\d{1,12}(\.\d{1,9})?").fullmatch
-_place = re.compile(r"(?:^(?P<what>.*?) - at `\$\.?(?P<path>.*)`$)|(?:^(?P<all>.*)$)", re.DOTALL).match
+_place = re.compile(r"(?:^(?P<what>.*?) - at (?:`key` in )?`\$\.?(?P<path>.*)`$)|(?:^(?P<all>.*)$)", re.DOTALL).match
 
 
 def read_json(body: bytes, token: HttpTokenSettings, now: float) -> Submission:
