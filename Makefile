@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install run test faults crash fuzz lint bench lock audit sbom clean
+.PHONY: install run test faults crash fuzz lint bench doors lock audit sbom clean
 install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -52,6 +52,12 @@ lint: install
 bench: install
 	tests/peers.sh
 	$(BIN)/python -m tests.bench $(if $(SHORT),--short) $(if $(ONLY),--only $(ONLY))
+
+# 5,000 notifications through each door (HTTP, pyapns, propeller-apns, binary protocol, beanstalkd): accepted and
+# delivered a second, CPU for each, lost, repeated. A minute; it prints table 7 of docs/performance.md.
+doors: install
+	tests/peers.sh
+	$(BIN)/python -m tests.bench $(if $(SHORT),--short) --only 7 --print
 
 # What an installation has, to the version and the hash: requirements.lock. Make it anew to take newer versions in.
 TOOLS := .tools

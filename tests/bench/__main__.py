@@ -1,4 +1,4 @@
-"""python -m tests.bench [--short] [--only N ...]: measure, and write the document.
+"""python -m tests.bench [--short] [--only N ...] [--print]: measure, and write the document.
 
 Each table's result is kept in build/bench/, so that some can be run again without the others.
 """
@@ -14,10 +14,10 @@ from types import MappingProxyType
 
 import msgspec
 
-from tests.bench.document import document, machine
+from tests.bench.document import document, machine, section
 from tests.bench.results import Table
 from tests.bench.setting import Setting
-from tests.bench.tables import connections, depth, end_to_end, fan_out, latency, push_channel
+from tests.bench.tables import connections, depth, doors, end_to_end, fan_out, latency, push_channel
 from tests.bench.usage import Noise
 from tests.support.tls import make_certificates
 
@@ -29,6 +29,7 @@ TABLES: Mapping[int, Callable[[Setting], Table]] = MappingProxyType(
         4: latency.measure,
         5: depth.measure,
         6: connections.measure,
+        7: doors.measure,
     }
 )
 ROOT = Path(__file__).parents[2]
@@ -47,6 +48,7 @@ def main() -> None:
         metavar="N",
         help="these tables alone; none: write again what is known",
     )
+    parser.add_argument("--print", action="store_true", help="say what was measured, and write no document")
     asked = parser.parse_args()
     form = "short" if asked.short else "long"
     KEPT.mkdir(parents=True, exist_ok=True)
@@ -59,6 +61,10 @@ def main() -> None:
             noise, date = str(setting.noise), time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
             table = msgspec.structs.replace(table, noise=noise, date=date, form=form)
         (KEPT / f"{form}-{number}.json").write_bytes(msgspec.json.encode(table))
+        if asked.print:
+            print(section(number, table))
+    if asked.print:
+        return
     known = {
         number: msgspec.json.decode(file.read_bytes(), type=Table)
         for number in TABLES

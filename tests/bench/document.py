@@ -69,15 +69,19 @@ def document(tables: Mapping[int, Table], about: Sequence[tuple[str, str]]) -> s
             ],
         )
     )
-    for number, table in sorted(tables.items()):
-        parts.append(f"## {number} {table.title}\n\n{table.how}\n")
-        parts.append(grid(table.header, table.rows))
-        if table.chart:
-            parts.append(chart(table.chart))
-        parts += [f"{note}\n" for note in table.notes]
-        parts.append(f"{table.date}, {table.form} form; {table.noise}.\n")
-        parts += [profile(found) for found in table.profiles]
+    parts += [section(number, table) for number, table in sorted(tables.items())]
     return "\n".join(parts).rstrip() + "\n"
+
+
+def section(number: int, table: Table) -> str:
+    """What is said of one table."""
+    parts = [f"## {number} {table.title}\n\n{table.how}\n", grid(table.header, table.rows)]
+    if table.chart:
+        parts.append(chart(table.chart))
+    parts += [f"{note}\n" for note in table.notes]
+    parts.append(f"{table.date}, {table.form} form; {table.noise}.\n")
+    parts += [profile(found) for found in table.profiles]
+    return "\n".join(parts)
 
 
 def grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
