@@ -18,6 +18,7 @@ from mcmt.config.settings import GatewaySettings
 from mcmt.errors import MessageError
 from mcmt.intake import limits
 from mcmt.intake.apns_gateway.client import Client
+from mcmt.intake.apns_gateway.shown import ConnectionWatch
 from mcmt.intake.apns_gateway.tls import ServerTls
 from mcmt.intake.door import Entrance, client_of
 from mcmt.intake.memory import IntakeMemory
@@ -75,6 +76,8 @@ class GatewayConnection(asyncio.Protocol):
         """The client sends nothing more."""
         self._half_closed = False
         """And has said so to TCP."""
+        self._watch_of: ConnectionWatch | None = None
+        """While somebody watches."""
         self._ended = False
         """Our last word is said."""
         self._gone = False
@@ -120,6 +123,8 @@ class GatewayConnection(asyncio.Protocol):
         if self._gone:
             return
         self._gone = self._all_came = True
+        if self._watch_of is not None:
+            self._watch_of.lost()
         self._stop_timer()
         self._came_to_end()
 
@@ -189,6 +194,15 @@ class GatewayConnection(asyncio.Protocol):
         return Envelope(
             self._gateway.settings.return_path, recipients, self._peer, self._connection_id, PROTOCOL, self._user
         )
+
+    def _watching(self) -> ConnectionWatch | None:
+        """Who watches the client's domain is told through this; None: nobody watches any."""
+        tracing = self._gateway.reception.tracing
+        if not tracing.watched or not self._domain:
+            return None
+        if self._watch_of is None:
+            self._watch_of = ConnectionWatch(tracing, self._domain, self._peer, f"{self._who}, {self._user}")
+        return self._watch_of
 
     def _flush(self) -> None:
         if not self._gone and (out := self._tls.to_send()):

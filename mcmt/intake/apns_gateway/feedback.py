@@ -109,7 +109,10 @@ class FeedbackSession(GatewayConnection):
             told, through = told + len(tuples), gone[-1].number
             if self._all_came:
                 return
-            self._tls.send(b"".join(tuples))
+            octets = b"".join(tuples)
+            if (watch := self._watching()) is not None:
+                watch.sent("feedback", f"{len(tuples)} device tokens", len(octets))
+            self._tls.send(octets)
             self._flush()
             await self._room.wait()
         self._end(b"")
