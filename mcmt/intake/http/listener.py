@@ -22,6 +22,7 @@ from mcmt.intake.door import Admission, Sessions
 from mcmt.intake.http.acceptance import Acceptance
 from mcmt.intake.http.api import Api
 from mcmt.intake.http.connection import HttpConnection, HttpDoor
+from mcmt.intake.http.diagnostics import Diagnostics
 from mcmt.intake.http.tokens import Tokens
 from mcmt.intake.memory import IntakeMemory
 from mcmt.intake.reception import Reception
@@ -105,7 +106,7 @@ class HttpListener:
                 api.application(),
                 handle_signals=False,
                 access_log=None,
-                logger=log,
+                logger=Diagnostics(log, self._clock),
                 keepalive_timeout=_KEEPALIVE,
                 max_line_size=limits.HTTP_LINE,
                 max_field_size=limits.HTTP_LINE,
