@@ -20,6 +20,7 @@ from mcmt.control.station import LocalStation
 from mcmt.engine.engine import Engine
 from mcmt.engine.lender import Lending
 from mcmt.engine.news import News, Tell, tell_nobody
+from mcmt.engine.rulings import Shaping
 from mcmt.engine.throttles import Granting
 from mcmt.errors import SpoolError
 from mcmt.message.event import Event
@@ -66,9 +67,10 @@ class Shards:
         tell: Tell = tell_nobody,
         begin_again: Callable[[], None] = lambda: None,
         tracing: Tracing | None = None,
+        shaping: Callable[[int], Shaping] | None = None,
     ) -> None:
         """*lending*: who lends connections to the engine of a shard, *granting*: who
-        grants it permits. *tell*: the engines of other processes.
+        grants it permits, *shaping*: who counts for it what rules match. *tell*: the engines of other processes.
         *begin_again*: ends this process at once and starts it again, which loses no more than any kill does: the way to
         open a shard anew that has damaged pages."""
         self._begin_again = begin_again
@@ -78,6 +80,7 @@ class Shards:
         self._state = state
         self._lending = lending
         self._granting = granting
+        self._shaping = shaping
         self._clock = clock
         self._draw = draw
         self.tracing = tracing or Tracing(clock)
@@ -112,6 +115,7 @@ class Shards:
             granting=self._granting(number),
             tell=lambda news: self._pass_on(number, news),
             tracing=self.tracing,
+            shaping=self._shaping(number) if self._shaping else None,
         )
         station = LocalStation(settings, spool, engine, clock, number, self.tracing)
         shard = Shard(number, spool, engine, station)

@@ -23,12 +23,13 @@ from mcmt.channel.port import Channel
 from mcmt.clock import Clock, SystemClock
 from mcmt.config.load import Loaded
 from mcmt.config.settings import Settings
-from mcmt.config.throttle import throttles
 from mcmt.control.protocol import Reloaded
 from mcmt.control.server import ControlServer
 from mcmt.control.station import Station
 from mcmt.engine.feedback import Readers
 from mcmt.engine.lender import Lender
+from mcmt.engine.rulings import SCOPE as RULES
+from mcmt.engine.shaper import Shaper
 from mcmt.engine.throttles import Throttles
 from mcmt.errors import ControlError
 from mcmt.eventlog.loggers import build_loggers
@@ -107,8 +108,10 @@ class App:
         self._closing.add(self._webhooks.stop)
         await self._webhooks.open(settings.webhooks)
         self.tally = Tally(self._webhooks, settings.exact_domains, settings.monitor.max_metric_domains)
-        self._lender = lender = Lender(settings.connections_of, clock)
-        self._throttles = granting = Throttles(throttles(settings), clock)
+        self._shaper = shaper = Shaper(settings, state.scope(RULES), clock, self._granted)
+        self._closing.add(self._close_shaper)
+        self._lender = lender = Lender(shaper.connections_of, clock)
+        self._throttles = granting = Throttles(shaper.throttles(), clock)
         self.shards = Shards(
             settings,
             self._channels,
@@ -118,6 +121,7 @@ class App:
             clock,
             self._draw,
             begin_again=self._begin_again,
+            shaping=lambda _: shaper,
         )
         self._closing.add(self.shards.close)
         found = shards_in(folder)
@@ -173,6 +177,13 @@ class App:
     def _attached(self, attachments: Sequence[Attachment]) -> None:
         self.attachments = attachments
 
+    def _granted(self) -> None:
+        self._lender.reload(self._shaper.connections_of)
+        self._throttles.reload(self._shaper.throttles())
+
+    async def _close_shaper(self) -> None:
+        self._shaper.close()
+
     async def _retired(self, number: int) -> None:
         await self.eventlog.remove(str(number))
 
@@ -193,16 +204,14 @@ class App:
         if not check:
             await self._webhooks.prepare(settings.webhooks)
         prepared = self.doors.prepare(settings)
-        loggers = build_loggers(settings)
         if check:
             return
-        await self.eventlog.reload(loggers)
         if self._stopping:
             raise ControlError("the engine stops")
         # Nothing from here to the last line of these can fail, and nothing else runs meanwhile.
         self.settings = settings
-        self._lender.reload(settings.connections_of)
-        self._throttles.reload(throttles(settings))
+        self._shaper.reload(settings)
+        self._granted()
         self.shards.reload(settings)
         self.doors.reload(prepared)
         self._control.reload(settings)

@@ -27,11 +27,12 @@ from mcmt.clock import Clock, SystemClock
 from mcmt.config.load import Loaded
 from mcmt.config.settings import Settings
 from mcmt.config.sources import Content
-from mcmt.config.throttle import throttles
 from mcmt.control.protocol import Reloaded
 from mcmt.control.server import ControlServer
 from mcmt.control.station import Station
 from mcmt.engine.lender import Lender
+from mcmt.engine.rulings import SCOPE as RULES
+from mcmt.engine.shaper import Shaper
 from mcmt.engine.throttles import Throttles
 from mcmt.errors import ControlError, OutboxAway
 from mcmt.eventlog.loggers import build_loggers
@@ -52,6 +53,8 @@ from mcmt.webhooks.webhooks import Webhooks
 from mcmt.workers.acceptor import Acceptor, Sink
 from mcmt.workers.process import Worker
 from mcmt.workers.remote import RemoteHolder, RemoteOutbox, RemotePermitHolder, RemoteStation
+from mcmt.workers.rule_words import RuleMatched, RulesLifted, Succeeded
+from mcmt.workers.shaping import RemoteEngines
 from mcmt.workers.words import (
     AskAll,
     Attached,
@@ -109,8 +112,6 @@ class Supervisor:
         self._workers: list[Worker] = []
         self._sinks: dict[Worker, Sink] = {}
         self._holders: dict[tuple[int, str], RemoteHolder] = {}
-        self._lender = Lender(settings.connections_of, self._clock)
-        self._throttles = Throttles(throttles(settings), self._clock)
         self._drawing: dict[tuple[int, str], RemotePermitHolder] = {}
 
     async def start(self) -> None:
@@ -129,6 +130,11 @@ class Supervisor:
         self._closing.add(self._last.close)
         state = StateStore.open(folder)
         self._closing.add(lambda: asyncio.to_thread(state.close))
+        self._shaper = Shaper(settings, state.scope(RULES), clock, self._granted)
+        self._closing.add(self._close_shaper)
+        self._shaped = RemoteEngines(self._shaper)
+        self._lender = Lender(self._shaper.connections_of, clock)
+        self._throttles = Throttles(self._shaper.throttles(), clock)
         self.tokens = StoredTokenTable.create(folder, clock)
         self._closing.add(lambda: asyncio.to_thread(self.tokens.close))
         if settings.xmpp:
@@ -176,6 +182,13 @@ class Supervisor:
         """The log files may have been renamed: write to what their paths name now."""
         await self.eventlog.reopen()
 
+    def _granted(self) -> None:
+        self._lender.reload(self._shaper.connections_of)
+        self._throttles.reload(self._shaper.throttles())
+
+    async def _close_shaper(self) -> None:
+        self._shaper.close()
+
     async def _close_acceptor(self) -> None:
         self.acceptor.close()
 
@@ -193,18 +206,16 @@ class Supervisor:
     async def _swap(self, loaded: Loaded, settings: Settings, check: bool) -> None:
         # In two steps: every worker has read it and is ready before the first one goes on by it.
         await asyncio.gather(*(worker.prepare(loaded.content) for worker in self._workers))
-        loggers = build_loggers(settings)
         if check:
             return
         await self._webhooks.prepare(settings.webhooks)
-        await self.eventlog.reload(loggers)
         if self._stopping:
             raise ControlError("the engine stops")
         self.settings = settings
         self._limits.settings = settings.intake
         self.acceptor.reload(settings.addresses)
-        self._lender.reload(settings.connections_of)
-        self._throttles.reload(throttles(settings))
+        self._shaper.reload(settings)
+        self._granted()
         self._control.reload(settings)
         self.monitor.reload(settings)
         await asyncio.gather(*(worker.swap(loaded.content) for worker in self._workers))
@@ -265,6 +276,8 @@ class Supervisor:
         self._sinks[worker] = Sink(worker.connections)
         self.acceptor.add(self._sinks[worker])
         self.eventlog.wake()
+        for shard in worker.shards:
+            self._shaped.began(shard, lambda: worker.bus)
 
     def ended(self, worker: Worker) -> None:
         """Its sessions are gone, its connections will be."""
@@ -273,6 +286,8 @@ class Supervisor:
         if 0 in worker.shards:
             reason = "its worker is being started"
             self.attachments = [replace(one, connected=False, reason=reason) for one in self.attachments]
+        for shard in worker.shards:
+            self._shaped.ended(shard)
         for shard, stanza in [key for key in self._holders if key[0] in worker.shards]:
             self._lender.lost(self._holders.pop((shard, stanza)))
         for shard, throttle in [key for key in self._drawing if key[0] in worker.shards]:
@@ -327,6 +342,8 @@ class Supervisor:
                 self._throttles.give_back(throttle, self._drawer(worker, shard, throttle), count)
             case Attached(attachments=attachments):
                 self.attachments = attachments
+            case RuleMatched() | Succeeded() | RulesLifted():
+                self._shaped.heard(notice)
             case Gossip():
                 for other in self._workers:
                     if other is not worker and other.reach is not None:

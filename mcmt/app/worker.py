@@ -42,7 +42,9 @@ from mcmt.wire.trace import Tracing
 from mcmt.workers.bus import Bus
 from mcmt.workers.owners import HandingOver, Owners
 from mcmt.workers.passing import Receiver
-from mcmt.workers.remote import RemoteGranting, RemoteLending
+from mcmt.workers.remote import RemoteGrantings, RemoteLending
+from mcmt.workers.rule_words import RuleBegan, RuleCounts, RuleEnded
+from mcmt.workers.shaping import RemoteShapings
 from mcmt.workers.tracking import WorkersTracker, ask_for_key
 from mcmt.workers.words import (
     Accept,
@@ -161,7 +163,8 @@ class WorkerApp:
         self._tracing = Tracing(self._clock)
         self._bus = Bus(ToWorker, self._answer, self._noticed, self._ended)
         self._lending: dict[int, RemoteLending] = {}
-        self._granting: dict[int, RemoteGranting] = {}
+        self._granting = RemoteGrantings(self._bus)
+        self._shaping = RemoteShapings(self._bus)
         self._readers: Readers | None = None
         self._prepared: PreparedDoors | None = None
         self._taking: set[asyncio.Task[None]] = set()
@@ -242,8 +245,9 @@ class WorkerApp:
                 if (lending := self._lending.get(notice.shard)) is not None:
                     lending.heard(notice)
             case Permitted():
-                if (granting := self._granting.get(notice.shard)) is not None:
-                    granting.heard(notice)
+                self._granting.heard(notice)
+            case RuleBegan() | RuleEnded() | RuleCounts():
+                self._shaping.heard(notice)
             case EndTrace():
                 self._tracing.end(notice.number)
             case Gossip():
@@ -273,12 +277,13 @@ class WorkerApp:
             channels,
             state,
             self._lend,
-            self._grant,
+            self._granting.of,
             self._clock,
             random.random,
             self._gossip,
             end,
             self._tracing,
+            self._shaping.of,
         )
         self.shards.rehashed, self.shards.ask_for_key = begin.rehashed, partial(ask_for_key, self._bus)
         for number in (begin.number, *begin.adopted):
@@ -360,10 +365,6 @@ class WorkerApp:
     def _lend(self, shard: int) -> RemoteLending:
         self._lending[shard] = RemoteLending(shard, self._bus)
         return self._lending[shard]
-
-    def _grant(self, shard: int) -> RemoteGranting:
-        self._granting[shard] = RemoteGranting(shard, self._bus)
-        return self._granting[shard]
 
     def _tell_events(self, shard: int) -> None:
         if shard not in self._told:

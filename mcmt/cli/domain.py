@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -134,7 +135,8 @@ def flush(name: str, reason: str, quiet: bool, dry_run: bool, yes: bool, as_json
 @json_option
 @config_option
 def resume(name: str, trust: bool, as_json: bool, config: Path | None) -> None:
-    """Send to DOMAIN again, whether it was suspended by hand, by a fault of its route or by the mismatch guard."""
+    """Send to DOMAIN again, whether it was suspended by hand, by a fault of its route, by the mismatch guard or by a
+    rule, and lift what rules have set."""
     settings = load_places(config)
     from mcmt.control.protocol import Resume
 
@@ -188,6 +190,10 @@ def _write_detail(detail: DomainDetail) -> None:
         ("queued", f"{status.queued}, {status.on_hold} of them held; the oldest since {span(status.oldest)}"),
         ("next due", due),
     ]
+    for rule in status.rules:
+        ends = "it is resumed" if rule.until is None else _moment(rule.until)
+        rows.append(("rule", f"{rule.rule} since {_moment(rule.since)}, until {ends}: {rule.effect}"))
+        rows.append(("", rule.reason))
     if status.held:
         rows.append(("suspected", f"{status.held} refused in a way that is not believed yet"))
     for text, count in detail.answers.items():
@@ -196,4 +202,10 @@ def _write_detail(detail: DomainDetail) -> None:
         click.echo(f"{name:<12} {printable(value)}")
     click.echo()
     for option, setting in detail.settings.items():
-        click.echo(f"{option:<32} {'-' if setting is None else setting}")
+        setter = next((each.rule for each in status.rules if option in each.options), "")
+        by = f" (by rule {setter})" if setter else ""
+        click.echo(f"{option:<32} {'-' if setting is None else printable(str(setting))}{by}")
+
+
+def _moment(time: float) -> str:
+    return datetime.fromtimestamp(time).astimezone().isoformat(" ", "seconds")

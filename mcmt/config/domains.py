@@ -16,8 +16,9 @@ from mcmt.config.channel_schema import Channels, ChannelSchema, needs_of
 from mcmt.config.document import Path
 from mcmt.config.faults import Checker, Locate
 from mcmt.config.patterns import OTHERS, compile_expression, expression_of
+from mcmt.config.rules import RuleBook
 from mcmt.config.schema import DOMAIN_NAME, ELSEWHERE, DomainStanza, RootStanza
-from mcmt.config.scopes import Group, Inherited, Scope, gather, read_groups
+from mcmt.config.scopes import RULES, Group, Inherited, Scope, gather, read_groups
 from mcmt.config.settings import DomainSettings
 from mcmt.message.address import routing_name
 from mcmt.message.route import Route, parse_route
@@ -93,6 +94,7 @@ class _Reader:
         self._drain_timeout = root.drain_timeout if root else math.inf
         self._defaults = {name: value for name, value in checker.data.items() if name in default_names(channels)}
         self._used: set[str] = set()
+        self._books: dict[RuleBook, RuleBook] = {}
         self._having: dict[str, list[str]] = {}
         """The channels that have an option."""
         for kind, channel in sorted(channels.items()):
@@ -125,6 +127,8 @@ class _Reader:
         path, given, origins = own.path, inherited.given, inherited.origins
 
         def locate(loc: Path) -> Path:
+            if loc[:1] == (RULES,) and len(loc) > 1:
+                return inherited.rules.get(str(loc[1]), path) + loc
             return (origins.get(str(loc[0]), path) if loc else path) + loc
 
         channel = self._channel(given.get("delivery_method"), locate)
@@ -153,6 +157,7 @@ class _Reader:
             return None
         values = {option: getattr(engine, option) for option in _ENGINE}
         values["routes"] = routes
+        values[RULES] = self._rule_book(engine)
         values["max_retry_interval"] = self._max_retry_interval(engine, origins, locate)
         if needs := needs_of(channel, options, routes):
             if "max_resident_active_queue" not in engine.model_fields_set:
@@ -236,6 +241,11 @@ class _Reader:
                 self._checker.warn(place, f"{route} is given twice")
             routes[route] = None
         return tuple(routes)
+
+    def _rule_book(self, engine: DomainStanza) -> RuleBook:
+        """One for all domains with these rules: what it remembers of answers is theirs together."""
+        book = RuleBook(engine.rules)  # type: ignore[arg-type]  # what the validator has made of it
+        return self._books.setdefault(book, book)
 
     def _max_retry_interval(self, engine: DomainStanza, origins: Mapping[str, Path], locate: Locate) -> float:
         if "max_retry_interval" not in engine.model_fields_set:

@@ -14,6 +14,7 @@ from mcmt.config.document import place
 from mcmt.config.load import Loaded
 from mcmt.config.patterns import OTHERS, expression_of
 from mcmt.config.rate import Rate
+from mcmt.config.rules import Rule, RuleBook
 from mcmt.config.schema import DomainStanza
 from mcmt.config.settings import DomainSettings
 from mcmt.message.route import Route
@@ -88,11 +89,11 @@ def _scope(origin: tuple[str, ...], settings: DomainSettings) -> str:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, tuple | list):
+    if isinstance(value, tuple | list | RuleBook):
         return [_plain(each) for each in value]
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    return str(value) if isinstance(value, Path | Route | Rate | Curfew) else value
+    return str(value) if isinstance(value, Path | Route | Rate | Curfew | Rule) else value
 
 
 def _shown(text: Any) -> Any:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema
 
+from mcmt.config.rule_schema import RuleMap
 from mcmt.config.settings import (
     DomainSettings,
     EventLogSettings,
@@ -307,6 +308,7 @@ class DomainStanza(OptionsModel):
     suppress_gone_tokens: bool = _default(DomainSettings, "suppress_gone_tokens")
     priority: Literal["high", "normal", "bulk"] = _default(DomainSettings, "priority")
     replace_queued: bool = _default(DomainSettings, "replace_queued")
+    rules: RuleMap = ()  # type: ignore[assignment]  # what the validator makes of it
 
 
 class GroupStanza(OptionsModel):

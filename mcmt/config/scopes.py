@@ -18,6 +18,8 @@ from mcmt.config.schema import DOMAIN_NAME, GroupStanza
 from mcmt.message.address import routing_name
 
 GROUPS = "domain_group"
+RULES = "rules"
+"""The option that is inherited by the names below it."""
 
 
 class Scope(NamedTuple):
@@ -33,23 +35,41 @@ class Inherited(msgspec.Struct, frozen=True):
     given: dict[str, Any]
     origins: dict[str, Path]
     """The path of the stanza that each option comes from."""
+    rules: dict[str, Path]
+    """The same of each rule."""
 
 
 def gather(scopes: Sequence[Scope]) -> Inherited:
     """What *scopes* say together, the most general one first."""
     given: dict[str, Any] = {}
     origins: dict[str, Path] = {}
+    rules: dict[str, Path] = {}
     seen: set[str] = set()
     for path, options in scopes:
         for option, value in options.items():
-            if value is None and (option in seen or not path):
+            if option == RULES and isinstance(value, dict):
+                given[option] = _merge(given.get(option), value, path, rules)
+                origins[option] = path
+            elif value is None and (option in seen or not path):
                 given.pop(option, None)
                 origins.pop(option, None)
             else:
                 given[option] = value
                 origins[option] = path
         seen |= options.keys()
-    return Inherited(given, origins)
+    return Inherited(given, origins, rules)
+
+
+def _merge(inherited: object, own: dict[str, Any], path: Path, origins: dict[str, Path]) -> dict[str, Any]:
+    """Rules by name; ``null`` in place of one that is inherited is none."""
+    rules = dict(inherited) if isinstance(inherited, dict) else {}
+    for name, rule in own.items():
+        if rule is None and name in rules:
+            del rules[name]
+        else:
+            rules[name] = rule
+            origins[name] = path
+    return rules
 
 
 class Group(msgspec.Struct, frozen=True):

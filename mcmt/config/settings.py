@@ -16,6 +16,8 @@ import msgspec
 from mcmt.config.curfew import Curfew
 from mcmt.config.patterns import Patterns
 from mcmt.config.rate import Rate
+from mcmt.config.rotate_settings import RotateSettings as RotateSettings
+from mcmt.config.rules import RuleBook
 from mcmt.config.source_settings import BeanstalkdSettings as BeanstalkdSettings
 from mcmt.config.webhook_settings import WebhookSettings
 from mcmt.config.xmpp_settings import XmppSettings
@@ -255,22 +257,11 @@ class DomainSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Of messages whose senders ask for none (mcmt/message/priority.py)."""
     replace_queued: bool = False
     """A later message for the same token with the same collapse id ends what is queued."""
+    rules: RuleBook = RuleBook()
     scopes: Mapping[str, tuple[str, ...]] = {}
     """The stanza that each option given in the file comes from: ``("domain", "a.example.com")`` for the domain's own or
     its expression's, ``("domain_group", "apps")`` for its group's, ``()`` for the top level. Values are the domain's
     own wherever they come from; what all who inherit it have to share is shared by this name."""
-
-
-class RotateSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """When a log begins a new file, and what becomes of the old ones."""
-
-    size: int | None = 100 * 1024**2
-    """Bytes at which a file is full; None: never."""
-    every: float | None = 86400.0
-    """At the multiples of so many seconds since 1970-01-01 00:00 UTC; None: never."""
-    keep: int | None = 7
-    """How many rotated files stay, the youngest; None: all."""
-    compress: Literal["gzip", "none"] = "gzip"
 
 
 class EventLogSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -27,7 +27,11 @@ def throttle_of(domain: DomainSettings, option: str) -> str:
 def shown_throttle(domain: DomainSettings, option: str) -> str:
     """For people: the limit, and where it stands."""
     kind, *names = domain.scopes.get(option, ("domain", domain.name)) or ("",)
-    where = {"": " of all domains", "domain_group": f" of the group {''.join(names)}"}.get(kind, "")
+    where = {
+        "": " of all domains",
+        "domain_group": f" of the group {''.join(names)}",
+        "rule": f" by rule {''.join(names[1:])}",
+    }.get(kind, "")
     return f"{option} {getattr(domain, option)}{where}"
 
 
@@ -35,10 +39,11 @@ def throttles(settings: Settings) -> Mapping[str, Rate]:
     """Every bucket's rate, by name."""
     found: dict[str, Rate] = {}
     for domain in settings.domains.values():
-        for option, rate in (
-            (MESSAGES, domain.outbound_throttle_messages),
-            (CONNECTIONS, domain.outbound_throttle_connections),
-        ):
-            if rate is not None:
-                found[throttle_of(domain, option)] = rate
+        found |= rates_of(domain)
     return found
+
+
+def rates_of(domain: DomainSettings) -> Mapping[str, Rate]:
+    """The rates of the buckets that *domain* draws on, by name."""
+    limits = (MESSAGES, domain.outbound_throttle_messages), (CONNECTIONS, domain.outbound_throttle_connections)
+    return {throttle_of(domain, option): rate for option, rate in limits if rate is not None}

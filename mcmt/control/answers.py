@@ -16,7 +16,9 @@ import mcmt
 from mcmt.clock import Clock
 from mcmt.config.curfew import Curfew, quiet
 from mcmt.config.rate import Rate
+from mcmt.config.rules import RuleBook
 from mcmt.config.settings import DomainSettings, Settings
+from mcmt.config.shaped import shaped
 from mcmt.control.front import Front
 from mcmt.control.merging import by_domain, merge
 from mcmt.control.protocol import (
@@ -233,11 +235,14 @@ class Answers:
         stanza = self._settings.domain(name)
         if stanza is None and status is None:
             raise ControlError(f"there is no stanza for {name} under domain: in {self._settings.file}")
+        status = status or self._resting(name)
+        if stanza is not None:
+            stanza = shaped(stanza, name, [each.rule for each in status.rules])
         answers: Counter[str] = Counter()
         for found in await asyncio.gather(*(station.answers(name) for station in stations)):
             answers.update(found)
         yield DomainDetail(
-            status=status or self._resting(name),
+            status=status,
             stanza="" if stanza is None else stanza.name,
             routes=() if stanza is None else tuple(str(route) for route in stanza.routes),
             settings={} if stanza is None else _told(stanza),
@@ -306,6 +311,8 @@ class _Listing:
 
 def _in_words(value: object) -> object:
     if isinstance(value, tuple) and all(isinstance(each, Curfew) for each in value):
+        return "; ".join(map(str, value)) or None
+    if isinstance(value, RuleBook):
         return "; ".join(map(str, value)) or None
     return str(value) if isinstance(value, Rate) else value
 

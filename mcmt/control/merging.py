@@ -42,6 +42,7 @@ def merge(parts: Sequence[DomainStatus]) -> DomainStatus:
         on_hold=sum(part.on_hold for part in parts),
         high=sum(part.high for part in parts),
         bulk=sum(part.bulk for part in parts),
+        rules=max((part.rules for part in parts), key=len),
         oldest=max((part.oldest for part in parts if part.oldest is not None), default=None),
         next_due=min((part.next_due for part in parts if part.next_due is not None), default=None),
     )

@@ -20,6 +20,7 @@ import msgspec
 
 from mcmt.config.changes import DomainChange
 from mcmt.control.registrations import RegistrationRequest
+from mcmt.control.rule_status import RuleStatus
 from mcmt.engine.hands import Verb
 from mcmt.intake.sources import SourceStatus
 from mcmt.intake.xmpp.attachment import Attachment
@@ -137,8 +138,7 @@ class Rotate(msgspec.Struct, frozen=True, tag_field="do", tag="rotate"):
 
 
 class Tokens(msgspec.Struct, frozen=True, tag_field="do", tag="tokens"):
-    """Answered by a GoneToken (mcmt/spool/port.py) for every token that is gone, in the order in which they were
-    learned; ``domain`` and ``limit`` as of Queue."""
+    """Answered by a GoneToken (mcmt/spool/port.py) for every token that is gone, as they were learned; as of Queue."""
 
     domain: str | None = None
     limit: int | None = None
@@ -180,8 +180,7 @@ class Follow(msgspec.Struct, frozen=True, tag_field="do", tag="follow"):
 
 
 class Trace(msgspec.Struct, frozen=True, tag_field="do", tag="trace"):
-    """Answered by ``begun``, then by a Line (mcmt/wire/trace.py) for everything that is said from now on with the
-    routes of a domain, and by clients that have mail for it. It ends when the client hangs up."""
+    """Answered by ``begun``, then by a Line (mcmt/wire/trace.py) for all that a domain's routes and clients say."""
 
     domain: str
     """The routing domain, lower case."""
@@ -310,6 +309,7 @@ class DomainStatus(msgspec.Struct, frozen=True, kw_only=True):
     high: int = 0
     bulk: int = 0
     """Of ``queued``, those of high priority, and those that let all others pass."""
+    rules: tuple[RuleStatus, ...] = ()
 
 
 class DomainDetail(msgspec.Struct, frozen=True, kw_only=True):

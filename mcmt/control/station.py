@@ -12,9 +12,12 @@ import msgspec
 
 from mcmt.clock import Clock
 from mcmt.config.curfew import quiet
+from mcmt.config.rules import Rule
 from mcmt.config.settings import Settings
 from mcmt.control.protocol import Action, DomainStatus, Resume, Retry, Suspend
+from mcmt.control.rule_status import rule_status
 from mcmt.engine.hands import Handled, Work
+from mcmt.engine.rulings import Ruling
 from mcmt.engine.suspensions import Suspension
 from mcmt.intake.sources import SourceStatus
 from mcmt.message.event import Event, Kind
@@ -123,6 +126,9 @@ class Engine(Protocol):
     def suspended(self) -> Mapping[str, Suspension]:
         """The domains suspended by hand."""
 
+    def ruled(self) -> Mapping[str, Sequence[tuple[Ruling, Rule]]]:
+        """The rules in force, by domain."""
+
     async def by_hand(self, work: Work, chosen: Mapping[int, str]) -> Handled:
         """Do something to rows of the spool, each with the domain it had. Raises SpoolError, ControlError."""
 
@@ -159,7 +165,8 @@ class LocalStation:
         quarantined = await self._spool.quarantined()
         owed = await self._spool.owed()
         active = {str(domain["domain"]): domain for domain in self._engine.snapshot()}
-        names = sorted(active.keys() | backlogs.keys() | self._engine.suspended().keys())
+        resting = self._engine.suspended().keys() | self._engine.ruled().keys()
+        names = sorted(active.keys() | backlogs.keys() | resting)
         return Seen(
             resident=self._engine.resident,
             quarantined=quarantined,
@@ -228,7 +235,9 @@ class LocalStation:
         now = self._clock.time()
         suspension = self._engine.suspended().get(name)
         until = {"until": max(0.0, suspension.until - now)} if suspension is not None and suspension.until else {}
-        return msgspec.convert({**(active or self._resting(name)), **_queued(backlog, now), **until}, DomainStatus)
+        rules = {"rules": tuple(rule_status(*each) for each in self._engine.ruled().get(name, ()))}
+        state = active or self._resting(name)
+        return msgspec.convert({**state, **_queued(backlog, now), **until, **rules}, DomainStatus)
 
     def _resting(self, name: str) -> Mapping[str, object]:
         """A domain of which the engine holds nothing in memory at the moment."""
@@ -238,6 +247,9 @@ class LocalStation:
         state = {"state": "suspended by suspend_delivery"} if stanza.suspend_delivery else {"state": "idle"}
         if state["state"] == "idle" and (curfew := quiet(stanza.curfew, self._clock.time())):
             state = {"state": "curfew", "reason": str(curfew)}
+        ruled = self._engine.ruled().get(name, ())
+        if reasons := [f"{ruling.rule}: {ruling.reason}" for ruling, rule in ruled if rule.suspend]:
+            state = {"state": "suspended by a rule", "reason": "; ".join(reasons)}
         if (suspension := self._engine.suspended().get(name)) is not None:
             state = {"state": "suspended by hand", "reason": suspension.reason}
         return {"domain": name, "channel": stanza.delivery_method, "route": str(stanza.routes[0]), **state}

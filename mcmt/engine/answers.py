@@ -29,12 +29,17 @@ class Answers:
         self.guard = guard
         self.not_before: Callable[[], float] = lambda: 0.0
         """The earliest time of another attempt, whatever the schedule says; seconds since the epoch."""
+        self.failing = False
+        """A rule in force fails what is answered as it says."""
 
     def take(self, health: RouteHealth, batch: Sequence[Answered]) -> tuple[list[Delivery], list[Delivery]]:
         """Judge a burst of outcomes, and tell the route's health of it.
 
         Returns the deliveries that stay due: those for the front of the line, and those for its end.
         """
+        book = self.settings.rules
+        if book:
+            self._shared.rules.saw(self._domain, book, batch)
         tried: list[Answered] = []
         kept: list[Answered] = []
         suspects: list[Answered] = []
@@ -56,6 +61,9 @@ class Answers:
         if suspects or self.guard.held:
             believed, given_back = self.guard.examine(suspects)
             tried += believed
+        stays = kept
+        if self.failing:
+            stays, tried = self._fail(kept, tried)
         self._judge(tried)
         worked = not self.guard.tripped and bool(dispositions - _PROVES_NOTHING)
         if worked:
@@ -68,7 +76,14 @@ class Answers:
         if kept:
             self._tell(health, [outcome for _, outcome in kept], worked=worked)
         # At the end, so that the next probe is another token.
-        return [delivery for delivery, _ in kept], [delivery for delivery, _ in given_back]
+        return [delivery for delivery, _ in stays], [delivery for delivery, _ in given_back]
+
+    def _fail(self, kept: list[Answered], tried: list[Answered]) -> tuple[list[Answered], list[Answered]]:
+        """What stays of *kept*, and what is to be judged, where a rule in force fails what is answered so."""
+        watch, book = self._shared.rules, self.settings.rules
+        ends = [(answered, watch.ended(self._domain, book, answered)) for answered in kept]
+        judged = [watch.ended(self._domain, book, answered) or answered for answered in tried]
+        return [answered for answered, end in ends if end is None], [*judged, *(end for _, end in ends if end)]
 
     def believe_overdue(self) -> None:
         """Settle suspect answers that were held long enough."""

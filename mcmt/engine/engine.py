@@ -10,13 +10,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from mcmt.channel.port import Channel, State
 from mcmt.clock import Clock, Timer
 from mcmt.config.patterns import is_pattern
+from mcmt.config.rules import Rule
 from mcmt.config.settings import DomainSettings, Settings
+from mcmt.config.shaped import pool_of
 from mcmt.config.throttle import throttles
 from mcmt.engine.allowance import Allowances
 from mcmt.engine.bouncer import Bouncer
@@ -27,15 +29,18 @@ from mcmt.engine.mismatch_guard import MismatchGuard
 from mcmt.engine.news import News, Tell, tell_nobody
 from mcmt.engine.queue import DomainQueue
 from mcmt.engine.residency import Residency
+from mcmt.engine.rule_watch import RuleWatch
+from mcmt.engine.rulings import SCOPE, Ruling, Rulings, Shaping
 from mcmt.engine.settler import Settler
+from mcmt.engine.shaper import Shaper
 from mcmt.engine.shared import Shared
 from mcmt.engine.steady_time import SteadyTime
 from mcmt.engine.suspensions import Suspension, Suspensions
 from mcmt.engine.throttles import Granting, Throttles
-from mcmt.engine.verdict import EXPIRED
+from mcmt.engine.verdict import EXPIRED, storable
 from mcmt.errors import ControlError, SpoolError
 from mcmt.message.event import Event, Kind
-from mcmt.spool.port import Arrived, Spool
+from mcmt.spool.port import Arrived, Selection, Spool
 from mcmt.wire.trace import Tracing
 
 log = logging.getLogger(__name__)
@@ -43,6 +48,8 @@ log = logging.getLogger(__name__)
 TICK = 1.0
 MAX_GUARDS = 10_000
 """Domains with nothing to do whose mismatch guards are remembered; past that the one that rested first is forgotten."""
+FAIL_LIMIT = 500
+"""Deliveries that a rule fails a transaction."""
 EXPIRY_LIMIT = 500
 """Deliveries failed as expired a transaction."""
 
@@ -63,13 +70,17 @@ class Engine:
         granting: Granting | None = None,
         tell: Tell = tell_nobody,
         tracing: Tracing | None = None,
+        shaping: Shaping | None = None,
     ) -> None:
         """*lender*: who lends connections to all engines of the machine, *granting*: who grants permits of its
-        throttles; None: this is the only one. *tell*: the other engines, what this one has learned."""
+        throttles, *shaping*: who counts what its rules match; None: this is the only one. *tell*: the other engines,
+        what this one has learned."""
         self._settings = settings
         self._channels = channels
         self._states = {name: state(name) for name in channels}
         self._suspensions = Suspensions(state("engine"))
+        self._rulings = Rulings(state(SCOPE), settings)
+        self._shaping = shaping or Shaper(settings, state(SCOPE), clock)
         self._clock = clock
         self._shared = Shared(
             spool,
@@ -79,6 +90,7 @@ class Engine:
             SteadyTime(clock),
             random,
             Allowances(granting or Throttles(throttles(settings), clock)),
+            RuleWatch(self._rulings, self._shaping, self),
             tell,
             tracing,
         )
@@ -93,10 +105,12 @@ class Engine:
         self._homeless: set[str] = set()
         self._timer: Timer | None = None
         self._expiring: asyncio.Task[None] | None = None
+        self._failing: set[asyncio.Task[None]] = set()
         self._draining = False
 
     async def start(self) -> None:
         """Begin with what the spool holds."""
+        self._shaping.join(self)
         self._shared.spool.on_due(self._due)
         for domain in await self._shared.spool.domains():
             if queue := self._queue_of(domain):
@@ -106,17 +120,19 @@ class Engine:
     def reload(self, settings: Settings) -> None:
         """Go on by other settings: domains whose stanza has changed over new connections, the others untouched."""
         self._settings = settings
+        self._rulings.reload(settings)
         self._hands.reload(settings)
         self._bouncer.reload(settings)
         self._shared.residency.limit = settings.max_resident_messages // settings.workers
         for domain, queue in self._queues.items():
-            now = settings.domain(domain)
+            now = self._rulings.settings(domain)
             if now is None:
                 queue.abandon()
                 self._tell_homeless(domain)
             elif now != queue.settings or domain in self._homeless:
                 method = now.delivery_method
-                queue.reload(now, self._channels[method], self._states[method], self._leases_of(now))
+                queue.reload(now, self._channels[method], self._states[method], self._leases_of(now, domain))
+                self._shape(queue, now)
         housed = {domain for domain in self._homeless if settings.domain(domain) is not None}
         self._homeless -= housed
         for domain in housed:
@@ -126,6 +142,7 @@ class Engine:
     async def drain(self, limit: float) -> None:
         """Send nothing more, wait up to *limit* seconds for answers, write what became of them."""
         self._draining = True
+        self._shaping.leave(self)
         if self._timer is not None:
             self._timer.cancel()
         await asyncio.gather(*(queue.drain(limit) for queue in self._queues.values()))
@@ -133,6 +150,8 @@ class Engine:
             async with asyncio.timeout(max(limit, 1.0)):
                 if self._expiring is not None:
                     await asyncio.wait([self._expiring])
+                if self._failing:
+                    await asyncio.wait(tuple(self._failing))
                 await self._hands.drain()
                 await self._bouncer.drain()
                 await self._shared.settler.flush()
@@ -161,6 +180,9 @@ class Engine:
         self._refuse_if_configured(self._known(domain), domain)
         if self._suspensions.remove(domain) and tell:
             self._tell(domain, "resumed", "by hand")
+        if self._rulings.end(domain):
+            self._reshape(domain)
+        self._shaping.resumed(domain)
         if queue := self._queue_of(domain):
             queue.resume(trust=trust)
 
@@ -169,6 +191,8 @@ class Engine:
         self._refuse_if_configured(self._known(domain), domain)
         if suspension := self._suspensions.of(domain):
             raise ControlError(f"{domain} is suspended ({suspension.reason}): mcmt domain resume {domain}")
+        if reason := self._rulings.suspension(domain):
+            raise ControlError(f"{domain} is suspended by rule {reason}: mcmt domain resume {domain}")
         if queue := self._queue_of(domain):
             queue.retry()
 
@@ -190,6 +214,69 @@ class Engine:
         """The domains that an operator has suspended."""
         return self._suspensions.all()
 
+    def ruled(self) -> Mapping[str, Sequence[tuple[Ruling, Rule]]]:
+        """The rules in force, by domain."""
+        return self._rulings.all()
+
+    # -- mcmt.engine.rulings.ShapedEngine ---------------------------------------------------------------------------
+
+    def rule_began(self, ruling: Ruling, *, new: bool, tell: bool) -> None:
+        """See ShapedEngine."""
+        rule = self._rulings.begin(ruling)
+        if tell and rule is not None:
+            lasting = f"for {rule.duration:g} s" if rule.duration else "until it is resumed"
+            self._tell(ruling.domain, "rule_began", f"{ruling.rule}: {rule.effect}, {lasting}: {ruling.reason}")
+        if rule is None or self._draining:
+            return
+        self._reshape(ruling.domain)
+        if new and rule.fail == "queue":
+            task = asyncio.get_running_loop().create_task(self._fail_queue(ruling.domain, rule), name="fail queue")
+            self._failing.add(task)
+            task.add_done_callback(self._failing.discard)
+
+    def rule_ended(self, ruling: Ruling, why: str, *, tell: bool) -> None:
+        """See ShapedEngine."""
+        if tell:
+            self._tell(ruling.domain, "rule_ended", f"{ruling.rule}: {why}")
+        known = self._rulings.of(ruling.domain).get(ruling.rule)
+        if known is not None and known[0].since == ruling.since:
+            self._rulings.end(ruling.domain, ruling.rule)
+            self._reshape(ruling.domain)
+
+    def rule_counts(self, domain: str) -> None:
+        """See ShapedEngine."""
+        self._rulings.counting.add(domain)
+
+    def _reshape(self, domain: str) -> None:
+        queue, now = self._queues.get(domain), self._rulings.settings(domain)
+        if queue is None or now is None or self._draining:
+            return
+        if pool_of(now, domain) != pool_of(queue.settings, domain):
+            method = now.delivery_method
+            queue.reload(now, self._channels[method], self._states[method], self._leases_of(now, domain))
+        self._shape(queue, now)
+
+    def _shape(self, queue: DomainQueue, now: DomainSettings) -> None:
+        queue.links.shape(now)
+        suspended = storable(self._rulings.suspension(queue.domain))
+        queue.shape(now, suspended, failing=bool(self._rulings.failing(queue.domain)))
+
+    async def _fail_queue(self, domain: str, rule: Rule) -> None:
+        """End what is queued for *domain* now, but for what an operator holds."""
+        selection, spool = Selection(domain=domain, held=False), self._shared.spool
+        work = Work("bounce", said=f"failed by rule {rule.name}")
+        try:
+            through, after = (await spool.tally(selection, 0, 0)).through, 0
+            while not self._draining:
+                chosen = await spool.choose(selection, after, through, FAIL_LIMIT)
+                if chosen.domains:
+                    await self._hands.carry_out(work, chosen.domains)
+                if chosen.after is None:
+                    return
+                after = chosen.after
+        except SpoolError as error:
+            log.error("%s: rule %s cannot fail all that is queued: %s", domain, rule.name, error)
+
     @staticmethod
     def _refuse_if_configured(settings: DomainSettings, domain: str) -> None:
         if settings.suspend_delivery:
@@ -206,7 +293,7 @@ class Engine:
         return settings
 
     def _tell(self, domain: str, news: str, reason: str) -> None:
-        log.warning("%s is %s: %s", domain, news, reason)
+        log.warning("%s: %s: %s", domain, news.replace("_", " "), reason)
         self._shared.settler.record(
             Event(kind=Kind.ROUTE, time=self._clock.time(), domain=domain, phase=news, text=reason)
         )
@@ -232,21 +319,24 @@ class Engine:
         return self._queues.get(domain) or self._queue_for(domain)
 
     def _queue_for(self, domain: str) -> DomainQueue | None:
-        settings = self._settings.domain(domain)
+        settings = self._rulings.settings(domain)
         if settings is None:
             self._tell_homeless(domain)
             return None
         method = settings.delivery_method
-        leases = self._leases_of(settings)
+        leases = self._leases_of(settings, domain)
         guard = self._guards.pop(domain, None) or MismatchGuard(self._clock, self._guard_news(domain))
         queue = DomainQueue(domain, settings, self._channels[method], self._states[method], leases, guard, self._shared)
         if suspension := self._suspensions.of(domain):
             queue.suspend(suspension.reason)
+        if self._rulings.of(domain):
+            self._shape(queue, settings)
         self._queues[domain] = queue
         return queue
 
-    def _leases_of(self, settings: DomainSettings) -> Leases:
-        return self._leases.setdefault(settings.name, Leases(settings.name, self._lender))
+    def _leases_of(self, settings: DomainSettings, domain: str) -> Leases:
+        pool = pool_of(settings, domain)
+        return self._leases.setdefault(pool, Leases(pool, self._lender))
 
     def _retrace(self, domain: str) -> None:
         if queue := self._queues.get(domain):

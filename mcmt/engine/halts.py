@@ -14,6 +14,8 @@ class Halts:
         self.settings = settings
         self.by_hand = ""
         """Why an operator has suspended the domain; empty when none has."""
+        self.by_rule = ""
+        """Why a rule has; empty when none has."""
         self.homeless = False
         """No stanza serves the domain any more."""
         self.draining = False
@@ -21,7 +23,7 @@ class Halts:
     @property
     def held_back(self) -> bool:
         """Nothing is sent until somebody changes that: what is ready goes back to the spool."""
-        return self.homeless or bool(self.by_hand) or self.settings.suspend_delivery
+        return self.homeless or bool(self.by_hand or self.by_rule) or self.settings.suspend_delivery
 
     @property
     def stopped(self) -> bool:
@@ -30,11 +32,13 @@ class Halts:
 
     def state(self, health: RouteHealth, pace: Pace) -> tuple[str, str]:
         """What ``mcmt status`` says of the domain, and why it is so; *health* of the route that is used now."""
-        reason = self.by_hand or health.fault or health.down
+        reason = self.by_hand or self.by_rule or health.fault or health.down
         if self.homeless:
             return "no stanza", reason
         if self.by_hand:
             return "suspended by hand", reason
+        if self.by_rule:
+            return "suspended by a rule", reason
         if self.settings.suspend_delivery:
             return "suspended by suspend_delivery", reason
         if health.fault:

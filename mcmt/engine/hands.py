@@ -41,6 +41,8 @@ class Work(msgspec.Struct, frozen=True):
     reason: str = ""
     to: str = ""
     """``reroute``: the domain."""
+    said: str = "manually failed"
+    """``bounce``, ``delete``: what the final line and the report begin with."""
     first: bool = True
     """It is the first page: a route that is backed off is tried once for all of them."""
 
@@ -130,7 +132,7 @@ class Hands:
         await shared.spool.change([one.row for one in deliveries], change, events)
 
     def _end(self, work: Work, delivery: Delivery, now: float) -> Verdict:
-        text = "5.7.0 [internal] manually failed" + f": {_one_line(work.reason)}" * bool(work.reason)
+        text = f"5.7.0 [internal] {work.said}" + f": {_one_line(work.reason)}" * bool(work.reason)
         outcome = Outcome(disposition=Disposition.PERMANENT, code="554", text=text)
         settings = self._settings.domain(delivery.domain) or DomainSettings(
             name=delivery.domain, delivery_method="", routes=(), options=None

@@ -82,6 +82,10 @@ class Links:
         self.leave()
         self._use(settings, channel, state, leases, news)
 
+    def shape(self, settings: DomainSettings) -> None:
+        """Rules set some options otherwise: what is open stays, and what is known of the routes."""
+        self._settings = settings
+
     def leave(self) -> None:
         """Have every connection answer what it owes, and end; one that is being opened is given up."""
         if self._opening is not None:

@@ -135,6 +135,15 @@ class DomainQueue:
         self.guard.reset()
         self._look_again(0.0)
 
+    def shape(self, settings: DomainSettings, suspended: str, *, failing: bool) -> None:
+        """Rules have begun or ended: *settings* with what they set, *suspended*: why they suspend the domain."""
+        self.settings = self._answers.settings = self._halts.settings = settings
+        self._answers.failing, self._halts.by_rule = failing, suspended
+        self._pace.reload(settings)
+        if suspended:
+            self._put_back()
+        self._look_again(0.0)
+
     def abandon(self) -> None:
         """No stanza serves the domain any more: as if suspended, until there is one again."""
         self._halts.homeless = True

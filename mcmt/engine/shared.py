@@ -10,6 +10,7 @@ from mcmt.clock import Clock
 from mcmt.engine.allowance import Allowances
 from mcmt.engine.news import Tell, tell_nobody
 from mcmt.engine.residency import Residency
+from mcmt.engine.rule_watch import RuleWatch
 from mcmt.engine.settler import Settler
 from mcmt.engine.steady_time import SteadyTime
 from mcmt.spool.port import Spool
@@ -26,6 +27,7 @@ class Shared(msgspec.Struct, frozen=True):
     steady: SteadyTime
     random: Callable[[], float]
     allowances: Allowances
+    rules: RuleWatch
     tell: Tell = tell_nobody
     """The other engines of the machine."""
     tracing: Tracing | None = None

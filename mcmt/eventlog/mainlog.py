@@ -17,7 +17,8 @@ are parted by ``@`` and counted from 0; every value is escaped (mcmt/eventlog/es
     J rejection         5 client's IP · 6 phase (the SMTP command) · 7 code · 8 text · 9 recipient local part
                         10 recipient domain · 11 sender local part · 12 sender domain
     N route event       5 domain · 6 the news in one word (down, up, suspended, probe, resumed;
-                        of deliveries by hand: held, released, rerouted) · 7 text
+                        of deliveries by hand: held, released, rerouted; of shaping rules: rule_began, rule_ended)
+                        7 text
     Q quarantine        5 domain · 6 bytes · 7 text
     M heartbeat         none: ``ts@@@@M``
 

@@ -26,12 +26,9 @@ _REMINDER = 60.0
 class Progress:
     """One logger, its file, and its place in every outbox."""
 
-    def __init__(
-        self, logger: EventLogger, clock: Clock, tell: Callable[[str], None], file: LogFile | None = None
-    ) -> None:
-        """*file*: where it is open already."""
+    def __init__(self, logger: EventLogger, clock: Clock, tell: Callable[[str], None]) -> None:
         self.logger = logger
-        self.file = file or LogFile(logger.path, logger.mode, tell)
+        self.file = LogFile(logger.path, logger.mode, tell)
         self.cursors: dict[str, int] = {}
         """By shard: the sequence of the last row whose lines are in the file."""
         self.saved: Remembered | None = None

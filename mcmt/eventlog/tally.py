@@ -28,7 +28,7 @@ DELAYS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 
 WIRES = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """The same from the request to the answer."""
 
-_NEWS = frozenset({"down", "up", "suspended", "probe", "resumed", "alert"})
+_NEWS = frozenset({"down", "up", "suspended", "probe", "resumed", "alert", "rule_began", "rule_ended"})
 
 
 class Histogram:

@@ -35,7 +35,8 @@ class Kind(StrEnum):
     PERMANENT = "P"
     REJECTION = "J"
     ROUTE = "N"
-    """A route's own news: down, up, suspended, probe, resumed. Of its deliveries by hand: held, released, rerouted."""
+    """A route's own news: down, up, suspended, probe, resumed. Of its deliveries by hand: held, released, rerouted.
+    Of shaping rules: rule_began, rule_ended."""
     QUARANTINE = "Q"
     TOKEN = "G"  # noqa: S105 - a letter, not a secret
     """A device token is gone, invalid, or registered again: what the table of gone tokens is made of."""

@@ -203,6 +203,23 @@ class RemotePermitHolder:
             bus.tell(Permitted(self._shard, self._throttle, count))
 
 
+class RemoteGrantings:
+    """Those of a worker, one a shard."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._by_shard: dict[int, RemoteGranting] = {}
+
+    def of(self, shard: int) -> RemoteGranting:
+        """The one for the engine of *shard*."""
+        return self._by_shard.setdefault(shard, RemoteGranting(shard, self._bus))
+
+    def heard(self, notice: Permitted) -> None:
+        """What was granted to the engine of a shard."""
+        if (granting := self._by_shard.get(notice.shard)) is not None:
+            granting.heard(notice)
+
+
 class RemoteGranting:
     """``mcmt.engine.throttles.Granting`` in a worker: the throttles are the supervisor's."""
 

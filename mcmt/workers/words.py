@@ -19,6 +19,7 @@ from mcmt.message.model import Message, NewDelivery
 from mcmt.spool.port import Entry, IdPage, Selection
 from mcmt.spool.standing import Known, Once, Standing
 from mcmt.wire.trace import Watch
+from mcmt.workers.rule_words import FromSupervisor, FromWorker
 
 # -- the supervisor calls ---------------------------------------------------------------------------------------------
 
@@ -378,11 +379,11 @@ class Gossip(msgspec.Struct, frozen=True, tag="gossip"):
 _Listings = ReadPage | ListIds | Find | FindStanding | FindKey | CountSelected | CountAnswers
 _Questions = ReadOutbox | Look | _Listings | DoWork | Note | FetchTrace
 _Orders = Begin | Prepare | Swap | Drain | Stop
-_Notices = Granted | Recalled | Permitted | EndTrace | Gossip
+_Notices = Granted | Recalled | Permitted | EndTrace | Gossip | FromSupervisor
 ToWorker = _Orders | Acknowledge | Act | Accept | AcceptOnce | _Notices | _Questions
 """What a worker hears."""
-_Permits = PermitsWanted | PermitsUnused
-ToSupervisor = HandOver | AskAll | Retired | Move | Wanted | GivenBack | _Permits | Left | Events | Gossip | Attached
+_Counted = PermitsWanted | PermitsUnused | FromWorker
+ToSupervisor = HandOver | AskAll | Retired | Move | Wanted | GivenBack | _Counted | Left | Events | Gossip | Attached
 """What the supervisor hears."""
 
 

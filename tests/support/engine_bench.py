@@ -14,6 +14,7 @@ from mcmt.config.patterns import patterns_among
 from mcmt.config.settings import DomainSettings, EventLogSettings, Settings, SpoolSettings
 from mcmt.engine.engine import Engine
 from mcmt.engine.news import Tell, tell_nobody
+from mcmt.engine.rulings import Shaping
 from mcmt.message.event import Event, Kind
 from mcmt.message.identity import new_batch_id
 from mcmt.message.model import Envelope, Headers, Message, NewDelivery, Part
@@ -37,11 +38,12 @@ class Bench:
         clock: Clock | None = None,
         channels: Mapping[str, Channel] | None = None,
         tell: Tell = tell_nobody,
+        shaping: Callable[[Settings, StateStore], Shaping] | None = None,
         **changes: Any,
     ) -> None:
         """*changes* are settings of the domain push.example.com; *others*: more domains, and what differs there.
 
-        *channels*: more of them, by name. *tell*: other engines.
+        *channels*: more of them, by name. *tell*: other engines. *shaping*: who counts what rules match.
         """
         fields: dict[str, Any] = {
             "delivery_method": "test",
@@ -74,12 +76,20 @@ class Bench:
         )
         self.clock = clock or SystemClock()
         self.tell = tell
+        self.shaping = shaping
 
     async def __aenter__(self) -> Bench:
         self.spool = await SqliteSpool.open(self.settings.spool.path)
         self.state = StateStore.open(self.settings.spool.path)
         self.engine = Engine(
-            self.settings, self.spool, self.channels, self.state.scope, self.clock, lambda: 0.0, tell=self.tell
+            self.settings,
+            self.spool,
+            self.channels,
+            self.state.scope,
+            self.clock,
+            lambda: 0.0,
+            tell=self.tell,
+            shaping=self.shaping(self.settings, self.state) if self.shaping else None,
         )
         await self.engine.start()
         return self

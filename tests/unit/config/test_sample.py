@@ -16,6 +16,7 @@ from mcmt.config.document import Path as Place
 from mcmt.config.document import Reading, read
 from mcmt.config.load import load
 from mcmt.config.rotate_schema import RotateStanza
+from mcmt.config.rule_schema import RuleMatchStanza, RuleSetStanza, RuleStanza, RuleThenStanza
 from mcmt.config.sample import uncommented as uncommented_text
 from mcmt.config.schema import (
     ChannelLoggerStanza,
@@ -49,6 +50,7 @@ SAMPLE = Path(__file__).parents[3] / "config" / "mcmt.yaml"
 TOKEN: Place = ("domain", "apn.example.com")
 CERTIFICATE: Place = ("domain", "apn-certificate.example.com")
 SMARTHOST: Place = ("domain", "*")
+RULE: Place = ("rules", "too-many")
 LISTEN: Place = ("esmtp_listener", "listen", "127.0.0.1:2525")
 
 STANZAS: list[tuple[type[OptionsModel], list[Place]]] = [
@@ -65,6 +67,10 @@ STANZAS: list[tuple[type[OptionsModel], list[Place]]] = [
     (PyapnsStanza, [("pyapns", "listen", "127.0.0.1:7077")]),
     (PropellerStanza, [("propeller", "listen", "127.0.0.1:8080")]),
     (CurfewStanza, [("curfew",)]),
+    (RuleStanza, [(*RULE,)]),
+    (RuleMatchStanza, [(*RULE, "match")]),
+    (RuleThenStanza, [(*RULE, "then")]),
+    (RuleSetStanza, [(*RULE, "then", "set")]),
     (BeanstalkdStanza, [("beanstalkd", "connect", "127.0.0.1:11300")]),
     (XmppStanza, [("xmpp_component", "127.0.0.1:5347")]),
     (DomainStanza, [(), ("domain", "discard.example.com")]),
@@ -150,7 +156,7 @@ def test_every_option_is_named_with_its_default(model: type[OptionsModel], name:
         logger = channels()["apn"].LOGGER
         assert logger is not None
         assert written == getattr(logger, name.removeprefix("log_").removesuffix("_format"))
-    elif default is None and name != "max_retries":
+    elif default is None and (name != "max_retries" or model is RuleSetStanza):
         assert told[1]  # in words: there is no value that means it
     else:
         assert value(model, name, field, told[1]) == default
@@ -164,6 +170,12 @@ def value(model: type[OptionsModel], name: str, field: FieldInfo, text: str) -> 
         needed = {"delivery_method": "x", "routes": ["x://y"]}
     elif model is CurfewStanza:
         needed = {"start": "22:00", "end": "07:00", "time_zone": "UTC"}
+    elif model is RuleThenStanza:
+        needed = {"set": {"retry_interval": 1}, "duration": 1}
+    elif model is RuleMatchStanza:
+        needed = {"code": 429}
+    elif model is RuleStanza:
+        needed = {"match": {"code": 429}, "times": 1, "within": 1, "then": {"suspend": True, "duration": 1}}
     elif model is SpoolStanza:
         needed = {"path": "spool"}
     elif model is FeedbackOptions:
@@ -210,7 +222,7 @@ def test_nothing_is_named_that_is_no_option() -> None:
         "token_logger",
         "webhook",
     }
-    instances = {"discard.example.com", "apn.example.com", "apn-certificate.example.com", "shop"}
+    instances = {"discard.example.com", "apn.example.com", "apn-certificate.example.com", "shop", "too-many"}
     instances |= {"apps", "apn_logger1", "ec_logger1", "token_logger1", "webhook1"}
     names = set(re.findall(r"^ *([\w.-]+):", uncommented(), flags=re.MULTILINE))
     assert names - known - stanzas - instances == set()

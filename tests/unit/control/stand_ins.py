@@ -11,11 +11,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from mcmt.config.rules import Rule
 from mcmt.config.settings import DomainSettings, EventLogSettings, ListenSettings, Settings, SpoolSettings
 from mcmt.control.protocol import Reloaded
 from mcmt.control.server import ControlServer
 from mcmt.control.station import LocalStation, Station
 from mcmt.engine.hands import Handled, Work
+from mcmt.engine.rulings import Ruling
 from mcmt.engine.suspensions import Suspension
 from mcmt.errors import ControlError, EventLogError
 from mcmt.eventlog.rotation import Rotation
@@ -38,6 +40,7 @@ CHANNEL_LOG = "apn_logger.apn_logger1"
 
 class StandInEngine:
     def __init__(self) -> None:
+        self.in_force: dict[str, list[tuple[Ruling, Rule]]] = {}
         self.domains: list[dict[str, object]] = []
         self.resident = 0
         self.stuck = False
@@ -58,6 +61,9 @@ class StandInEngine:
 
     def suspended(self) -> dict[str, Suspension]:
         return self.stopped
+
+    def ruled(self) -> Mapping[str, Sequence[tuple[Ruling, Rule]]]:
+        return self.in_force
 
     async def by_hand(self, work: Work, chosen: Mapping[int, str]) -> Handled:
         self.handled.append((work, chosen))

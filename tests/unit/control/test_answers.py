@@ -85,6 +85,7 @@ async def test_status_tells_of_the_engine_and_of_every_domain(control: Running, 
         "until": None,
         "high": 0,
         "bulk": 0,
+        "rules": [],
     }
 
 
