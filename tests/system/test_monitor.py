@@ -23,6 +23,7 @@ from prometheus_client import parser
 
 from tests.support.engine_process import EngineProcess, engine, mcmt_message
 from tests.support.simulator_process import Simulator, simulator
+from tests.support.webhook_receiver import SECRET
 
 DOMAIN = "apn.example.com"
 USER = f"user@{DOMAIN}"
@@ -184,7 +185,27 @@ def test_every_metric_of_the_dashboard_is_told(tmp_path: Path, gateway: Simulato
     expressions = [target["expr"] for panel in board["panels"] for target in panel.get("targets", ())]
     expressions += [variable["query"] for variable in board["templating"]["list"] if variable["type"] == "query"]
     assert len(expressions) > 10
-    with engine(tmp_path, **stanzas(gateway, port)) as process:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen: what is out of reach is told of too
+        away = f"127.0.0.1:{nobody.getsockname()[1]}"
+        component = {"jid": "push.example.com", "secret": "s", "domain": DOMAIN, "servers": ["example.com"]}
+        others = {
+            "beanstalkd": {"connect": {away: {"tubes": {"news": DOMAIN}}}},
+            "webhook": {"shop": {"url": f"http://{away}/", "secret": SECRET}},
+            "xmpp_component": {away: component},
+        }
+        seen = everything(tmp_path, {**stanzas(gateway, port), **others}, port)
+    assert seen["mcmt_beanstalkd_connected", away, "news"] == seen["mcmt_xmpp_connected", "push.example.com"] == 0
+    names = {key[0] for key in seen}
+    for expression in expressions:
+        named = set(re.findall(r"\bmcmt_\w+", expression))
+        assert named, expression
+        assert named <= names, expression
+
+
+def everything(folder: Path, given: dict[str, Any], port: int) -> Samples:
+    """What an engine tells that has had all kinds of ends, and has something queued."""
+    with engine(folder, **given) as process:
         process.send(MESSAGE, USER)
         process.send(GONE, USER)
         with smtplib.SMTP("127.0.0.1", process.smtp_port) as client, pytest.raises(smtplib.SMTPRecipientsRefused):
@@ -192,12 +213,8 @@ def test_every_metric_of_the_dashboard_is_told(tmp_path: Path, gateway: Simulato
         process.listing("domain", "suspend", DOMAIN, "--reason", "to have news")
         process.send(MESSAGE, USER)
         wait_for(process, port, "mcmt_rejections_total", "550", value=1)
-        seen = wait_for(process, port, "mcmt_queued_deliveries", DOMAIN, value=1)
-    names = {key[0] for key in seen}
-    for expression in expressions:
-        named = set(re.findall(r"\bmcmt_\w+", expression))
-        assert named, expression
-        assert named <= names, expression
+        wait_for(process, port, "mcmt_xmpp_connected", "push.example.com", value=0)
+        return wait_for(process, port, "mcmt_queued_deliveries", DOMAIN, value=1)
 
 
 def test_an_alert_is_a_line_in_the_main_log_and_a_warning(tmp_path: Path, gateway: Simulator) -> None:
