@@ -204,8 +204,10 @@ class App:
         if not check:
             await self._webhooks.prepare(settings.webhooks)
         prepared = self.doors.prepare(settings)
+        loggers = build_loggers(settings)
         if check:
             return
+        await self.eventlog.reload(loggers)
         if self._stopping:
             raise ControlError("the engine stops")
         # Nothing from here to the last line of these can fail, and nothing else runs meanwhile.

@@ -206,9 +206,11 @@ class Supervisor:
     async def _swap(self, loaded: Loaded, settings: Settings, check: bool) -> None:
         # In two steps: every worker has read it and is ready before the first one goes on by it.
         await asyncio.gather(*(worker.prepare(loaded.content) for worker in self._workers))
+        loggers = build_loggers(settings)
         if check:
             return
         await self._webhooks.prepare(settings.webhooks)
+        await self.eventlog.reload(loggers)
         if self._stopping:
             raise ControlError("the engine stops")
         self.settings = settings

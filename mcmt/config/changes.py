@@ -6,6 +6,7 @@ Rules: values alone, nothing is carried out here. Options are named and their va
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
@@ -31,12 +32,17 @@ _ADDRESSES: Final[Mapping[str, str]] = MappingProxyType(
     {"listen": _LISTENER, "gateways": "apns_gateway", "pyapns": "pyapns", "propeller": "propeller"}
 )
 """Fields of Settings that have listening addresses, and their stanzas."""
-_BY_PARTS: Final = frozenset({"file", "domains", "patterns", "intake", "webhooks", "http", "beanstalkd", *_ADDRESSES})
+_LOGGERS: Final = ("channel_loggers", "mainlog", "rejectlog", "token_loggers")
+_BY_PARTS: Final = frozenset(
+    {"file", "domains", "patterns", "intake", "webhooks", "http", "beanstalkd", *_ADDRESSES, *_LOGGERS}
+)
 """Those of which parts do. Every other field stays as it was at the start."""
 _STANZAS: Final[Mapping[str, str]] = MappingProxyType({"control_socket": "control", "xmpp": "xmpp_component"})
 """Of fields that stay: the stanza, where it has another name."""
-_LOGGERS: Final = ("channel_loggers", "mainlog", "rejectlog", "token_loggers")
-"""Of fields that stay: those that are named by their own names."""
+_LOG_OPTIONS: Final[Mapping[str, str]] = MappingProxyType(
+    {f"{kind}_format": f"log_{kind}_format" for kind in ("delivery", "tempfail", "permfail", "heartbeat")}
+)
+"""Of fields of EventLogSettings: the option, where it has another name."""
 
 
 class DomainChange(msgspec.Struct, frozen=True):
@@ -68,13 +74,14 @@ def changes_between(running: Settings, read: Settings) -> Changes:
     http = _addresses(_HTTP, running.http.listen, read.http.listen)
     places = (*bound.values(), http)
     fields = [field for field in _differing(running, read) if field not in _BY_PARTS and field not in _AT_ONCE]
-    restart = [_STANZAS.get(field, field) for field in fields if field not in _LOGGERS]
-    restart += [name for field in fields if field in _LOGGERS for name in _loggers(running, read, field)]
+    restart = [_STANZAS.get(field, field) for field in fields]
+    loggers = {field: _loggers(running, read, field) for field in _LOGGERS}
     options = [option for option in _AT_ONCE if getattr(running, option) != getattr(read, option)]
     options += [f"{_LISTENER}.{option}" for option in _differing(running.intake, read.intake)]
     options += [option for one in places for option in one.options]
     options += _http(running.http, read.http)
     options += _by_name("beanstalkd.connect.", _by_address(running.beanstalkd), _by_address(read.beanstalkd))
+    options += dict.fromkeys(option for one in loggers.values() for option in one.options)
     options += _by_name("webhook.", _named(running.webhooks), _named(read.webhooks))
     domains = tuple(_domains(running.domains, read.domains))
     if not domains and running.patterns != read.patterns:
@@ -83,12 +90,12 @@ def changes_between(running: Settings, read: Settings) -> Changes:
         settings=msgspec.structs.replace(
             read,
             http=msgspec.structs.replace(read.http, listen=http.settings),
-            **{field: found.settings for field, found in bound.items()},
+            **{field: found.settings for field, found in (*bound.items(), *loggers.items())},
             **{field: getattr(running, field) for field in fields},
         ),
         domains=domains,
         options=tuple(options),
-        restart=(*restart, *[option for one in places for option in one.restart]),
+        restart=(*restart, *[option for one in (*loggers.values(), *places) for option in one.restart]),
     )
 
 
@@ -122,7 +129,7 @@ def _channel_options(domain: DomainSettings) -> Sequence[str]:
 
 
 class _Bound(msgspec.Struct, frozen=True):
-    """What holds at the addresses of one stanza that are bound; what has changed there; what needs a restart."""
+    """What holds of the members of one stanza, or field; what has changed there; what needs a restart."""
 
     settings: tuple[Any, ...]
     options: tuple[str, ...]
@@ -176,12 +183,37 @@ def _http(running: HttpSettings, read: HttpSettings) -> Iterator[str]:
     )
 
 
-def _loggers(running: Settings, read: Settings, field: str) -> Iterator[str]:
+def _loggers(running: Settings, read: Settings, field: str) -> _Bound:
     before: Mapping[str, EventLogSettings] = {one.name: one for one in getattr(running, field)}
-    now: Mapping[str, EventLogSettings] = {one.name: one for one in getattr(read, field)}
+    settings: list[EventLogSettings] = []
+    restart: list[str] = []
+    for one in getattr(read, field):
+        logger = one
+        known = before.get(one.name)
+        if known is not None and _moves_with_the_spool(known.logfile, running, one.logfile, read):
+            logger = msgspec.structs.replace(one, logfile=known.logfile)
+            restart.append(_log_option(field, one.name, "logfile"))
+        settings.append(logger)
+    now = {one.name: one for one in settings}
+    options: list[str] = []
     for name in dict.fromkeys((*before, *now)):
-        if before.get(name) != now.get(name):
-            yield name
+        if name in before and name in now:
+            options += [_log_option(field, name, option) for option in _differing(before[name], now[name])]
+        else:
+            options.append(name)
+    return _Bound(tuple(settings), tuple(options), tuple(restart))
+
+
+def _moves_with_the_spool(before: Path, running: Settings, now: Path, read: Settings) -> bool:
+    """A log in the spool's folder stays in the one that is in use."""
+    folders = running.spool.path, read.spool.path
+    return folders[0] != folders[1] and (before.parent, now.parent) == folders and before.name == now.name
+
+
+def _log_option(field: str, name: str, option: str) -> str:
+    if option == "logfile" and field in ("mainlog", "rejectlog"):
+        option = field
+    return f"{name.removesuffix('.rejectlog')}.{_LOG_OPTIONS.get(option, option)}"
 
 
 def _by_name(path: str, before: Mapping[str, msgspec.Struct], now: Mapping[str, msgspec.Struct]) -> Iterator[str]:

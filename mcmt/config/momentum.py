@@ -14,6 +14,7 @@ import msgspec
 from pydantic import ValidationError
 
 from mcmt.config.channel_schema import Channels, ChannelSchema
+from mcmt.config.listeners import parse_address
 from mcmt.config.loggers import MAIN
 from mcmt.config.momentum_syntax import Option, Stanza, Value, parse
 from mcmt.config.patterns import compile_expression, expression_of
@@ -94,7 +95,14 @@ class _Import:
         found = {}
         for each in stanza.content:
             if isinstance(each, Stanza) and each.name == "listen":
-                found[each.instance] = shared | self._options(self._own(each), [ListenStanza])
+                # Every address is "*" there, and nothing at all here.
+                address = each.instance.removeprefix("*") if each.instance.startswith("*:") else each.instance
+                try:
+                    parse_address(address)
+                except ValueError as error:
+                    self._note(each, str(error))
+                else:
+                    found[address] = shared | self._options(self._own(each), [ListenStanza])
             elif isinstance(each, Stanza):
                 self._note(each, "there is nothing like it in a listener here")
         return found

@@ -117,6 +117,8 @@ class _Parser:
             yield Option(told, None, place)
 
     def _included(self, named: str, token: _Token) -> Iterator[Option | Stanza]:
+        if "\0" in named:
+            raise self._error("no file has a NUL in its name", token)
         path = self._file.parent / named
         # A folder: its files in alphabetical order, none that begins with a dot, none of the folders in it.
         files = [path]

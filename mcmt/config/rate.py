@@ -11,8 +11,8 @@ from typing import Final
 
 import msgspec
 
-RATE_TEXT: Final = r"\d{1,9}(\s*/\s*(\d{1,9}(\.\d{1,3})?|(\d{1,9}\s*)?(s|sec|m|min|h|hr|hour|d|day)))?"
-_RATE: Final = re.compile(r"(\d{1,9})(?:\s*/\s*(\d{1,9}(?:\.\d{1,3})?)?\s*(s|sec|m|min|h|hr|hour|d|day)?)?")
+RATE_TEXT: Final = r"([0-9]{1,9})(?:\s*/\s*(?=\S)([0-9]{1,9}(?:\.[0-9]{1,3})?)?\s*(s|sec|m|min|h|hr|hour|d|day)?)?"
+_read: Final = re.compile(RATE_TEXT).fullmatch
 _SECONDS: Final = {
     "s": 1.0,
     "sec": 1.0,
@@ -49,8 +49,8 @@ def parse_rate(value: object) -> Rate | None:
     """The rate that *value* means; None: no limit. Raises ValueError."""
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise ValueError(_EXPECTED)
-    match = _RATE.fullmatch(str(value).strip().lower())
-    if match is None or str(value).strip().endswith("/"):
+    match = _read(str(value).strip().lower())
+    if match is None:
         raise ValueError(_EXPECTED)
     count, period, unit = match.groups()
     if int(count) == 0:

@@ -146,6 +146,12 @@ class LogFile:
         except FileNotFoundError:
             return True
 
+    def chmod(self, mode: int) -> None:
+        """It has this mode from now on, and so has whichever file is begun in its place."""
+        self._mode = mode
+        if self._descriptor >= 0:
+            self._apply_mode(os.fstat(self._descriptor))
+
     def close(self) -> None:
         """Let go of the file; harmless when it is closed."""
         descriptor, self._descriptor = self._descriptor, -1

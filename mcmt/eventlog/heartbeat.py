@@ -29,6 +29,14 @@ class Heartbeats:
             if progress.logger.heartbeat > 0:
                 self._arm(progress)
 
+    def reload(self) -> None:
+        """The loggers are others now."""
+        for progress in self._timers.keys() - set(self._loggers):
+            self._timers.pop(progress).cancel()
+        for progress in self._loggers:
+            if progress.logger.heartbeat > 0 and progress not in self._timers:
+                self._arm(progress)
+
     def stop(self) -> None:
         """No more heartbeats."""
         for timer in self._timers.values():

@@ -41,6 +41,7 @@ class EventLogger:
     def __init__(self, name: str, settings: EventLogSettings, renderers: Renderers) -> None:
         self.name = name
         """Unique among the loggers: the key of its position, and the ``channel`` of its heartbeats."""
+        self.settings = settings
         self.path: Path = settings.logfile
         self.mode: int = settings.logmode
         self.heartbeat: float = settings.heartbeat

@@ -26,9 +26,12 @@ _REMINDER = 60.0
 class Progress:
     """One logger, its file, and its place in every outbox."""
 
-    def __init__(self, logger: EventLogger, clock: Clock, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, logger: EventLogger, clock: Clock, tell: Callable[[str], None], file: LogFile | None = None
+    ) -> None:
+        """*file*: where it is open already."""
         self.logger = logger
-        self.file = LogFile(logger.path, logger.mode, tell)
+        self.file = file or LogFile(logger.path, logger.mode, tell)
         self.cursors: dict[str, int] = {}
         """By shard: the sequence of the last row whose lines are in the file."""
         self.saved: Remembered | None = None

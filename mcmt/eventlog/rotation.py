@@ -71,6 +71,15 @@ class _Log:
         self.tending: asyncio.Task[None] | None = None
         self.retry: Timer | None = None
 
+    def turn_to(self, progress: Progress) -> None:
+        """Another logger, or the same one by other settings, writes the file."""
+        self.cancel()
+        self.timer = self.retry = None
+        self.progress = progress
+        self.settings = progress.logger.rotate
+        self.schedule = Schedule(self.settings)
+        self.untended = self.settings is not None
+
     def quiet(self, now: float) -> bool:
         """There is nothing to do, and what there will be is waited for."""
         if self.wanted or self.settings is None:
@@ -102,7 +111,10 @@ class Rotations:
         run: InThread,
         save: Callable[[], Awaitable[None]],
     ) -> None:
+        self._loggers = loggers
         self._logs = [_Log(progress) for progress in loggers]
+        self._past: list[_Log] = []
+        """Those that are no loggers any more, and whose old files are being tended."""
         self._clock = clock
         self._tell = tell
         self._wake = wake
@@ -127,6 +139,20 @@ class Rotations:
         self._wake()
         return future
 
+    def reload(self) -> None:
+        """The loggers are others now."""
+        before = {log.progress.file: log for log in self._logs}
+        logs: list[_Log] = []
+        for progress in self._loggers:
+            log = before.pop(progress.file, None) or _Log(progress)
+            if log.progress is not progress:
+                log.turn_to(progress)
+            logs.append(log)
+        self._logs = logs
+        for log in before.values():
+            log.cancel()
+        self._past = [log for log in (*self._past, *before.values()) if log.tending]
+
     async def carry_out(self) -> None:
         """Between two bursts: begin new files where they are due."""
         asked = tuple(self._asked)
@@ -141,7 +167,7 @@ class Rotations:
             self._asked.remove(each)
             logs, future = each
             if not future.done():
-                future.set_result([answers[log] for log in logs])
+                future.set_result([answers[log] for log in logs if log in answers])
 
     async def tend(self) -> None:
         """Have old files compressed and deleted, where it is remembered by now what the log is written to."""
@@ -163,7 +189,7 @@ class Rotations:
         self._archive.close()
         for log in self._logs:
             log.cancel()
-        await asyncio.gather(*[log.tending for log in self._logs if log.tending])
+        await asyncio.gather(*[log.tending for log in (*self._logs, *self._past) if log.tending])
         for _, future in self._asked:
             if not future.done():
                 future.set_exception(EventLogError("the event log was stopped before it could be rotated"))

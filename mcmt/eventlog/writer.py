@@ -26,6 +26,7 @@ from typing import TypeVar
 
 from mcmt.clock import Clock, Timer
 from mcmt.errors import EventLogError, OutboxAway
+from mcmt.eventlog.changeover import Changeover
 from mcmt.eventlog.followers import Followers, Listener
 from mcmt.eventlog.heartbeat import Heartbeats
 from mcmt.eventlog.loggers import EventLogger
@@ -64,6 +65,7 @@ class EventLogWriter:
         self._heartbeats = Heartbeats(self._all, clock, self._ring)
         self._saving = Saving(memory, self._all, clock, self._ring, self.wake, self._in_thread, table)
         self._rotations = Rotations(self._all, clock, tell, self._ring, self._in_thread, self._saving.save)
+        self._changeover = Changeover(memory, self._all, clock, tell, self._in_thread, self._saving.save)
         self._thread = ThreadPoolExecutor(1, "eventlog")
         self._followers = Followers(tell)
         self._due = asyncio.Event()
@@ -76,6 +78,7 @@ class EventLogWriter:
         self._told_at = -_REMINDER
         self._flushing: list[tuple[int, asyncio.Future[None]]] = []
         self._reopening: list[asyncio.Future[None]] = []
+        self._changing: list[tuple[Sequence[EventLogger], asyncio.Future[None]]] = []
 
     def add(self, name: str, outbox: Outbox) -> None:
         """Read the outbox of the shard *name* too; of a name that is there already, in place of the one it had.
@@ -137,6 +140,14 @@ class EventLogWriter:
         self._ring()
         await future
 
+    async def reload(self, loggers: Sequence[EventLogger]) -> None:
+        """Go on with these loggers (changeover.py). Raises EventLogError, SpoolError: the others stay as they are."""
+        self._check_running()
+        future = asyncio.get_running_loop().create_future()
+        self._changing.append((loggers, future))
+        self._ring()
+        await future
+
     async def rotate(self, logger: str | None = None) -> Sequence[Rotation]:
         """Begin a new file now for the logger of that name, with its stanza or without; None: for every one.
 
@@ -164,7 +175,7 @@ class EventLogWriter:
         if self._retry is not None:
             self._retry.cancel()
         await self._close()
-        for future in (*[future for _, future in self._flushing], *self._reopening):
+        for future in (*[future for _, future in (*self._flushing, *self._changing)], *self._reopening):
             if not future.done():
                 future.set_exception(EventLogError("the event log was stopped before all lines could be written"))
 
@@ -224,6 +235,8 @@ class EventLogWriter:
     async def _step(self) -> None:
         """One round: what is due beside the rows, then a burst of each shard that has one."""
         await self._follow_renames()
+        if not self._stopping:
+            await self._change()
         if not self._stopping:
             await self._rotations.carry_out()
         if self._saving.due:
@@ -292,6 +305,23 @@ class EventLogWriter:
         for future in reached:
             if not future.done():
                 future.set_result(None)
+
+    async def _change(self) -> None:
+        while self._changing:
+            loggers, future = self._changing[0]
+            try:
+                await self._changeover.carry_out(loggers, tuple(self._reading.shards))
+            except Exception as error:  # whoever asked is told, and the log goes on
+                if not future.done():
+                    future.set_exception(error)
+            else:
+                self._heartbeats.reload()
+                self._rotations.reload()
+                # Where one is behind the others, it is read from there.
+                self.wake()
+                if not future.done():
+                    future.set_result(None)
+            self._changing.pop(0)
 
     async def _gone(self, shard: Shard) -> bool:
         """No row of the shard is left."""

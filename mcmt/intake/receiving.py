@@ -44,6 +44,7 @@ class ReceivingSession(SecureSession):
     def _forget(self) -> None:
         super()._forget()
         self._utf8 = False
+        self._asked_for = None
         if self._chunks is not None:
             self._drop_chunks()
 

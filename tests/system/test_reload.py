@@ -230,8 +230,8 @@ def test_check_shows_what_would_change_and_what_needs_a_restart_is_named(tmp_pat
         done = json.loads(reload(process, "--json").stdout)
         assert {**done, "check": True} == checked
         assert done["domains"] == [{"stanza": "new.example.com", "change": "new", "options": []}]
-        assert done["options"] == ["max_resident_messages"]
-        assert done["restart"] == ["workers", "spool", "apn_logger.apn_logger1"]
+        assert done["options"] == ["max_resident_messages", "apn_logger.apn_logger1.heartbeat"]
+        assert done["restart"] == ["workers", "spool"]
         process.send(b"Subject: now\r\n\r\n", "user@new.example.com")
         again = reload(process).stdout
         assert "spool: changed, and holds only after a restart\n" in again

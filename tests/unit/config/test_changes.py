@@ -31,7 +31,7 @@ def test_what_needs_a_restart_stays_as_it_was_and_is_named(configuration: Config
     before = SPOOL + LISTENER + DOMAINS
     now = before.replace("path: spool", "path: other") + "workers: 2\nmonitor: {max_metric_domains: 7}\n"
     found = changes(configuration, before, now)
-    assert found.restart == ("workers", "spool", "control", "monitor", "ec_logger.default")
+    assert found.restart == ("workers", "spool", "control", "monitor", "ec_logger.default.mainlog")
     running = configuration.load(before).settings
     assert found.settings == running
     assert changes_between(found.settings, configuration.load(now).settings).restart == found.restart

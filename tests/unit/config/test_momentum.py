@@ -146,6 +146,14 @@ domain "b.example.com" { gateway = "mail.example.com" }
     assert domains["b.example.com"].scopes["outbound_throttle_messages"] == (), "one bucket, as there"
 
 
+def test_every_address_is_written_as_it_is_here(tmp_path: Path) -> None:
+    text = 'esmtp_listener { listen "*:25" { max_message_size = 1000 } listen "[::1]:26" { } }'
+    assert notes(tmp_path, text) == []
+    assert imported(tmp_path, text).document["esmtp_listener"] == {
+        "listen": {":25": {"max_message_size": 1000}, "[::1]:26": {}}
+    }
+
+
 @pytest.mark.parametrize(
     ("text", "note"),
     [
@@ -159,6 +167,7 @@ domain "b.example.com" { gateway = "mail.example.com" }
         ("max_outbound_connections = -1", "1: max_outbound_connections: Input should be"),
         ("apn { debug_level = error\n speed = 3 }", "2: speed: the channel has no options of its own"),
         ('esmtp_listener { pathway "x" { } }', '1: pathway "x": there is nothing like it in a listener'),
+        ('esmtp_listener { listen "/tmp/2025" { } }', '1: listen "/tmp/2025": expected an address and a port'),
         ("spoolbase = /var/spool", "1: spoolbase: the spool of one cannot be read by the other"),
         ('snmp "x" { a = [ b = ( c d ) e = f ] }', '1: snmp "x": there is nothing like it here'),
     ],
@@ -180,6 +189,7 @@ def test_what_is_not_carried_over_is_told_with_its_place(tmp_path: Path, text: s
         ('a = "b', "1: a value was expected, got '\"'"),
         ("a =", "1: a value was expected"),
         ("\ninclude ecelerity.conf", "2: ecelerity.conf includes itself"),
+        ('include "a\0b"', "1: no file has a NUL in its name"),
         ("a {" * 60, "1: nested too deep"),
         ("a = " + "(" * 60, "1: nested too deep"),
     ],

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import jsonschema
 import pytest
+from pydantic import TypeAdapter
 
 from mcmt.config.explain import explain
 from mcmt.config.rate import Rate, parse_rate
+from mcmt.config.shaping import RateText
 from mcmt.config.throttle import CONNECTIONS, MESSAGES, shown_throttle, throttle_of, throttles
 from tests.unit.config.support import LISTENER, SPOOL, Configuration
 
@@ -31,6 +34,20 @@ SINK = 'delivery_method: discard, routes: ["discard://sink"]'
 def test_a_rate_is_momentums_or_has_a_unit(written: object, count: int, period: float) -> None:
     assert parse_rate(written) == Rate(count, period)
     assert parse_rate(str(Rate(count, period))) == Rate(count, period), "as it is shown it can be written"
+
+
+@pytest.mark.parametrize(
+    "written", ["100", "5/60", "5 / 60", "7/0.5", "7/0.5s", "5/ 5 min", "1000/day", "5/", "5/ ", "\u0663/s", "1.5", "x"]
+)
+def test_an_editor_takes_what_is_taken_here(written: str) -> None:
+    try:
+        parse_rate(written)
+    except ValueError:
+        taken = False
+    else:
+        taken = True
+    schema = TypeAdapter(RateText).json_schema()
+    assert jsonschema.Draft202012Validator(schema).is_valid(written) is taken
 
 
 @pytest.mark.parametrize("written", [0, "0", "0/60"])

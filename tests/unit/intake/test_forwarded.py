@@ -267,6 +267,24 @@ async def test_a_login_told_in_clear_does_not_outlive_starttls(serve: Serve, cer
     assert (await client.ask("MAIL FROM:<app@example.com>")).startswith("550 5.7.1 ")
 
 
+async def test_what_mail_asked_for_in_clear_does_not_outlive_starttls(serve: Serve, certificates: Certificates) -> None:
+    """With XCLIENT no EHLO is needed in between, which would begin anew."""
+    server = await serve(
+        authorized_xclient_hosts=PROXY, tls_certificate=certificates.server, tls_key=certificates.server_key
+    )
+    client = await greeted(server)
+    for command in ("EHLO x", "MAIL FROM:<evil@example.com> ENVID=evil HOLDFOR=600"):
+        assert (await client.ask(command)).startswith("250")
+    assert (await client.ask("STARTTLS")).startswith("220 ")
+    await client.start_tls()
+    assert (await client.ask("XCLIENT HELO=y PROTO=ESMTP")).startswith("220 ")
+    for command in ("MAIL FROM:<app@example.com>", "RCPT TO:<t@sink.example.com>", "DATA"):
+        assert (await client.ask(command))[0] in "23"
+    assert "queued" in await client.ask("Subject: x\r\n.")
+    ((message, (delivery,), _),) = server.spool.accepted
+    assert (message.envelope.envid, message.envelope.release, delivery.due) == ("", "", 0)
+
+
 async def test_a_client_told_of_counts_for_itself(serve: Serve) -> None:
     server = await serve(settings=few(1), authorized_xclient_hosts=PROXY)
     client = await greeted(server)
