@@ -15,6 +15,7 @@
     │   └── BusLost                it ended before it answered: what was asked may have been done
     ├── RunAsError             the engine cannot become the user that run_as names
     ├── ListenError            an address of a listener cannot be bound; names it and the reason
+    ├── TelemetryError         spans are to be sent, and what sends them is not installed
     ├── EventLogError          a log file cannot be had; names the file and what to do
     ├── ProtocolError          the peer broke the protocol, or we were about to
     ├── ChannelError           a connection to a route cannot be had
@@ -113,6 +114,10 @@ class BusLost(BusError):  # noqa: N818 - a state of the connection
 
 class ListenError(McmtError):
     """A listener cannot be had on an address; the text names it, the reason, and what to do."""
+
+
+class TelemetryError(McmtError):
+    """Spans cannot be sent as the configuration says; the text says what to do."""
 
 
 class RunAsError(McmtError):

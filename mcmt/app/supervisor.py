@@ -48,6 +48,8 @@ from mcmt.spool.log_memory import StoredLogMemory
 from mcmt.spool.shard_files import shards_in
 from mcmt.spool.state import StateStore
 from mcmt.spool.stored_registrations import StoredRegistrations
+from mcmt.telemetry.status import TelemetryStatus
+from mcmt.telemetry.telemetry import Telemetry
 from mcmt.webhooks.status import WebhookStatus
 from mcmt.webhooks.webhooks import Webhooks
 from mcmt.workers.acceptor import Acceptor, Sink
@@ -145,7 +147,9 @@ class Supervisor:
         self._webhooks = Webhooks(self.tokens, folder, clock, random.random, log.warning)
         self._closing.add(self._webhooks.stop)
         await self._webhooks.open(settings.webhooks)
-        self.tally = Tally(self._webhooks, settings.exact_domains, settings.monitor.max_metric_domains)
+        self._telemetry = Telemetry(self._webhooks, settings.opentelemetry, settings.hostname, log.warning)
+        self._closing.add(self._telemetry.stop)
+        self.tally = Tally(self._telemetry, settings.exact_domains, settings.monitor.max_metric_domains)
         self.acceptor.open()
         self._closing.add(self._close_acceptor)
         found = shards_in(folder)
@@ -254,6 +258,11 @@ class Supervisor:
     def webhooks(self) -> Sequence[WebhookStatus]:
         """How each webhook fares."""
         return self._webhooks.status()
+
+    @property
+    def telemetry(self) -> TelemetryStatus | None:
+        """How the export of spans fares."""
+        return self._telemetry.status()
 
     @property
     def workers(self) -> Sequence[int]:

@@ -81,6 +81,11 @@ def check(context: click.Context, file: Path | None, config: Path | None) -> Non
 
         usable = False
         click.echo(NEEDS_SLIXMPP, err=True)
+    if settings.opentelemetry and find_spec("opentelemetry") is None:
+        from mcmt.telemetry import NEEDS_OPENTELEMETRY
+
+        usable = False
+        click.echo(NEEDS_OPENTELEMETRY, err=True)
     for place, fault in places(settings):
         usable = usable and not fault
         click.echo(f"{place}: {fault or 'can be written'}", err=bool(fault))

@@ -14,6 +14,7 @@ from mcmt.cli.common import address, config_option, connect, json_option, load_p
 if TYPE_CHECKING:
     from mcmt.control.protocol import DomainStatus, EngineStatus
     from mcmt.intake.sources import SourceStatus
+    from mcmt.telemetry.status import TelemetryStatus
     from mcmt.webhooks.status import WebhookStatus
 
 _ROW = "{:<21} {:<9} {:>4} {:>6} {:>5} {:>8} {:>5} {:>7} {:>7}"
@@ -76,6 +77,8 @@ def _write_engine(engine: EngineStatus) -> None:
         _write_source(source)
     for webhook in engine.webhooks:
         _write_webhook(webhook)
+    if engine.telemetry is not None:
+        _write_telemetry(engine.telemetry)
     if engine.quarantined:
         click.echo(
             f"{engine.quarantined} deliveries cannot be read and are in quarantine: the main log has a Q line of each"
@@ -91,6 +94,16 @@ def _write_webhook(webhook: WebhookStatus) -> None:
     if webhook.reason:
         until = "" if webhook.next is None else f"; tried again in {span(webhook.next)}"
         click.echo(f"    {printable(webhook.reason)}{until}")
+
+
+def _write_telemetry(telemetry: TelemetryStatus) -> None:
+    gone = "".join(
+        [f", {count} {word}" for count, word in ((telemetry.dropped, "DROPPED"), (telemetry.lost, "LOST")) if count]
+    )
+    counts = f"{telemetry.waiting} spans wait, {telemetry.sent} sent{gone}"
+    click.echo(f"opentelemetry ({telemetry.host}): {telemetry.state}, {counts}")
+    if telemetry.reason:
+        click.echo(textwrap.fill(printable(telemetry.reason), _WIDTH, initial_indent="    ", subsequent_indent="    "))
 
 
 def _write_source(source: SourceStatus) -> None:

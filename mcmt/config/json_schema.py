@@ -41,6 +41,7 @@ from mcmt.config.schema import (
     TokenLoggerStanza,
 )
 from mcmt.config.scopes import GROUPS
+from mcmt.config.telemetry import OPENTELEMETRY, TelemetryStanza
 from mcmt.config.webhook_schema import WebhookStanza
 from mcmt.config.webhooks import WEBHOOK
 from mcmt.config.xmpp import STANZA as XMPP
@@ -86,6 +87,7 @@ def json_schema(channels: Channels) -> Schema:
             MAIN: _map(_logger(MainLoggerStanza)),
             TOKENS: _map(_logger(TokenLoggerStanza)),
             WEBHOOK: _map(_stanza(WebhookStanza)),
+            OPENTELEMETRY: _stanza(TelemetryStanza),
             **{name: _empty_or(_object({})) for name in channels},
         },
     }

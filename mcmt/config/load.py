@@ -33,6 +33,7 @@ from mcmt.config.schema import ELSEWHERE, ControlStanza, DomainStanza, RootStanz
 from mcmt.config.scopes import GROUPS
 from mcmt.config.settings import Settings, SpoolSettings, addresses_of
 from mcmt.config.sources import Content, Sources
+from mcmt.config.telemetry import OPENTELEMETRY, read_telemetry
 from mcmt.config.webhooks import WEBHOOK, read_webhooks
 from mcmt.config.xmpp import STANZA as XMPP
 from mcmt.config.xmpp import read_xmpp
@@ -44,7 +45,7 @@ PLACES = ("config/mcmt.yaml", "/etc/mcmt/mcmt.yaml")
 """Where the configuration is looked for when nothing names it."""
 
 _DOORS = frozenset({"esmtp_listener", GATEWAY, BEANSTALKD, HTTP, PYAPNS, PROPELLER, XMPP})
-_STANZAS = _DOORS | {GROUPS, MONITOR, "spool", "control", "domain", MAIN, TOKENS, WEBHOOK}
+_STANZAS = _DOORS | {GROUPS, MONITOR, "spool", "control", "domain", MAIN, TOKENS, WEBHOOK, OPENTELEMETRY}
 _SOCKET_NAME = 64
 """Bytes of the control socket's own name. Its folder's path may be of any length (mcmt/control/unix_socket.py)."""
 
@@ -173,6 +174,7 @@ def _settings(
     spool_path = tidy(spool.path if spool else checker.base)
     loggers = read_loggers(checker, channels, domains, spool_path, check_format)
     webhooks = read_webhooks(checker, domains, open_files=open_files)
+    telemetry = read_telemetry(checker, open_files=open_files)
     control_socket = tidy((control and control.socket) or spool_path / "control.sock")
     if len(bytes(Path(control_socket.name))) > _SOCKET_NAME:
         checker.fault(("control", "socket"), f"the file's name is longer than {_SOCKET_NAME} bytes; give a shorter one")
@@ -199,6 +201,7 @@ def _settings(
         rejectlog=loggers.rejectlog,
         token_loggers=loggers.token_loggers,
         webhooks=webhooks,
+        opentelemetry=telemetry,
         control_socket=control_socket,
         run_as=root.run_as,
         max_deliveries_per_message=root.max_deliveries_per_message,

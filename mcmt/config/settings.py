@@ -14,11 +14,13 @@ from typing import Any, Final, Literal
 import msgspec
 
 from mcmt.config.curfew import Curfew
+from mcmt.config.monitor_settings import MonitorSettings as MonitorSettings
 from mcmt.config.patterns import Patterns
 from mcmt.config.rate import Rate
 from mcmt.config.rotate_settings import RotateSettings as RotateSettings
 from mcmt.config.rules import RuleBook
 from mcmt.config.source_settings import BeanstalkdSettings as BeanstalkdSettings
+from mcmt.config.telemetry_settings import TelemetrySettings
 from mcmt.config.webhook_settings import WebhookSettings
 from mcmt.config.xmpp_settings import XmppSettings
 from mcmt.message.route import Route
@@ -296,21 +298,6 @@ class RunAs(msgspec.Struct, frozen=True):
     gid: int
 
 
-class MonitorSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What others may see of the engine."""
-
-    listen: tuple[str | None, int] | None = None
-    """Host (None: every address) and port, for ``/metrics``, ``/healthz`` and ``/readyz``; None: nobody listens."""
-    max_metric_domains: int = 100
-    """Domains that are counted by name."""
-    alert_suspended: float = 3600.0
-    """Seconds that a domain with mail may be suspended until an alert; 0: no alert."""
-    alert_oldest: float = 6 * 3600.0
-    """Seconds that a delivery may wait until an alert; 0: no alert."""
-    alert_disconnected: float = 900.0
-    """Seconds that a source, a component or a webhook may be out of reach until an alert; 0: no alert."""
-
-
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The whole configuration."""
 
@@ -329,6 +316,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     rejectlog: tuple[EventLogSettings, ...]
     token_loggers: tuple[EventLogSettings, ...] = ()
     webhooks: tuple[WebhookSettings, ...] = ()
+    opentelemetry: TelemetrySettings | None = None
+    """None: no message has a trace."""
     control_socket: Path
     run_as: RunAs | None = None
     """None: the engine stays who started it."""

@@ -44,7 +44,14 @@ def read_webhooks(
         stanza, wrong = checker.stanza(WebhookStanza, path, options)
         if stanza is None:
             continue
-        _check_url(checker, (*path, "url"), stanza.url)
+        check_url(
+            checker,
+            (*path, "url"),
+            stanza.url,
+            example="https://events.example.com/mcmt",
+            instead="requests are signed with the secret, and it is no password",
+            leaves="recipients and device tokens",
+        )
         for number, secret in enumerate(stanza.secret):
             if not _is_secret(secret):
                 at = (*path, "secret", number) if isinstance(options.get("secret"), list) else (*path, "secret")
@@ -76,20 +83,19 @@ def read_webhooks(
     return tuple(found)
 
 
-def _check_url(checker: Checker, path: Path, url: str) -> None:
+def check_url(checker: Checker, path: Path, url: str, *, example: str, instead: str, leaves: str) -> None:
+    """Note what is wrong with a URL that requests are sent to. *instead*: of a user in it; *leaves*: what goes out."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError:
         parts, host = SplitResult("", "", "", "", ""), None
     if not host or parts.scheme not in ("https", "http") or not _is_printable(url):
-        checker.fault(path, "expected a URL such as https://events.example.com/mcmt")
+        checker.fault(path, f"expected a URL such as {example}")
     elif parts.username is not None or parts.fragment:
-        text = "has a user or a fragment; write it without: requests are signed with the secret, and it is no password"
-        checker.fault(path, text)
+        checker.fault(path, f"has a user or a fragment; write it without: {instead}")
     elif parts.scheme == "http" and not _is_loopback(host):
-        text = "is http and not of this machine: recipients and device tokens go over the net in clear; use https"
-        checker.warn(path, text)
+        checker.warn(path, f"is http and not of this machine: {leaves} go over the net in clear; use https")
 
 
 def _is_loopback(host: str) -> bool:

@@ -136,6 +136,7 @@ class Answers:
             workers=tuple(self._front.workers),
             missing=missing,
             webhooks=tuple(self._front.webhooks),
+            telemetry=self._front.telemetry,
             stuck=any(one.stuck for one in seen),
             sources=tuple(source for one in seen for source in one.sources),
             components=await counted(self._front.registrations, self._front.attachments),

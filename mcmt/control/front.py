@@ -11,6 +11,7 @@ from mcmt.eventlog.tally import Tally
 from mcmt.intake.xmpp.attachment import Attachment
 from mcmt.spool.port import TokenTable
 from mcmt.spool.registration import Registrations
+from mcmt.telemetry.status import TelemetryStatus
 from mcmt.webhooks.status import WebhookStatus
 
 
@@ -48,6 +49,10 @@ class Front(Protocol):
     @property
     def webhooks(self) -> Sequence[WebhookStatus]:
         """How each webhook fares."""
+
+    @property
+    def telemetry(self) -> TelemetryStatus | None:
+        """How the export of spans fares; None: there is none."""
 
     @property
     def workers(self) -> Sequence[int]:

@@ -25,6 +25,8 @@ from mcmt.message.event import Event, Kind
 from mcmt.message.identity import new_batch_id
 from mcmt.message.mime import ParsedMessage, context_variables
 from mcmt.message.model import Envelope, Headers, Part
+from mcmt.message.trace_context import VARIABLE as TRACEPARENT
+from mcmt.message.trace_context import kept
 from mcmt.spool.port import GoneTokens, Keeper
 from mcmt.wire.trace import Tracing
 
@@ -134,7 +136,7 @@ class Reception:
     ) -> Composed:
         block = "".join([f"{name}: {value}\r\n" for name, value in headers]).encode()
         parsed = ParsedMessage(block, headers, True, parts)
-        context = context_variables(headers)
+        context = _context(envelope, headers)
         return compose(
             self._settings,
             self._channels,
@@ -160,7 +162,7 @@ class Reception:
         schedule: Schedule,
     ) -> Composed:
         parsed = open_message(data, mcmt_reception)
-        context = context_variables(parsed.headers)
+        context = _context(envelope, parsed.headers)
         return compose(
             self._settings,
             self._channels,
@@ -206,3 +208,11 @@ class Reception:
         """Write the refusals that are still waiting. Call it when the doors are closed and the spool is not."""
         await self._rejections.aclose()
         self._thread.shutdown()
+
+
+def _context(envelope: Envelope, headers: Headers) -> dict[str, str]:
+    variables = context_variables(headers)
+    if trace := kept(envelope.traceparent):
+        # Of the request and of the message the request is nearer: whoever made the message may have sent it long ago.
+        variables[TRACEPARENT] = trace
+    return variables

@@ -32,6 +32,8 @@ import msgspec
 from mcmt.errors import MessageError
 from mcmt.message.header_fields import find_end, read_fields, read_part_fields
 from mcmt.message.model import Headers, Part, header
+from mcmt.message.trace_context import VARIABLE as TRACEPARENT
+from mcmt.message.trace_context import kept
 from mcmt.message.transfer_encoding import is_known, undo
 
 MEDIA_TYPE = "multipart/vnd.msys.mcmt"
@@ -92,7 +94,8 @@ def parse(data: bytes) -> ParsedMessage:
 
 
 def context_variables(headers: Headers) -> dict[str, str]:
-    """The variables of all ``X-MCMT-Context: NAME=value`` fields; of one name the last counts.
+    """The variables of all ``X-MCMT-Context: NAME=value`` fields; of one name the last counts. A ``traceparent`` field
+    is one of them (trace_context.py).
 
     A name has letters, digits and ``_``; a value is what follows the ``=``, stripped. Raises MessageError
     554 5.6.0 for a field of another form and for more than MAX_CONTEXT_VARIABLES of them.
@@ -100,6 +103,8 @@ def context_variables(headers: Headers) -> dict[str, str]:
     variables: dict[str, str] = {}
     for field, text in headers:
         if field != "x-mcmt-context":
+            if field == TRACEPARENT and (trace := kept(text)):
+                variables[TRACEPARENT] = trace
             continue
         name, equals, value = text.partition("=")
         name = name.rstrip(" \t")

@@ -50,6 +50,9 @@ class Envelope(msgspec.Struct, frozen=True, omit_defaults=True):
     5.1.2)."""
     deliver_by: float = 0.0
     """By when the sender wanted it delivered, seconds since the epoch; 0: it did not say (RFC 2852)."""
+    traceparent: str = ""
+    """The trace that the client's request belongs to (mcmt/message/trace_context.py), where that stands beside the
+    message."""
 
 
 class Part(msgspec.Struct, frozen=True):

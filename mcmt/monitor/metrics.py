@@ -18,6 +18,7 @@ from mcmt.intake.sources import SourceStatus, is_connected
 from mcmt.intake.xmpp.attachment import Attachment
 from mcmt.message.event import DOORS
 from mcmt.monitor.exposition import Exposition, Type
+from mcmt.telemetry.status import TelemetryStatus
 from mcmt.webhooks.status import WebhookStatus
 
 STATES = ("up", "down", "suspended", "throttled", "curfew", "idle", "other")
@@ -91,6 +92,8 @@ def render(vitals: Vitals, tally: Tally, engine: EngineStatus | None, domains: S
             _components(page, engine.components)
         if engine.webhooks:
             _webhooks(page, engine.webhooks)
+        if engine.telemetry is not None:
+            _telemetry(page, engine.telemetry)
     return page.render()
 
 
@@ -191,6 +194,18 @@ def _components(page: Exposition, components: Sequence[Attachment]) -> None:
     counted = {one.jid: one.registrations for one in components if one.registrations is not None}
     page.family("mcmt_xmpp_registrations", "gauge", "Devices that are registered with the component.")
     _labelled(page, "mcmt_xmpp_registrations", "component", counted)
+
+
+def _telemetry(page: Exposition, telemetry: TelemetryStatus) -> None:
+    _gauge(page, "mcmt_opentelemetry_up", "0: the last request failed.", int(telemetry.state == "up"))
+    _gauge(page, "mcmt_opentelemetry_queued_spans", "Spans that wait for the collector.", telemetry.waiting)
+    for name, text, value in (
+        ("mcmt_opentelemetry_sent_spans_total", "Spans that the collector has taken.", telemetry.sent),
+        ("mcmt_opentelemetry_dropped_spans_total", "Spans dropped past max_queued_spans.", telemetry.dropped),
+        ("mcmt_opentelemetry_lost_spans_total", "Spans sent in vain.", telemetry.lost),
+    ):
+        page.family(name, "counter", text)
+        page.sample(name, value)
 
 
 def _labelled(page: Exposition, name: str, label: str, values: Mapping[str, float]) -> None:

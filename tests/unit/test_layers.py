@@ -16,7 +16,7 @@ LAYERS: list[set[str]] = [
     {"wire"},
     {"message"},
     {"config", "spool", "eventlog", "channel", "simulator"},
-    {"intake", "engine", "webhooks"},
+    {"intake", "engine", "webhooks", "telemetry"},
     {"control"},
     {"workers", "monitor"},
     {"app"},

@@ -37,13 +37,16 @@ class Client(NamedTuple):
     token: HttpTokenSettings
     peer: str
     connection_id: str
+    traceparent: str = ""
+    """The trace that the request belongs to, as it says."""
 
     def envelope(self, submission: Submission | None = None) -> Envelope:
         """Of a message of this client's; or of one that cannot be read."""
         about = self.peer, self.connection_id, PROTOCOL, self.token.name
         if submission is None:
             return Envelope("", (), *about)
-        return Envelope(submission.sender, submission.recipients, *about, submission.priority)
+        said = submission.sender, submission.recipients, *about, submission.priority
+        return Envelope(*said, traceparent=self.traceparent)
 
 
 class Acceptance:

@@ -29,6 +29,7 @@ from mcmt.intake.http.tokens import Tokens
 from mcmt.intake.http.watching import Watching
 from mcmt.intake.memory import IntakeMemory
 from mcmt.message.model import Envelope
+from mcmt.message.trace_context import VARIABLE as TRACEPARENT
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +106,8 @@ class Api:
     # -- POST /v1/messages -------------------------------------------------------------------------------------------
 
     async def _post(self, request: Any, connection: HttpConnection) -> Any:
-        client = Client(self._holder(request, connection, "send"), connection.peer, connection.id)
+        holder = self._holder(request, connection, "send")
+        client = Client(holder, connection.peer, connection.id, request.headers.get(TRACEPARENT, ""))
         media_type = request.content_type
         submission: Submission | None = None
         try:

@@ -38,6 +38,7 @@ from mcmt.config.schema import (
     TokenLoggerStanza,
 )
 from mcmt.config.shaping import CurfewStanza
+from mcmt.config.telemetry import TelemetryStanza
 from mcmt.config.webhook_schema import WebhookStanza
 from mcmt.config.xmpp import XmppStanza
 from mcmt.errors import ConfigError
@@ -82,6 +83,7 @@ STANZAS: list[tuple[type[OptionsModel], list[Place]]] = [
     (MainLoggerStanza, [("ec_logger", "ec_logger1")]),
     (TokenLoggerStanza, [("token_logger", "token_logger1")]),
     (WebhookStanza, [("webhook", "webhook1")]),
+    (TelemetryStanza, [("opentelemetry",)]),
     (RotateStanza, [("apn_logger", "apn_logger1", "rotate")]),
     (RotateStanza, [("ec_logger", "ec_logger1", "rotate")]),
 ]
@@ -132,6 +134,7 @@ def test_with_everything_set_only_files_are_missing(tmp_path: Path) -> None:
         "tls_certificate",
         "tls_ca",
         "tls_certificate",
+        "tls_ca",
         "tls_ca",
     ]
     assert all(fault.text.endswith("cannot be read: No such file or directory") for fault in caught.value.faults)
@@ -184,6 +187,8 @@ def value(model: type[OptionsModel], name: str, field: FieldInfo, text: str) -> 
         needed = {"logfile": "tokens.jsonl"}
     elif model is WebhookStanza:
         needed = {"url": "x", "secret": "x"}
+    elif model is TelemetryStanza:
+        needed = {"endpoint": "x"}
     elif model is GatewayStanza:
         needed = {"tls_certificate": "x", "client_ca": "x"}
     elif model is HttpTokenStanza:
@@ -221,6 +226,7 @@ def test_nothing_is_named_that_is_no_option() -> None:
         "ec_logger",
         "token_logger",
         "webhook",
+        "opentelemetry",
     }
     instances = {"discard.example.com", "apn.example.com", "apn-certificate.example.com", "shop", "too-many"}
     instances |= {"apps", "apn_logger1", "ec_logger1", "token_logger1", "webhook1"}

@@ -29,6 +29,7 @@ from mcmt.message.route import Route
 from mcmt.spool.gone_tokens import StoredTokenTable
 from mcmt.spool.port import Spool
 from mcmt.spool.registration import Registrations
+from mcmt.telemetry.status import TelemetryStatus
 from mcmt.webhooks.status import WebhookStatus
 from mcmt.wire.trace import Tracing
 from tests.support.manual_clock import ManualClock
@@ -79,6 +80,7 @@ class StandInFront:
     workers = (4711,)
     missing: Sequence[str] = ()
     webhooks: Sequence[WebhookStatus] = ()
+    telemetry: TelemetryStatus | None = None
     registrations: Registrations | None = None
     attachments: Sequence[Attachment] = ()
 

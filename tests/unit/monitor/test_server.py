@@ -21,6 +21,7 @@ from mcmt.intake.xmpp.attachment import Attachment
 from mcmt.message.event import Event, Kind, OutboxRow
 from mcmt.monitor import server as server_module
 from mcmt.monitor.server import MonitorServer
+from mcmt.telemetry.status import TelemetryStatus
 from mcmt.webhooks.status import WebhookStatus
 from tests.support.manual_clock import ManualClock
 
@@ -62,6 +63,7 @@ class Front:
         self.workers = (4711, 4712)
         self.missing: Sequence[str] = ()
         self.webhooks: Sequence[WebhookStatus] = ()
+        self.telemetry: TelemetryStatus | None = None
         self.restarts = 3
         self.registrations: Any = None
         self.attachments: Sequence[Attachment] = ()
@@ -253,6 +255,20 @@ async def test_without_an_address_nobody_listens(tmp_path: Path) -> None:
     await server.start()
     assert server.addresses == ()
     await server.close()
+
+
+async def test_the_export_of_spans_has_its_metrics_where_there_is_one(watched: Watched) -> None:
+    assert "opentelemetry" not in (await watched.get("/metrics"))[1]
+    watched.front.telemetry = TelemetryStatus(host="x", state="down", waiting=3, sent=7, dropped=2, lost=5)
+    families = {family.name: family for family in text_string_to_metric_families((await watched.get("/metrics"))[1])}
+    found = {name: one.samples[0].value for name, one in families.items() if name.startswith("mcmt_opentelemetry_")}
+    assert found == {
+        "mcmt_opentelemetry_up": 0,
+        "mcmt_opentelemetry_queued_spans": 3,
+        "mcmt_opentelemetry_sent_spans": 7,
+        "mcmt_opentelemetry_dropped_spans": 2,
+        "mcmt_opentelemetry_lost_spans": 5,
+    }
 
 
 async def test_each_webhook_is_a_label_of_its_metrics(watched: Watched) -> None:
