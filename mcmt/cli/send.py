@@ -180,6 +180,9 @@ def _submit(
 def _listener(settings: Settings | None) -> tuple[str, int]:
     """Where the configured engine takes mail from this machine."""
     assert settings is not None  # noqa: S101 - it was needed
+    if not settings.listen:
+        text = f"{settings.file} has no esmtp_listener: name another engine's with --smtp, or submit with --http"
+        raise click.ClickException(text)
     listen = settings.listen[0]
     host, port = listen.host or "127.0.0.1", listen.port
     if port == 0:  # the system chose: the engine knows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from types import MappingProxyType
 from typing import Any
@@ -38,13 +38,17 @@ def read_listeners(
     domains: Mapping[str, DomainSettings],
     check_listen: CheckListen | None = None,
     workers: int = 1,
+    others: Collection[str] = (),
 ) -> tuple[tuple[ListenSettings, ...], IntakeSettings]:
-    """Every address that is right, and what holds over all of them; what is wrong is noted in *checker*."""
+    """Every address that is right, and what holds over all of them; what is wrong is noted in *checker*. *others*: the
+    stanzas of the other doors, of which one will do."""
     listener = checker.mapping((_STANZA,), checker.data.get(_STANZA))
     intake = _read_intake(checker, listener)
     entries = checker.mapping(_LISTEN, listener.get("listen"))
-    if not entries:
-        checker.fault(_LISTEN, 'there is no address to listen on; add one such as "127.0.0.1:2525": {}', key=True)
+    if not entries and not checker.data.keys() & set(others):
+        text = 'there is no address to listen on; add one such as "127.0.0.1:2525": {}'
+        doors = ", ".join(sorted(others))
+        checker.fault(_LISTEN, f"nothing takes messages: {text}, or another door: {doors}", key=True)
     found: dict[str, ListenSettings] = {}
     for address, options in entries.items():
         path = (*_LISTEN, address)

@@ -44,8 +44,20 @@ __all__ = ["ChannelSchema", "Loaded", "find_config", "load"]
 PLACES = ("config/mcmt.yaml", "/etc/mcmt/mcmt.yaml")
 """Where the configuration is looked for when nothing names it."""
 
-_DOORS = frozenset({"esmtp_listener", GATEWAY, BEANSTALKD, HTTP, PYAPNS, PROPELLER, XMPP})
-_STANZAS = _DOORS | {GROUPS, MONITOR, "spool", "control", "domain", MAIN, TOKENS, WEBHOOK, OPENTELEMETRY}
+_DOORS = frozenset({GATEWAY, BEANSTALKD, HTTP, PYAPNS, PROPELLER, XMPP})
+"""Beside SMTP."""
+_STANZAS = _DOORS | {
+    "esmtp_listener",
+    GROUPS,
+    MONITOR,
+    "spool",
+    "control",
+    "domain",
+    MAIN,
+    TOKENS,
+    WEBHOOK,
+    OPENTELEMETRY,
+}
 _SOCKET_NAME = 64
 """Bytes of the control socket's own name. Its folder's path may be of any length (mcmt/control/unix_socket.py)."""
 
@@ -162,7 +174,7 @@ def _settings(
     control, _ = checker.stanza(ControlStanza, ("control",), data.get("control"))
     domains = read_domains(checker, channels, open_files, root)
     check_bounce_routes(checker, channels, domains)
-    listen, intake = read_listeners(checker, channels, domains, check_listen, workers)
+    listen, intake = read_listeners(checker, channels, domains, check_listen, workers, _DOORS)
     memory = intake.max_intake_bytes // workers
     gateways = read_gateways(checker, channels, domains, listen, memory, check_gateway)
     monitor = read_monitor(checker)

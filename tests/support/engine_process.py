@@ -67,6 +67,7 @@ class EngineProcess:
         self.process: subprocess.Popen[str] | None = None
         self.python = sys.executable
         self.smtp_port = 0
+        self.smtp = "listen" in document["esmtp_listener"]
         self.gateway = "apns_gateway" in stanzas
         self.gateway_port = self.feedback_port = 0
         self.doors = {name: 0 for name in ("pyapns", "propeller", "http_listener") if name in stanzas}
@@ -76,7 +77,8 @@ class EngineProcess:
     def start(self, **options: Any) -> None:
         """Start it and return when it says where it listens."""
         self.launch(**options)
-        self.smtp_port = int(self._said(r"SMTP on \S*:(\d+)")[1])
+        if self.smtp:
+            self.smtp_port = int(self._said(r"SMTP on \S*:(\d+)")[1])
         if self.gateway:
             # Said in one breath: the lines may be in Python's buffer already, where select does not see them.
             assert self.process is not None

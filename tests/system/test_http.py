@@ -21,7 +21,8 @@ from typing import Any
 import pytest
 
 from mcmt.client import AsyncClient, Client, RefusedError, Sent, UnavailableError, message
-from tests.support.http_api import DISCARD, KEY, MAIL, MESSAGE, NARROW_KEY, OTHER_KEY, TO, Api, http_api
+from tests.support.engine_process import EngineProcess
+from tests.support.http_api import DISCARD, KEY, MAIL, MESSAGE, NARROW_KEY, OTHER_KEY, TO, TOKENS, Api, http_api
 from tests.support.tls import make_certificates
 
 HOLD = {"delivery_method": "discard", "routes": ["discard://sink"], "suspend_delivery": True}
@@ -426,3 +427,26 @@ def test_the_openapi_document_is_what_is_done(tmp_path: Path) -> None:
         ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False, cwd=tmp_path)
         assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
+
+
+def test_an_engine_needs_no_smtp(tmp_path: Path) -> None:
+    """With workers, which hand each other what belongs to their door; ``mcmt send`` says what there is instead."""
+    process = EngineProcess(
+        tmp_path,
+        {"discard.example.com": DISCARD, "narrow.example.com": DISCARD},
+        workers=2,
+        esmtp_listener={"max_connections": 20},
+        http_listener={"listen": {"127.0.0.1:0": {}}, "tokens": TOKENS},
+    )
+    process.start()
+    try:
+        assert process.smtp_port == 0
+        api = Api(process, process.doors["http_listener"])
+        for _ in range(3):
+            assert api.request(body=MESSAGE).status == 202
+        process.wait(lambda: sum(line[4] == "D" for line in process.mainlog) == 3)
+        send = process.command("send", "--to", TO, "--alert", "hello")
+        done = subprocess.run(send, capture_output=True, text=True, timeout=60, check=False)
+        assert "has no esmtp_listener: name another engine's with --smtp, or submit with --http" in done.stderr
+    finally:
+        process.stop()

@@ -81,9 +81,22 @@ def test_a_syntax_error_is_the_only_fault(configuration: Configuration) -> None:
 def test_an_empty_file_lacks_what_an_engine_needs(configuration: Configuration) -> None:
     assert configuration.faults("") == [
         "mcmt.yaml: domain: there is no domain, so no mail would be accepted; add one, as in the sample",
-        'mcmt.yaml: esmtp_listener.listen: there is no address to listen on; add one such as "127.0.0.1:2525": {}',
+        "mcmt.yaml: esmtp_listener.listen: nothing takes messages: there is no address to listen on; add one such as "
+        '"127.0.0.1:2525": {}, or another door: apns_gateway, beanstalkd, http_listener, propeller, pyapns, '
+        "xmpp_component",
         "mcmt.yaml: spool.path: is missing",
     ]
+
+
+def test_one_door_will_do_whichever(configuration: Configuration) -> None:
+    token = f'tokens: {{shop: {{hash: "sha256:{"0" * 64}"}}}}'
+    http = f'http_listener: {{listen: {{"127.0.0.1:8025": {{}}}}, {token}}}\n'
+    for listener in ("", "esmtp_listener:\n", "esmtp_listener: {max_connections: 7}\n"):
+        settings = configuration.load(SPOOL + DOMAIN + http + listener).settings
+        assert not settings.listen
+        assert [one.word for one in settings.addresses] == ["HTTP"]
+    assert settings.intake.max_connections == 7
+    assert len(configuration.faults(SPOOL + DOMAIN + "esmtp_listener: {max_connections: 7}\n")) == 1
 
 
 def test_the_least_configuration_has_all_defaults(configuration: Configuration) -> None:
