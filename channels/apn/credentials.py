@@ -5,7 +5,6 @@ Only for ``mcmt check`` and the start: pushing loads them on its own (transport.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -19,17 +18,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from cryptography.x509.oid import NameOID
 
 from mcmt.errors import McmtError
+from mcmt.wire.apple_certificate import certificate_environments, certificate_topics
 
 from .stamps import Stamp, stamp
 
-_TOPICS = x509.ObjectIdentifier("1.2.840.113635.100.6.3.6")
-_ENVIRONMENTS = (
-    (x509.ObjectIdentifier("1.2.840.113635.100.6.3.1"), "sandbox"),
-    (x509.ObjectIdentifier("1.2.840.113635.100.6.3.2"), "production"),
-)
 _REMEMBERED = 256
-_SEQUENCE = 0x30
-_UTF8_STRING = 0x0C
 _TO_PEM = (
     "convert it with: openssl x509 -inform der -in FILE -out cert.pem, or openssl pkcs12 -in FILE -out cert.pem -nodes"
 )
@@ -95,7 +88,7 @@ def _read_certificate(certificate_file: Path, key_file: Path | None, version: St
     return Credential(
         subject=_subject(certificate),
         topics=certificate_topics(certificate),
-        environments=tuple(name for oid, name in _ENVIRONMENTS if _extension(certificate, oid) is not None),
+        environments=certificate_environments(certificate),
         not_before=certificate.not_valid_before_utc.timestamp(),
         not_after=certificate.not_valid_after_utc.timestamp(),
         key_file=holder,
@@ -125,46 +118,6 @@ def _read_authorities(file: Path, version: Stamp) -> int:  # noqa: ARG001 - tell
         return len(x509.load_pem_x509_certificates(_read(file)))
     except ValueError:
         raise CredentialError(f"{file} has no certificates in PEM") from None
-
-
-def certificate_topics(certificate: x509.Certificate) -> tuple[str, ...]:
-    """What a certificate may push to: the topics of Apple's extension, else the UID of its subject, else nothing.
-
-    The extension is a DER SEQUENCE of pairs: UTF8String topic, SEQUENCE of the topic's kinds.
-    """
-    value = _extension(certificate, _TOPICS)
-    if value is not None:
-        try:
-            ((tag, content),) = _elements(value)
-            if tag == _SEQUENCE:
-                return tuple(item.decode() for tag, item in _elements(content) if tag == _UTF8_STRING)
-        except ValueError:
-            pass
-    return tuple(str(uid.value) for uid in certificate.subject.get_attributes_for_oid(NameOID.USER_ID))
-
-
-def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """The elements of DER *data* on its first level. Raises ValueError where it is cut."""
-    at = 0
-    while at < len(data):
-        tag, length = data[at], int.from_bytes(data[at + 1 : at + 2], "big")
-        at += 2
-        if length >= 0x80:
-            octets = length & 0x7F
-            length = int.from_bytes(data[at : at + octets], "big")
-            at += octets
-        if at + length > len(data):
-            raise ValueError("cut DER")
-        yield tag, data[at : at + length]
-        at += length
-
-
-def _extension(certificate: x509.Certificate, oid: x509.ObjectIdentifier) -> bytes | None:
-    try:
-        value = certificate.extensions.get_extension_for_oid(oid).value
-    except (x509.ExtensionNotFound, ValueError):
-        return None
-    return value.value if isinstance(value, x509.UnrecognizedExtension) else None
 
 
 def _subject(certificate: x509.Certificate) -> str:
