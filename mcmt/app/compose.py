@@ -19,5 +19,5 @@ def compose(settings: Settings, channels: Mapping[str, Channel], content: Conten
     if settings.workers == 1:
         # Who is not root any more could not bind again what only root may bind: that is for systemd to start.
         begin_again = execute_again if settings.run_as is None else end
-        return App(settings, channels, bind=bind, begin_again=begin_again)
+        return App(settings, channels, content, bind=bind, begin_again=begin_again)
     return Supervisor(settings, channels, content, bind=bind)

@@ -16,13 +16,16 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from mcmt.app.closing import Closing
+from mcmt.app.making import LettingGo, Making
 from mcmt.app.rehash import SCOPE, rehashed
 from mcmt.app.reloading import Reloading
 from mcmt.app.shards import Shards, adopted
 from mcmt.channel.port import Channel
 from mcmt.clock import Clock, SystemClock
 from mcmt.config.load import Loaded
+from mcmt.config.made_settings import MadeDomain
 from mcmt.config.settings import Settings
+from mcmt.config.sources import Content
 from mcmt.control.protocol import Reloaded
 from mcmt.control.server import ControlServer
 from mcmt.control.station import Station
@@ -70,12 +73,14 @@ class App:
         self,
         settings: Settings,
         channels: Mapping[str, Channel],
+        content: Content | None = None,
         clock: Clock | None = None,
         draw: Callable[[], float] = random.random,
         bind: Bind = bind_all,
         begin_again: Callable[[], None] = lambda: None,
     ) -> None:
-        """*bind*: gives the sockets that are listened on. *begin_again*: see Shards."""
+        """*content*: of the configuration, for domains to be made; None: it is not known, and none is. *bind*: gives
+        the sockets that are listened on. *begin_again*: see Shards."""
         self._begin_again = begin_again
         self.settings = settings
         self._channels = channels
@@ -86,7 +91,8 @@ class App:
         self._last = Closing()
         """Closed when everything else is but the lock: to the end whoever asks is told that the engine stops."""
         self._stopping = False
-        self._reloading = Reloading(channels)
+        self._makes = content is not None
+        self._reloading = Reloading(channels, content or Content({}))
 
     async def start(self) -> None:
         """Open everything, in order. Raises McmtError; then what was opened is closed again."""
@@ -167,6 +173,7 @@ class App:
             jobs=own.spool.tracker,
             registrations=self.registrations,
             watch=self._attached,
+            make=self._make if self._makes else None,
         )
         own.station.sources = lambda: self.doors.sources
         await self.doors.start()
@@ -203,6 +210,14 @@ class App:
     async def reload(self, *, check: bool) -> Reloaded:
         """See Front."""
         return await self._reloading.reload(lambda: self.settings, self._swap, check=check)
+
+    async def let_go_of(self, domain: str) -> None:
+        """See Front."""
+        await self._reloading.alter(lambda: self.settings, self._swap, LettingGo(domain))
+
+    async def _make(self, made: MadeDomain, pem: bytes) -> None:
+        """See mcmt.intake.pyapns.Make."""
+        await self._reloading.alter(lambda: self.settings, self._swap, Making(made, pem, self._channels))
 
     async def _swap(self, loaded: Loaded, settings: Settings, check: bool) -> None:  # noqa: ARG002 - workers read it
         if not check:

@@ -19,12 +19,14 @@ import msgspec
 from msgspec.structs import replace
 
 from mcmt.app.closing import Closing
+from mcmt.app.making import LettingGo, Making
 from mcmt.app.rehash import SCOPE, rehashed
 from mcmt.app.reloading import Reloading
 from mcmt.app.shards import adopted
 from mcmt.channel.port import Channel
 from mcmt.clock import Clock, SystemClock
 from mcmt.config.load import Loaded
+from mcmt.config.made_settings import MadeDomain
 from mcmt.config.settings import Settings
 from mcmt.config.sources import Content
 from mcmt.control.protocol import Reloaded
@@ -34,7 +36,7 @@ from mcmt.engine.lender import Lender
 from mcmt.engine.rulings import SCOPE as RULES
 from mcmt.engine.shaper import Shaper
 from mcmt.engine.throttles import Throttles
-from mcmt.errors import ControlError, OutboxAway
+from mcmt.errors import ControlError, MessageError, OutboxAway
 from mcmt.eventlog.loggers import build_loggers
 from mcmt.eventlog.tally import Tally
 from mcmt.eventlog.writer import EventLogWriter
@@ -68,14 +70,15 @@ from mcmt.workers.words import (
     Gossip,
     HandOver,
     Left,
+    MakeDomain,
     MaybeKnown,
     MaybeStanding,
     Move,
-    Moved,
     Nothing,
     PermitsUnused,
     PermitsWanted,
     Retired,
+    Verdict,
     Wanted,
 )
 
@@ -110,7 +113,8 @@ class Supervisor:
         self._last = Closing()
         """Closed when everything else is but the lock: to the end whoever asks is told that the engine stops."""
         self._stopping = False
-        self._reloading = Reloading(channels)
+        self._channels = channels
+        self._reloading = Reloading(channels, content)
         self._workers: list[Worker] = []
         self._sinks: dict[Worker, Sink] = {}
         self._holders: dict[tuple[int, str], RemoteHolder] = {}
@@ -206,6 +210,17 @@ class Supervisor:
     async def reload(self, *, check: bool) -> Reloaded:
         """See Front."""
         return await self._reloading.reload(lambda: self.settings, self._swap, check=check)
+
+    async def let_go_of(self, domain: str) -> None:
+        """See Front."""
+        await self._reloading.alter(lambda: self.settings, self._swap, LettingGo(domain))
+
+    async def _make(self, made: MadeDomain, pem: bytes) -> Verdict:
+        try:
+            await self._reloading.alter(lambda: self.settings, self._swap, Making(made, pem, self._channels))
+        except MessageError as refusal:
+            return Verdict((refusal.code, refusal.enhanced, refusal.text))
+        return Verdict(None)
 
     async def _swap(self, loaded: Loaded, settings: Settings, check: bool) -> None:
         # In two steps: every worker has read it and is ready before the first one goes on by it.
@@ -317,7 +332,9 @@ class Supervisor:
             case Move(address=address, to=to):
                 sink = self._sinks.get(worker)
                 refusal = None if sink is None else self.acceptor.move(sink, address, to)
-                return Moved(None if refusal is None else (refusal.code, refusal.enhanced, refusal.text))
+                return Verdict(None if refusal is None else (refusal.code, refusal.enhanced, refusal.text))
+            case MakeDomain(made=made, pem=pem):
+                return await self._make(made, pem)
             case Retired(shard=shard):
                 await self.eventlog.remove(str(shard))
                 worker.retired(shard)

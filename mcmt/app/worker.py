@@ -22,14 +22,16 @@ import msgspec
 
 from mcmt.app.begin_again import end
 from mcmt.app.parts import load_channels, load_settings
+from mcmt.app.passed import Passed
 from mcmt.app.serve import prepare_process
 from mcmt.app.shards import Shard, Shards
 from mcmt.clock import SystemClock
 from mcmt.config.changes import changes_between
+from mcmt.config.made_settings import MadeDomain
 from mcmt.config.sources import Content
 from mcmt.engine.feedback import Readers
 from mcmt.engine.news import News
-from mcmt.errors import BusError, BusLost, ControlError, McmtError, MessageError
+from mcmt.errors import BusLost, ControlError, McmtError, MessageError
 from mcmt.intake.beanstalkd.source import Deal, tubes_of
 from mcmt.intake.doors import Doors, PreparedDoors
 from mcmt.intake.failures import Login
@@ -68,13 +70,11 @@ from mcmt.workers.words import (
     Gossip,
     Granted,
     Ids,
-    Left,
     ListIds,
     Look,
+    MakeDomain,
     MaybeKnown,
     MaybeStanding,
-    Move,
-    Moved,
     Note,
     Nothing,
     Permitted,
@@ -87,6 +87,7 @@ from mcmt.workers.words import (
     Stop,
     Swap,
     ToWorker,
+    Verdict,
     raw,
 )
 
@@ -106,49 +107,6 @@ def die_with(supervisor: int) -> None:
         os._exit(1)
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
-
-
-class Passed:
-    """``mcmt.intake.door.Admission`` of one connection, which the supervisor has counted for *address*, or turns away.
-
-    The count is given back by that address and not by the session's own: of a client that has gone already a socket
-    does not tell any.
-    """
-
-    def __init__(self, bus: Bus, address: str, refusal: MessageError | None) -> None:
-        self._bus = bus
-        self._address = address
-        self._refusal = refusal
-        self._left = False
-        self._moving = False
-
-    def admit(self, address: str) -> MessageError | None:  # noqa: ARG002 - the protocol's
-        """See Admission."""
-        return self._refusal
-
-    def left(self, address: str = "") -> None:  # noqa: ARG002 - the protocol's
-        """See Admission. Of one that was turned away, and the second time, it does nothing."""
-        if self._refusal is None and not self._left:
-            self._left = True
-            if not self._moving:
-                self._bus.tell(Left(self._address))
-
-    async def move(self, address: str, to: str) -> MessageError | None:  # noqa: ARG002 - the protocol's
-        """See Admission."""
-        self._moving = True
-        try:
-            answer = await self._bus.call(Move(self._address, to), Moved)
-        except BusError as error:  # the supervisor is gone, and so are we soon
-            log.debug("a session's address was not told: %s", error)
-            return None
-        finally:
-            self._moving = False
-        if answer.refusal is None:
-            self._address = to
-        if self._left:
-            # Only now it is known for whom it counts.
-            self._bus.tell(Left(self._address))
-        return None if answer.refusal is None else MessageError(*answer.refusal)
 
 
 class WorkerApp:
@@ -267,7 +225,9 @@ class WorkerApp:
         settings = load_settings(file, channels, begin.content, open_files=begin.reloaded is None).settings
         deal = Deal(begin.number, settings.workers, tubes_of(settings.beanstalkd))
         if begin.reloaded is not None:
-            settings = changes_between(settings, load_settings(file, channels, begin.reloaded).settings).settings
+            settings = changes_between(
+                settings, load_settings(file, channels, begin.reloaded, open_files=False).settings
+            ).settings
         self._settings = settings
         prepare_process(settings)
         state = StateStore.open(settings.spool.path)
@@ -317,13 +277,21 @@ class WorkerApp:
             deal=deal,
             registrations=registrations,
             watch=self._attached,
+            make=self._make,
         )
         self.shards.own.station.sources = lambda: self.doors.sources
         await self.doors.start()
         self._receiver = Receiver(self._connections, self._take)
 
+    async def _make(self, made: MadeDomain, pem: bytes) -> None:
+        """See mcmt.intake.pyapns.Make."""
+        answer = await self._bus.call(MakeDomain(made, pem), Verdict)
+        if answer.refusal is not None:
+            raise MessageError(*answer.refusal)
+
     async def _prepare(self, content: Content) -> None:
-        loaded = await asyncio.to_thread(load_settings, self._settings.file, self._channels, content)
+        # Certificates and keys were looked into by the supervisor, as far as it had to.
+        loaded = await asyncio.to_thread(load_settings, self._settings.file, self._channels, content, open_files=False)
         self._prepared = self.doors.prepare(changes_between(self._settings, loaded.settings).settings)
 
     async def _swap(self) -> None:

@@ -26,6 +26,7 @@ _COMMANDS = {
     "man": "mcmt.cli.man:man",
     "apikey": "mcmt.cli.apikey:apikey",
     "passwd": "mcmt.cli.passwd:passwd",
+    "pyapns": "mcmt.cli.pyapns:pyapns",
     "queue": "mcmt.cli.queue:queue",
     "registration": "mcmt.cli.registration:registration",
     "reload": "mcmt.cli.reload:reload",

@@ -42,6 +42,8 @@ def check(context: click.Context, file: Path | None, config: Path | None) -> Non
             loaded = app.load_settings(found, channels, loaded.content)
         else:
             click.echo(f"warning: run_as: what {run_as.user} may read and write only root or {run_as.user} can check")
+    from mcmt.config.settings import PyapnsSettings
+
     settings = loaded.settings
     for finding in loaded.findings:
         click.echo(finding)
@@ -64,7 +66,11 @@ def check(context: click.Context, file: Path | None, config: Path | None) -> Non
         click.echo(f"HTTP on {address(http.host or '*', http.port)}: {secured}, {len(settings.http.tokens)} tokens")
     for word, doors in (("pyapns", settings.pyapns), ("propeller", settings.propeller)):
         for door in doors:
-            click.echo(f"{word} on {address(door.host or '*', door.port)}: to {', '.join(sorted(door.served()))}")
+            to = sorted(door.served())
+            if isinstance(door, PyapnsSettings) and (making := door.make_domains) is not None:
+                made = sum(one.suffix == making.suffix for one in settings.made.values())
+                to.append(f"domains made below {making.suffix} ({made} of {making.most})")
+            click.echo(f"{word} on {address(door.host or '*', door.port)}: to {', '.join(to)}")
     for server in settings.beanstalkd:
         for tube, pushes in server.tubes.items():
             click.echo(f"beanstalkd at {server.address}: tube {tube} to {pushes}")

@@ -34,7 +34,7 @@ _ADDRESSES: Final[Mapping[str, str]] = MappingProxyType(
 """Fields of Settings that have listening addresses, and their stanzas."""
 _LOGGERS: Final = ("channel_loggers", "mainlog", "rejectlog", "token_loggers")
 _BY_PARTS: Final = frozenset(
-    {"file", "domains", "patterns", "intake", "webhooks", "http", "beanstalkd", *_ADDRESSES, *_LOGGERS}
+    {"file", "domains", "patterns", "made", "intake", "webhooks", "http", "beanstalkd", *_ADDRESSES, *_LOGGERS}
 )
 """Those of which parts do. Every other field stays as it was at the start."""
 _STANZAS: Final[Mapping[str, str]] = MappingProxyType({"control_socket": "control", "xmpp": "xmpp_component"})

@@ -15,6 +15,7 @@ import msgspec
 from mcmt.config.channel_schema import Channels, ChannelSchema, needs_of
 from mcmt.config.document import Path
 from mcmt.config.faults import Checker, Locate
+from mcmt.config.made_domains import MadeDomains
 from mcmt.config.patterns import OTHERS, compile_expression, expression_of
 from mcmt.config.rules import RuleBook
 from mcmt.config.schema import DOMAIN_NAME, ELSEWHERE, DomainStanza, RootStanza
@@ -33,18 +34,22 @@ def default_names(channels: Channels) -> frozenset[str]:
 
 
 def read_domains(
-    checker: Checker, channels: Channels, open_files: bool, root: RootStanza | None = None
+    checker: Checker,
+    channels: Channels,
+    open_files: bool,
+    root: RootStanza | None = None,
+    made: MadeDomains | None = None,
 ) -> dict[str, DomainSettings]:
     """Every domain that is right enough to be used, by name; what is wrong is noted in *checker*.
 
     With *open_files* each channel also looks into the files that its options name. *root*: what stands at top level,
-    where that is right enough.
+    where that is right enough. *made*: the domains that were made for apps, whose stanzas are there already.
     """
     reader = _Reader(checker, channels, open_files, root)
     stanzas = checker.mapping(("domain",), checker.data.get("domain"))
-    groups = read_groups(checker)
+    groups = read_groups(checker, None if made is None else made.groups)
     group_of = {member: group for group in groups for member in group.members}
-    if not stanzas and not groups:
+    if not stanzas and not groups and made is None:
         checker.fault(
             ("domain",), "there is no domain, so no mail would be accepted; add one, as in the sample", key=True
         )

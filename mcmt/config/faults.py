@@ -79,6 +79,14 @@ class Checker:
         mark = self._reading.mark(path, key=key)
         kind[Fault(place(self._file, mark), dotted(option or path), text)] = mark
 
+    def add(self, path: Path, value: object, mark: Mark) -> None:
+        """Have *value* be at *path*, in a stanza that is there, as if it stood at *mark*."""
+        around: Any = self.data
+        for step in path[:-1]:
+            around = around[step]
+        around[str(path[-1])] = value
+        self._reading.keys[path] = self._reading.values[path] = mark
+
     def mapping(self, path: Path, value: object) -> dict[str, Any]:
         """*value* as a stanza; one that is empty, or faulty, has no options."""
         if value is None:

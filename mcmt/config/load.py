@@ -26,6 +26,7 @@ from mcmt.config.http import STANZA as HTTP
 from mcmt.config.http import CheckHttp, read_http
 from mcmt.config.listeners import CheckListen, read_listeners
 from mcmt.config.loggers import MAIN, TOKENS, read_loggers, tidy
+from mcmt.config.made_domains import read_made_domains
 from mcmt.config.monitor import MONITOR, read_monitor
 from mcmt.config.patterns import patterns_among
 from mcmt.config.request_doors import PROPELLER, PYAPNS, RequestDoorsReader
@@ -134,6 +135,7 @@ def load(
         settings = _settings(
             checker,
             file,
+            sources,
             channels,
             check_format,
             check_listen if open_files else None,
@@ -155,6 +157,7 @@ def load(
 def _settings(
     checker: Checker,
     file: Path,
+    sources: Sources,
     channels: Channels,
     check_format: Callable[[str], None] | None,
     check_listen: CheckListen | None,
@@ -172,7 +175,9 @@ def _settings(
     workers = 1 if root is None else root.workers or processors()
     spool, _ = checker.stanza(SpoolStanza, ("spool",), data.get("spool"))
     control, _ = checker.stanza(ControlStanza, ("control",), data.get("control"))
-    domains = read_domains(checker, channels, open_files, root)
+    spool_path = tidy(spool.path if spool else checker.base)
+    made = read_made_domains(checker, sources, spool_path)
+    domains = read_domains(checker, channels, open_files, root, made)
     check_bounce_routes(checker, channels, domains)
     listen, intake = read_listeners(checker, channels, domains, check_listen, workers, _DOORS)
     memory = intake.max_intake_bytes // workers
@@ -183,7 +188,6 @@ def _settings(
     pyapns, propeller = reader.pyapns(), reader.propeller()
     beanstalkd = read_beanstalkd(checker, channels, domains, memory)
     xmpp = read_xmpp(checker, channels, domains, memory)
-    spool_path = tidy(spool.path if spool else checker.base)
     loggers = read_loggers(checker, channels, domains, spool_path, check_format)
     webhooks = read_webhooks(checker, domains, open_files=open_files)
     telemetry = read_telemetry(checker, open_files=open_files)
@@ -208,6 +212,7 @@ def _settings(
         xmpp=xmpp,
         domains=domains,
         patterns=patterns_among(domains),
+        made={} if made is None else made.domains,
         channel_loggers=loggers.channel_loggers,
         mainlog=loggers.mainlog,
         rejectlog=loggers.rejectlog,

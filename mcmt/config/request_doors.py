@@ -11,7 +11,10 @@ from mcmt.config.document import Path
 from mcmt.config.faults import Checker
 from mcmt.config.gateways import check_push_domain
 from mcmt.config.listeners import read_place
-from mcmt.config.schema import PropellerStanza, PyapnsStanza
+from mcmt.config.made_domains import making_of
+from mcmt.config.made_settings import MakeDomains
+from mcmt.config.schema import MakeDomainsStanza, PropellerStanza, PyapnsStanza
+from mcmt.config.scopes import GROUPS
 from mcmt.config.settings import (
     INTAKE_COPIES,
     AddressSettings,
@@ -44,6 +47,8 @@ class RequestDoorsReader:
         self._channels = channels
         self._domains = domains
         self._memory = memory
+        self._groups = checker.mapping((GROUPS,), checker.data.get(GROUPS)).keys()
+        self._making: dict[str, MakeDomains] = {}
         self._taken = {
             f"{one.host or ''}:{one.port} of {one.option.partition('.')[0]}": (one.host, one.port) for one in taken
         }
@@ -85,7 +90,10 @@ class RequestDoorsReader:
             values: dict[str, Any] = {option: getattr(stanza, option) for option in model.model_fields}
             for option in maps:
                 values[option] = self._read_map((*path, option), values[option] or {})
-            if not any(values[option] for option in maps) and not wrong & set(maps):
+            if name == PYAPNS:
+                values["make_domains"] = self._read_making(path, values["make_domains"])
+            makes = values.get("make_domains") is not None or "make_domains" in wrong
+            if not any(values[option] for option in maps) and not makes and not wrong & set(maps):
                 checker.fault(path, f"no app has a domain; name some in {' or '.join(maps)}", key=True)
             values["return_path"] = stanza.return_path or ""
             if stanza.return_path and not is_mailbox(stanza.return_path):
@@ -101,6 +109,22 @@ class RequestDoorsReader:
         for app, domain in given.items():
             check_push_domain(self._checker, self._channels, self._domains, (*path, app), domain)
         return {app: routing_name(domain) for app, domain in given.items()}
+
+    def _read_making(self, path: Path, given: MakeDomainsStanza | None) -> MakeDomains | None:
+        if given is None:
+            return None
+        path = (*path, "make_domains")
+        making = making_of(given)
+        if making.domain_group is not None and making.domain_group not in self._groups:
+            self._checker.fault((*path, "domain_group"), f"there is no domain_group {making.domain_group}; add it")
+        for option in ("production", "sandbox"):
+            for index, route in enumerate(getattr(making, option)):
+                if route.scheme != "apn":
+                    self._checker.fault((*path, option, index), "expected a route such as apn://api.push.apple.com")
+        if self._making.setdefault(making.suffix, making) != making:
+            text = "is another address' suffix, whose make_domains is not the same; give each a suffix of its own"
+            self._checker.fault((*path, "suffix"), text)
+        return making
 
     def _check_size(self, path: Path, size: int) -> None:
         if (needed := INTAKE_COPIES * size) > self._memory:

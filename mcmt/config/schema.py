@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema
 
+from mcmt.config.made_settings import MakeDomains
 from mcmt.config.rule_schema import RuleMap
 from mcmt.config.settings import (
     DomainSettings,
@@ -32,6 +33,7 @@ from mcmt.config.settings import (
     SpoolSettings,
 )
 from mcmt.config.shaping import CurfewList, RateText
+from mcmt.message.address import routing_name
 from mcmt.message.route import parse_route
 from mcmt.options import FilePath, OptionsModel, Seconds, Size, also_text
 
@@ -111,6 +113,16 @@ def _route(value: object, info: ValidationInfo) -> object:
 
 DOMAIN_NAME = re.compile(r"[\w-]+(\.[\w-]+)*")
 """A domain's routing name."""
+_LONGEST_SUFFIX = 100
+
+
+def _suffix(value: str) -> str:
+    name = routing_name(value)
+    if not DOMAIN_NAME.fullmatch(name) or len(name) > _LONGEST_SUFFIX:
+        raise ValueError(f"expected a domain of at most {_LONGEST_SUFFIX} characters such as apps.example.com")
+    return name
+
+
 HostName = Annotated[str, AfterValidator(_host_name)]
 Count = Annotated[int, Field(ge=1)]
 Span = Annotated[Seconds, Field(gt=0)]
@@ -255,11 +267,24 @@ class HttpTokenStanza(OptionsModel):
     """None: every domain."""
 
 
+class MakeDomainsStanza(OptionsModel):
+    """``make_domains`` of an address of ``pyapns.listen``"""
+
+    suffix: Annotated[str, AfterValidator(_suffix)]
+    most: Annotated[int, Field(ge=1, le=1000)] = _default(MakeDomains, "most")
+    domain_group: str | None = None
+    production: Annotated[list[RouteText], Field(min_length=1)] | None = None
+    sandbox: Annotated[list[RouteText], Field(min_length=1)] | None = None
+    """None: Apple's, as production too."""
+    certificate_folder: FilePath | None = None
+
+
 class PyapnsStanza(OptionsModel):
     """``pyapns.listen``, one address"""
 
     production: dict[str, str] | None = None
     sandbox: dict[str, str] | None = None
+    make_domains: MakeDomainsStanza | None = None
     return_path: str | None = None
     """None: nobody hears of failures."""
     max_message_size: Annotated[Size, Field(ge=1)] = _default(PyapnsSettings, "max_message_size")

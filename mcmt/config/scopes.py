@@ -6,7 +6,7 @@ is inherited by value. ``null`` takes back what is inherited.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -80,15 +80,19 @@ class Group(msgspec.Struct, frozen=True):
     """Routing names; those that are right."""
 
 
-def read_groups(checker: Checker) -> list[Group]:
-    """Every group, with its members; what is wrong with those is noted in *checker*."""
+def read_groups(checker: Checker, made: Mapping[str, Sequence[str]] | None = None) -> list[Group]:
+    """Every group, with its members; what is wrong with those is noted in *checker*. *made*: of groups that need no
+    other members, those that were made."""
+    made = made or {}
     found: list[Group] = []
     taken: dict[str, str] = {}
     for name, stanza in checker.mapping((GROUPS,), checker.data.get(GROUPS)).items():
         path: Path = (GROUPS, name)
         options = dict(checker.mapping(path, stanza))
         listed = {"members": options.pop("members")} if "members" in options else {}
-        group, _ = checker.stanza(GroupStanza, path, listed)
+        group = None
+        if listed or name not in made:
+            group, _ = checker.stanza(GroupStanza, path, listed)
         members = []
         for index, written in enumerate(group.members if group else ()):
             place = (*path, "members", index)
@@ -102,5 +106,6 @@ def read_groups(checker: Checker) -> list[Group]:
             else:
                 taken[member] = name
                 members.append(member)
-        found.append(Group(Scope(path, options), tuple(members)))
+        members += [member for member in made.get(name, ()) if taken.setdefault(member, name) == name]
+        found.append(Group(Scope(path, options), tuple(dict.fromkeys(members))))
     return found

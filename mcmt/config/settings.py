@@ -14,9 +14,12 @@ from typing import Any, Final, Literal
 import msgspec
 
 from mcmt.config.curfew import Curfew
+from mcmt.config.made_settings import MadeDomain
 from mcmt.config.monitor_settings import MonitorSettings as MonitorSettings
 from mcmt.config.patterns import Patterns
 from mcmt.config.rate import Rate
+from mcmt.config.request_settings import PropellerSettings as PropellerSettings
+from mcmt.config.request_settings import PyapnsSettings as PyapnsSettings
 from mcmt.config.rotate_settings import RotateSettings as RotateSettings
 from mcmt.config.rules import RuleBook
 from mcmt.config.source_settings import BeanstalkdSettings as BeanstalkdSettings
@@ -154,60 +157,6 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds that what became of a message, and the key that it came with, are known."""
 
 
-class PyapnsSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """One address for clients of pyapns."""
-
-    host: str | None
-    """None: every address, IPv4 and IPv6."""
-    port: int
-    """0: chosen by the system, for tests."""
-    production: Mapping[str, str] = {}
-    """The domain of each app that is provisioned for ``production``, by its app id."""
-    sandbox: Mapping[str, str] = {}
-    """The same for ``sandbox``."""
-    return_path: str = ""
-    """Who hears of failures; empty: nobody."""
-    max_message_size: int = 10 * 1024**2
-    """Of a request's body."""
-    idle_timeout: float = 60.0
-    """For one whole request, and between two of them."""
-
-    def domain_of(self, app_id: str, environment: Literal["sandbox", "production"]) -> str:
-        """The domain of an app; empty: it has none."""
-        return (self.production if environment == "production" else self.sandbox).get(app_id, "")
-
-    def served(self) -> frozenset[str]:
-        """The domains that clients of this address push to."""
-        return frozenset((*self.production.values(), *self.sandbox.values()))
-
-
-class PropellerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """One address for clients of propeller-apns."""
-
-    host: str | None
-    """None: every address, IPv4 and IPv6."""
-    port: int
-    """0: chosen by the system, for tests."""
-    auth_token: str
-    """What every client shows."""
-    topics: Mapping[str, str]
-    """The domain of each topic that clients push to."""
-    return_path: str = ""
-    """Who hears of failures; empty: nobody."""
-    max_message_size: int = 64 * 1024
-    """Of a request's body."""
-    idle_timeout: float = 60.0
-    """For one whole request, and between two of them."""
-
-    def domain_of(self, topic: str) -> str:
-        """The domain of a topic; empty: it has none."""
-        return self.topics.get(topic, "")
-
-    def served(self) -> frozenset[str]:
-        """The domains that clients of this address push to."""
-        return frozenset(self.topics.values())
-
-
 class AddressSettings(msgspec.Struct, frozen=True):
     """One address that is listened on, whatever is spoken there."""
 
@@ -310,6 +259,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """By name; ``*`` stands for every other domain, ``/expression/`` for those that it matches."""
     patterns: Patterns = Patterns()
     """Which stanza under an expression serves a domain that has none of its own."""
+    made: Mapping[str, MadeDomain] = {}
+    """Those of ``domains`` that were made for apps, by name."""
     channel_loggers: tuple[EventLogSettings, ...]
     mainlog: tuple[EventLogSettings, ...]
     """At least one."""

@@ -24,6 +24,7 @@ from mcmt.control.merging import by_domain, merge
 from mcmt.control.protocol import (
     Action,
     Count,
+    Counted,
     Counts,
     Domain,
     DomainDetail,
@@ -48,7 +49,7 @@ from mcmt.control.protocol import (
     Suspend,
     Tokens,
 )
-from mcmt.control.registrations import AddRegistration, ListRegistrations, RemoveRegistrations
+from mcmt.control.registrations import AddRegistration, ListRegistrations, RemoveMadeDomain, RemoveRegistrations
 from mcmt.control.station import Station
 from mcmt.control.tables import counted, of_registrations, of_tokens
 from mcmt.control.tracing import Tracer
@@ -112,6 +113,8 @@ class Answers:
                 return of_tokens(self._front.tokens, request)
             case ListRegistrations() | AddRegistration() | RemoveRegistrations():
                 return of_registrations(self._front.registrations, request, self._clock)
+            case RemoveMadeDomain():
+                return self._remove_made_domain(request)
 
     async def _status(self) -> AsyncIterator[EngineStatus | DomainStatus]:
         missing = tuple(self._front.missing)
@@ -146,6 +149,10 @@ class Answers:
 
     async def _reload(self, request: Reload) -> AsyncIterator[Reloaded]:
         yield await self._front.reload(check=request.check)
+
+    async def _remove_made_domain(self, request: RemoveMadeDomain) -> AsyncIterator[Counted]:
+        await self._front.let_go_of(request.domain)
+        yield Counted(count=1)
 
     async def _rates(self) -> AsyncIterator[Totals]:
         for totals in self._front.tally.totals():

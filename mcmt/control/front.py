@@ -61,6 +61,9 @@ class Front(Protocol):
     async def reload(self, *, check: bool) -> Reloaded:
         """Read the configuration again and go on by it; *check*: only say what it changes. Raises ControlError."""
 
+    async def let_go_of(self, domain: str) -> None:
+        """Have that domain, which was made for an app, be there no more. Raises McmtError."""
+
     @property
     def missing(self) -> Sequence[str]:
         """Why some shards are not among them at the moment: one text each."""

@@ -1,4 +1,5 @@
-"""What is said over the control socket of registrations: see protocol.py, whose rules hold.
+"""What is said over the control socket of registrations, and of domains made for apps: see protocol.py, whose rules
+hold.
 
 Rules: values only; no I/O.
 """
@@ -33,4 +34,10 @@ class RemoveRegistrations(msgspec.Struct, frozen=True, tag_field="do", tag="remo
     device: str = ""
 
 
-RegistrationRequest = ListRegistrations | AddRegistration | RemoveRegistrations
+class RemoveMadeDomain(msgspec.Struct, frozen=True, tag_field="do", tag="remove_made_domain"):
+    """Have a domain that was made for an app be there no more; answered by Counted, or by ``refused``."""
+
+    domain: str
+
+
+RegistrationRequest = ListRegistrations | AddRegistration | RemoveRegistrations | RemoveMadeDomain

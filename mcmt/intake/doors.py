@@ -22,6 +22,7 @@ from mcmt.intake.door import Admission
 from mcmt.intake.failures import Login
 from mcmt.intake.http import NEEDS_AIOHTTP
 from mcmt.intake.listener import Prepared, SmtpListener
+from mcmt.intake.pyapns import Make
 from mcmt.intake.requests.listener import RequestListener
 from mcmt.intake.sockets import Bind, bind_all
 from mcmt.intake.sources import SourceStatus
@@ -100,11 +101,13 @@ class Doors:
         tracing: Tracing | None = None,
         jobs: JobKeeper | None = None,
         deal: Deal | None = None,
+        make: Make | None = None,
     ) -> None:
         """*tell*, *bind* and *listens* as of SmtpListener; *gone_tokens*: what the feedback services tell, and
         what nothing is sent to. *tracker*: what became of messages, for the clients of HTTP, where there is HTTP.
-        *provisioned*: where what clients of pyapns provision is kept. *jobs*: what keeps those of sources. *deal*:
-        which of the sources are this process', else all. *registrations*: of the devices that XMPP servers push
+        *provisioned*: where what clients of pyapns provision is kept; *make*: makes domains of that.
+        *jobs*: what keeps those of sources. *deal*: which of the sources are this process', else
+        all. *registrations*: of the devices that XMPP servers push
         to; None: another process is their component, or none is. *watch*: told how components fare.
 
         Raises ListenError."""
@@ -126,7 +129,7 @@ class Doors:
             settings, self.smtp.reception, self.smtp.memory, self.smtp.admission, clock, random_bits, gone_tokens, bind
         )
         shared = self.smtp.reception, self.smtp.memory, self.smtp.admission
-        self.requests = RequestListener(settings, *shared, clock, random_bits, gone_tokens, provisioned, bind)
+        self.requests = RequestListener(settings, *shared, clock, random_bits, gone_tokens, provisioned, bind, make)
         self.http: HttpDoors | None = None
         if settings.http.listen and tracker is not None:
             self.http = _http_listener()(settings, *shared, clock, random_bits, tracker, bind)

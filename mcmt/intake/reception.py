@@ -14,6 +14,7 @@ from typing import Final
 
 from mcmt.channel.port import Channel
 from mcmt.clock import Clock
+from mcmt.config.made_settings import MadeDomain
 from mcmt.config.settings import DomainSettings, Settings
 from mcmt.errors import MessageError, SpoolError
 from mcmt.intake.compose import NOW, Composed, McmtReception, Schedule, compose, open_message, stanza_of
@@ -77,6 +78,10 @@ class Reception:
     def stanza_of(self, recipient: str) -> DomainSettings:
         """The stanza that routes *recipient*. Raises MessageError 550 5.1.2 where there is none."""
         return stanza_of(self._settings, domain_of(recipient))
+
+    def made(self, domain: str) -> MadeDomain | None:
+        """The domain of that name, if it was made for an app."""
+        return self._settings.made.get(domain)
 
     async def receive(
         self, envelope: Envelope, data: bytes, mcmt_reception: McmtReception, schedule: Schedule = NOW

@@ -74,6 +74,31 @@ def create_file(path: Path) -> None:
         raise SpoolUnusable(f"cannot write {path}: {error.strerror}; check rights and free space") from error
 
 
+def write_file(path: Path, content: bytes) -> None:
+    """Have *content* be all that the file holds, readable for us alone, on disk when this returns: a crash leaves the
+    old file or the new one. Raises SpoolUnusable."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.unlink(missing_ok=True)
+        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise SpoolUnusable(f"cannot write {path}: {error.strerror}; check rights and free space") from error
+
+
+def remove_file(path: Path) -> None:
+    """Have no such file, on disk when this returns. Raises SpoolUnusable."""
+    try:
+        path.unlink(missing_ok=True)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise SpoolUnusable(f"cannot remove {path}: {error.strerror}; check its folder's rights") from error
+
+
 def sync_folder(path: Path) -> None:
     """Bring the names in a folder to the disk (fsync(2): a file's own fsync does not)."""
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

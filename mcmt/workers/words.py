@@ -9,6 +9,7 @@ from typing import Literal
 
 import msgspec
 
+from mcmt.config.made_settings import MadeDomain
 from mcmt.config.sources import Content
 from mcmt.control.protocol import Resume, Retry, Suspend
 from mcmt.engine.hands import Work
@@ -232,8 +233,15 @@ class Retired(msgspec.Struct, frozen=True, tag="retired"):
     shard: int
 
 
+class MakeDomain(msgspec.Struct, frozen=True, tag="make domain"):
+    """Have a domain be there for an app, with the PEM of certificate and key. Answered by Verdict."""
+
+    made: MadeDomain
+    pem: bytes
+
+
 class Move(msgspec.Struct, frozen=True, tag="move"):
-    """A session that counts for *address* is to count for *to* (mcmt/intake/door.py, client_of). Answered by Moved."""
+    """A session that counts for *address* is to count for *to* (mcmt/intake/door.py). Answered by Verdict."""
 
     address: str
     to: str
@@ -246,8 +254,8 @@ class Nothing(msgspec.Struct, frozen=True):
     """It was done."""
 
 
-class Moved(msgspec.Struct, frozen=True):
-    """What the client is told whose session would be one too many; None: it counts so now."""
+class Verdict(msgspec.Struct, frozen=True):
+    """Why it is refused, as the client is told; None: it is done."""
 
     refusal: tuple[int, str, str] | None
 
@@ -382,8 +390,8 @@ _Orders = Begin | Prepare | Swap | Drain | Stop
 _Notices = Granted | Recalled | Permitted | EndTrace | Gossip | FromSupervisor
 ToWorker = _Orders | Acknowledge | Act | Accept | AcceptOnce | _Notices | _Questions
 """What a worker hears."""
-_Counted = PermitsWanted | PermitsUnused | FromWorker
-ToSupervisor = HandOver | AskAll | Retired | Move | Wanted | GivenBack | _Counted | Left | Events | Gossip | Attached
+_Wishes = HandOver | AskAll | Retired | Move | MakeDomain | PermitsWanted | PermitsUnused
+ToSupervisor = _Wishes | FromWorker | Wanted | GivenBack | Left | Events | Gossip | Attached
 """What the supervisor hears."""
 
 

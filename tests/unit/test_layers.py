@@ -37,7 +37,7 @@ PORTS = {
 """Of these stations the layers above know the port, never what stands behind it."""
 
 # The settings are values: every station takes its own stanza, none takes the loader.
-VALUES = {"mcmt.config.settings", "mcmt.config.xmpp_settings"}
+VALUES = {"mcmt.config.settings", "mcmt.config.xmpp_settings", "mcmt.config.made_settings"}
 
 CHANNEL_MAY_IMPORT = {"message", "wire", "channel", "errors", "clock", "options"}
 

@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 from xmlrpc.client import DateTime
 
+from mcmt.config.made_settings import Environment, MadeDomain, MakeDomains, made_name
 from mcmt.config.settings import PyapnsSettings
-from mcmt.errors import MessageError, SpoolError
+from mcmt.errors import BusError, ControlError, MessageError, SpoolError
 from mcmt.intake.apns_gateway.burst import bursts
+from mcmt.intake.pyapns.certificate import is_pem, read_push_certificate
 from mcmt.intake.pyapns.notifications import read_notifications
 from mcmt.intake.pyapns.provisioning import ENVIRONMENTS, App, Provisioning
 from mcmt.intake.pyapns.xmlrpc import FAILURE, Call, XmlRpcFault, fault, no_such_method, read_call, result
@@ -35,6 +38,9 @@ log = logging.getLogger(__name__)
 PROTOCOL: Final = "pyapns"
 """This door's word in the main log."""
 CONTENT_TYPE: Final = "text/xml; charset=utf-8"
+Make = Callable[[MadeDomain, bytes], Awaitable[None]]
+"""Has a domain be there, in every process and for good, with the PEM of its certificate and key. Raises MessageError,
+SpoolError, ControlError, BusError: then nothing has changed."""
 _TEXT: Final = "text/plain; charset=utf-8"
 _PAGE: Final = 1000
 
@@ -53,11 +59,15 @@ class PyapnsDoor:
         provisioning: Provisioning,
         gone_tokens: GoneTokens | None,
         most: int,
+        make: Make | None = None,
+        now: Callable[[], float] = time.time,
     ) -> None:
-        """*most*: notifications of one message."""
+        """*most*: notifications of one message. *make*: makes domains; None: none is made here."""
         self._reception = reception
         self._provisioning = provisioning
         self._gone_tokens = gone_tokens
+        self._make = make
+        self._now = now
         self.reload(settings, most)
 
     def reload(self, settings: PyapnsSettings, most: int) -> None:
@@ -132,13 +142,58 @@ class PyapnsDoor:
             raise XmlRpcFault(401, text)
         if not isinstance(app_id, str) or not isinstance(certificate, str):
             raise self._refused(client, "", _wrong("an app id and a certificate are strings"))
-        client.about.domain = self._settings.domain_of(app_id, environment)
+        making = self._making(app_id, environment)
+        if making is not None:
+            try:
+                await self._make_domain(making, app_id, certificate, environment)
+            except MessageError as reason:
+                raise self._refused(client, "", reason) from None
         try:
             changed = await asyncio.to_thread(self._provisioning.put, app_id, App.of(environment, certificate))
         except MessageError as reason:
             raise self._refused(client, "", reason) from None
+        client.about.domain = self._domain_of(app_id, environment)
         if changed and not client.about.domain:
             log.warning("%s %s: %s", client.connection_id, client.peer, _no_domain(app_id, environment))
+
+    def _domain_of(self, app_id: str, environment: Environment) -> str:
+        """The app's domain: the configuration's, else the one that was made; empty: it has none."""
+        domain = self._settings.domain_of(app_id, environment)
+        if domain or (making := self._settings.make_domains) is None:
+            return domain
+        made = self._reception.made(made_name(app_id, environment, making.suffix))
+        return made.domain if made is not None and made.app_id == app_id else ""
+
+    def _making(self, app_id: str, environment: Environment) -> MakeDomains | None:
+        """How a domain is made for the app; None: it has one in the configuration, or none is made."""
+        return None if self._settings.domain_of(app_id, environment) else self._settings.make_domains
+
+    async def _make_domain(self, making: MakeDomains, app_id: str, given: str, environment: Environment) -> None:
+        """Have the app's domain be there, with the certificate that is *given*. Raises MessageError: it is as it was;
+        SpoolError."""
+        await asyncio.to_thread(self._provisioning.check_room, app_id)
+        there = self._reception.made(made_name(app_id, environment, making.suffix))
+        if there is not None and is_pem(given) and self._provisioning.get(app_id) == App.of(environment, given):
+            return  # at once: clients provision again and again
+        certificate = await asyncio.to_thread(
+            read_push_certificate, given, making.certificate_folder, environment, self._now()
+        )
+        made = MadeDomain(
+            app_id=app_id,
+            environment=environment,
+            suffix=making.suffix,
+            topic=certificate.topic,
+            certificate=certificate.digest,
+            expires=certificate.expires,
+        )
+        if self._reception.made(made.domain) == made:
+            return
+        if self._make is None:
+            raise MessageError(451, "4.3.2", "no domain can be made here")
+        try:
+            await self._make(made, certificate.pem)
+        except (ControlError, BusError) as error:
+            raise MessageError(451, "4.3.5", str(error)) from error
 
     def _app(self, app_id: Any) -> App:
         app = self._provisioning.get(app_id)
@@ -147,7 +202,7 @@ class PyapnsDoor:
         return app
 
     def _domain(self, client: Client, app_id: str, app: App) -> str:
-        domain = self._settings.domain_of(app_id, app.environment)
+        domain = self._domain_of(app_id, app.environment)
         if not domain:
             # Never 404: a client that is told so provisions again, and again, for as long as its stack is deep.
             raise self._refused(client, "", _wrong(_no_domain(app_id, app.environment)))

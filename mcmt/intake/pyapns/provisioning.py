@@ -60,19 +60,27 @@ class Provisioning:
 
     def put(self, app_id: str, app: App) -> bool:
         """Keep *app*; whether it is another than before. Raises SpoolError, MessageError."""
-        if not 0 < len(app_id) <= _LONGEST:
-            raise MessageError(554, "5.5.4", f"an app id has 1 to {_LONGEST} characters")
         while True:
             apps, before = self._load()
             if apps.get(app_id) == app:
                 return False
-            if app_id not in apps and len(apps) >= APPS:
-                raise MessageError(554, "5.5.3", f"{APPS} apps are provisioned, no more are taken")
+            _check_room(app_id, apps)
             if self._state.swap(_KEY, before, msgspec.json.encode({**apps, app_id: app})):
                 return True
+
+    def check_room(self, app_id: str) -> None:
+        """Whether an app may be kept under that id. Raises SpoolError, MessageError."""
+        _check_room(app_id, self._load()[0])
 
     def _load(self) -> tuple[Mapping[str, App], bytes | None]:
         kept = self._state.get(_KEY)
         if kept != self._read:
             self._apps, self._read = {} if kept is None else _decode(kept), kept
         return self._apps, kept
+
+
+def _check_room(app_id: str, apps: Mapping[str, App]) -> None:
+    if not 0 < len(app_id) <= _LONGEST:
+        raise MessageError(554, "5.5.4", f"an app id has 1 to {_LONGEST} characters")
+    if app_id not in apps and len(apps) >= APPS:
+        raise MessageError(554, "5.5.3", f"{APPS} apps are provisioned, no more are taken")

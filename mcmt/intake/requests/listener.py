@@ -17,7 +17,7 @@ from mcmt.intake import limits
 from mcmt.intake.door import Admission, Sessions
 from mcmt.intake.memory import IntakeMemory
 from mcmt.intake.propeller import PropellerDoor
-from mcmt.intake.pyapns import Provisioning, PyapnsDoor
+from mcmt.intake.pyapns import Make, Provisioning, PyapnsDoor
 from mcmt.intake.reception import Reception
 from mcmt.intake.requests.connection import RequestConnection, Station
 from mcmt.intake.requests.door import RequestDoor
@@ -39,8 +39,9 @@ class RequestListener:
         gone_tokens: GoneTokens | None,
         state: State | None,
         bind: Bind = bind_all,
+        make: Make | None = None,
     ) -> None:
-        """*state*: where what clients of pyapns provision is kept; without it there are none."""
+        """*state*: where what clients of pyapns provision is kept; without it there are none. *make*: makes domains."""
         self._clock = clock
         self._bind = bind
         self._sessions = Sessions(admission)
@@ -49,7 +50,9 @@ class RequestListener:
         if state is not None:
             provisioning = Provisioning(state)
             most = settings.max_deliveries_per_message
-            self._pyapns += [PyapnsDoor(one, reception, provisioning, gone_tokens, most) for one in settings.pyapns]
+            self._pyapns += [
+                PyapnsDoor(one, reception, provisioning, gone_tokens, most, make, clock.time) for one in settings.pyapns
+            ]
         self._propeller = [PropellerDoor(one, reception, clock) for one in settings.propeller]
         doors: list[RequestDoor] = [*self._pyapns, *self._propeller]
         self._stations = [Station(door, clock, random_bits, self._sessions, memory) for door in doors]

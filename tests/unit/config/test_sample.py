@@ -30,6 +30,7 @@ from mcmt.config.schema import (
     ListenerStanza,
     ListenStanza,
     MainLoggerStanza,
+    MakeDomainsStanza,
     MonitorStanza,
     PropellerStanza,
     PyapnsStanza,
@@ -66,6 +67,7 @@ STANZAS: list[tuple[type[OptionsModel], list[Place]]] = [
     (HttpAddressStanza, [("http_listener", "listen", "127.0.0.1:8025")]),
     (HttpTokenStanza, [("http_listener", "tokens", "shop")]),
     (PyapnsStanza, [("pyapns", "listen", "127.0.0.1:7077")]),
+    (MakeDomainsStanza, [("pyapns", "listen", "127.0.0.1:7077", "make_domains")]),
     (PropellerStanza, [("propeller", "listen", "127.0.0.1:8080")]),
     (CurfewStanza, [("curfew",)]),
     (RuleStanza, [(*RULE,)]),
@@ -193,6 +195,8 @@ def value(model: type[OptionsModel], name: str, field: FieldInfo, text: str) -> 
         needed = {"tls_certificate": "x", "client_ca": "x"}
     elif model is HttpTokenStanza:
         needed = {"hash": "x"}
+    elif model is MakeDomainsStanza:
+        needed = {"suffix": "x"}
     elif model is PropellerStanza:
         needed = {"auth_token": "x", "topics": {"x": "y"}}
     elif model is BeanstalkdStanza:

@@ -92,6 +92,9 @@ class StandInFront:
     async def reload(self, *, check: bool) -> Reloaded:
         return Reloaded(config="/etc/mcmt/mcmt.yaml", check=check)
 
+    async def let_go_of(self, domain: str) -> None:
+        raise ControlError(f"{domain} was not made for an app")
+
 
 class StandInEventLog:
     def __init__(self) -> None:

@@ -14,6 +14,7 @@ from mcmt.channel import plugins
 from mcmt.clock import SystemClock
 from mcmt.config.settings import IntakeSettings, PropellerSettings, PyapnsSettings
 from mcmt.intake.doors import Doors
+from mcmt.intake.pyapns import Make
 from mcmt.spool.port import GoneToken
 from tests.unit.intake.apns_gateway.conftest import ListOfTokens
 from tests.unit.intake.server import ListSpool, make_settings
@@ -104,7 +105,12 @@ async def start() -> AsyncIterator[Start]:
     """Start both doors; every one is drained at the end."""
     started: list[Server] = []
 
-    async def begin(state: Memory | None = None, intake: IntakeSettings | None = None, **options: Any) -> Server:
+    async def begin(
+        state: Memory | None = None,
+        intake: IntakeSettings | None = None,
+        make: Make | None = None,
+        **options: Any,
+    ) -> Server:
         pyapns = PyapnsSettings(
             **{
                 "host": "127.0.0.1",
@@ -125,6 +131,7 @@ async def start() -> AsyncIterator[Start]:
             secrets.randbits,
             gone_tokens=tokens,
             provisioned=state or Memory(),
+            make=make,
         )
         await doors.start()
         started.append(Server(doors, spool, tokens))
