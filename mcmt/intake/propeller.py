@@ -154,7 +154,7 @@ def read_form(request: Request) -> Mapping[str, str]:
             pairs = _multipart(content_type, request.body)
         else:
             return {}
-    except ValueError:
+    except Exception:  # ValueError, or whatever email's parser comes to: IndexError where "*" has no name before it
         return {}
     for name, value in pairs:
         found.setdefault(name, value)

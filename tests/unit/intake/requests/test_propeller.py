@@ -65,6 +65,8 @@ async def test_a_form_of_mime_is_a_form(start: Start) -> None:
         (urlencode({"token": TOKEN}), FORM),
         (json.dumps({"auth_token": SECRET}), "application/json"),
         ("&".join(["a=b"] * 1000), FORM),
+        # email's parser ends in an IndexError.
+        ("--B\r\nContent-Disposition: =?.;\u00ff\r\n *\r\n\r\nv\r\n--B--\r\n", "multipart/form-data; boundary=B"),
     ],
 )
 async def test_who_does_not_show_the_token_is_unauthorized(start: Start, body: str, content_type: str) -> None:
