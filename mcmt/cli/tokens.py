@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,6 +29,7 @@ _AT_ONCE = 50
 _COLUMNS = ("domain", "token", "since", "state", "learned", "reason", "source", "delivery", "number")
 _LONGEST_TOKEN = 256
 _LONGEST_REASON = 100
+_is_token = re.compile(rf"[!-~]{{1,{_LONGEST_TOKEN}}}").fullmatch
 
 
 @click.group()
@@ -205,9 +207,9 @@ def _read_json(lines: Iterable[str]) -> Iterator[GoneToken]:
 def _read_csv(lines: Iterable[str]) -> Iterator[GoneToken]:
     from mcmt.spool.port import GoneToken
 
-    reader = csv.DictReader(lines)
-    for row in reader:
-        try:
+    reader = csv.DictReader(lines, restval="")
+    try:
+        for row in reader:
             yield _imported(
                 GoneToken(
                     row["domain"],
@@ -218,10 +220,12 @@ def _read_csv(lines: Iterable[str]) -> Iterator[GoneToken]:
                     delivery=row.get("delivery") or "",
                 )
             )
-        except KeyError as error:
-            raise click.ClickException(f"the first line names no column {error}") from None
-        except (ValueError, TypeError) as error:
-            raise click.ClickException(f"line {reader.line_num}: {error}") from None
+    except KeyError as error:
+        raise click.ClickException(f"the first line names no column {error}") from None
+    except ValueError as error:
+        raise click.ClickException(f"line {reader.line_num}: {error}") from None
+    except csv.Error as error:  # before the line is counted
+        raise click.ClickException(f"line {reader.line_num + 1}: {error}") from None
 
 
 def _imported(token: GoneToken) -> GoneToken:
@@ -229,7 +233,7 @@ def _imported(token: GoneToken) -> GoneToken:
     from mcmt.spool.port import GoneToken
 
     domain = routing_name(token.domain)
-    if not domain or not token.token or len(token.token) > _LONGEST_TOKEN or not 0 <= token.since < 1e11:
+    if not domain or not _is_token(token.token) or not 0 <= token.since < 1e11:
         raise ValueError("expected a domain, a device token, and a time in seconds since the epoch")
     reason, delivery = token.reason[:_LONGEST_REASON], token.delivery[:_LONGEST_REASON]
     return GoneToken(domain, token.token, token.since, token.state, reason=reason, source="import", delivery=delivery)
