@@ -59,15 +59,19 @@ def _write_json(engine: bytes, domains: Iterator[bytes]) -> None:
 
 def _write_engine(engine: EngineStatus) -> None:
     listening = ", ".join(address(host, port) for host, port in engine.addresses)
+    others = ", ".join(f"{word} {address(host, port)}" for word, host, port in engine.listening if word != "SMTP")
     lag = f"the oldest line waits since {span(engine.outbox_lag)}" if engine.outbox_lag >= 1 else "up to date"
     workers = f", {len(engine.workers)} workers" if len(engine.workers) > 1 else ""
     click.echo(f"mcmt {engine.version}, pid {engine.pid}{workers}, up {span(engine.uptime)}, {engine.config}")
     for missing in engine.missing:
         click.echo(f"{missing}: what it holds is not counted here")
-    click.echo(f"SMTP   {listening or 'not listening'}; clients: {engine.sessions}")
+    _write("SMTP   ", f"{listening or 'not listening'}; clients: {engine.sessions}")
+    if others:
+        _write("doors  ", others)
     for one in engine.components:
         state = "connected" if one.connected else f"not connected: {printable(one.reason)}"
-        click.echo(f"XMPP   {one.jid} to {one.place}: {state}")
+        devices = "" if one.registrations is None else f"; {one.registrations} devices registered"
+        _write("XMPP   ", f"{one.jid} to {one.place}: {state}{devices}")
     click.echo(f"spool  {engine.spool}")
     click.echo(
         f"queue  {engine.queued} queued, {engine.held} held, {engine.resident} in memory; {engine.owed} reports owed"
@@ -87,13 +91,11 @@ def _write_engine(engine: EngineStatus) -> None:
 
 def _write_webhook(webhook: WebhookStatus) -> None:
     dropped = f", {webhook.dropped} DROPPED" if webhook.dropped else ""
-    click.echo(
-        f"webhook {webhook.name} ({webhook.host}): {webhook.state}, {webhook.events} events wait, {webhook.sent} sent"
-        + dropped
-    )
+    counts = f"{webhook.events} events wait, {webhook.sent} sent{dropped}"
+    _write("", f"webhook {webhook.name} ({webhook.host}): {webhook.state}, {counts}")
     if webhook.reason:
         until = "" if webhook.next is None else f"; tried again in {span(webhook.next)}"
-        click.echo(f"    {printable(webhook.reason)}{until}")
+        _write("    ", f"{printable(webhook.reason)}{until}")
 
 
 def _write_telemetry(telemetry: TelemetryStatus) -> None:
@@ -108,9 +110,16 @@ def _write_telemetry(telemetry: TelemetryStatus) -> None:
 
 def _write_source(source: SourceStatus) -> None:
     counts = f"{source.reserved} reserved, {source.taken} taken, {source.repeated} repeated, {source.buried} buried"
-    click.echo(f"{source.kind} {source.address}, tube {source.name}: {source.state}; {counts}")
+    _write("", f"{source.kind} {source.address}, tube {source.name}: {source.state}; {counts}")
     if source.reason:
-        click.echo(textwrap.fill(printable(source.reason), _WIDTH, initial_indent="    ", subsequent_indent="    "))
+        _write("    ", printable(source.reason))
+
+
+def _write(before: str, text: str) -> None:
+    """*text* behind *before*, on as many lines as it needs."""
+    below = " " * len(before) or "    "
+    lines = textwrap.fill(text, _WIDTH, initial_indent=before, subsequent_indent=below, break_on_hyphens=False)
+    click.echo(lines)
 
 
 def _write_domain(domain: DomainStatus) -> None:
@@ -124,6 +133,7 @@ def _write_domain(domain: DomainStatus) -> None:
     click.echo(_ROW.format(name, state, *counts, span(domain.oldest), due))
     until = "" if domain.until is None else f"for {span(domain.until)} more"
     route = f"{domain.channel} {domain.route}".strip()
-    details = [route, f"by {printable(why)}" if why else "", until, printable(domain.reason)]
-    text = "; ".join(detail for detail in details if detail)
-    click.echo(textwrap.fill(text, _WIDTH, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False))
+    urgent = f"{domain.high} of high priority" if domain.high else ""
+    bulk = f"{domain.bulk} bulk" if domain.bulk else ""
+    details = [route, f"by {printable(why)}" if why else "", until, printable(domain.reason), urgent, bulk]
+    _write("    ", "; ".join(detail for detail in details if detail))

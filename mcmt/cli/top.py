@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import sys
+import textwrap
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from mcmt.eventlog.tally import Totals
 
 _ROW = "{:<30} {:<10} {:>5} {:>9} {:>9} {:>8} {:>8} {:>8} {:>7} {:>7}"
+_NARROW = "{:<17} {:<9} {:>4} {:>6} {:>7} {:>6} {:>6} {:>6} {:>5} {:>5}"
+_HEADS = ("DOMAIN", "STATE", "CONN", "IN FLIGHT", "QUEUED", "OLDEST", "IN", "OUT", "T", "P")
+WIDE = 110
+"""Columns that the wide table needs; on a narrower screen there is one of 80."""
 _ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"  # xterm's other screen, and the cursor
 _AGAIN = "\x1b[H"
 _REST_OF_LINE, _REST = "\x1b[K", "\x1b[J"
@@ -83,7 +88,7 @@ def _watch(client: ControlClient, before: Shot, interval: float) -> None:
     shown = before
     while True:
         size = shutil.get_terminal_size()
-        lines = [line[: size.columns] for line in page(before, shown)[: size.lines - 1]]
+        lines = [line[: size.columns] for line in page(before, shown, size.columns)[: size.lines - 1]]
         click.echo(_AGAIN + "".join(f"{line}{_REST_OF_LINE}\n" for line in lines) + _REST, nl=False)
         time.sleep(interval)
         before, shown = shown, _look(client)
@@ -118,30 +123,35 @@ def rates(before: Shot, after: Shot) -> dict[str, Rate]:
     return found
 
 
-def page(before: Shot, after: Shot) -> list[str]:
-    """The lines that are shown."""
+def page(before: Shot, after: Shot, columns: int = WIDE) -> list[str]:
+    """The lines that are shown, for a screen of so many *columns*."""
+    table = _Table(_ROW if columns >= WIDE else _NARROW)
     engine, by_domain = after.engine, rates(before, after)
     total = Rate(*map(sum, zip(*by_domain.values(), strict=True))) if by_domain else Rate()
     lag = f"{span(engine.outbox_lag)} behind" if engine.outbox_lag >= 1 else "up to date"
     workers = len(engine.workers)
-    lines = [
+    head = (
         f"mcmt {engine.version}, up {span(engine.uptime)}, {workers} {'worker' if workers == 1 else 'workers'}, "
-        f"clients {engine.sessions}, queued {engine.queued}, in memory {engine.resident}, logs {lag}",
+        f"clients {engine.sessions}, queued {engine.queued}, in memory {engine.resident}, logs {lag}"
+    )
+    lines = [
+        *textwrap.wrap(head, max(columns, 40)),
         f"a second: accepted {total.accepted:.1f}, delivered {total.delivered:.1f}, "
         f"transient {total.transient:.1f}, permanent {total.permanent:.1f}",
+        *map(printable, _away(engine)),
         *(f"{printable(missing)}: what it holds is not counted here" for missing in engine.missing),
     ]
     if engine.stuck:
         lines.append("the spool refuses what became of deliveries: nothing is sent")
     if engine.quarantined:
         lines.append(f"{engine.quarantined} deliveries are in quarantine")
-    lines += ["", _ROW.format("DOMAIN", "STATE", "CONN", "IN FLIGHT", "QUEUED", "OLDEST", "IN", "OUT", "T", "P")]
+    lines += ["", table.heads]
     known = {domain.domain: domain for domain in after.domains}
     quiet = [name for name, rate in by_domain.items() if name not in known and any(rate)]
     for domain in sorted(after.domains, key=lambda each: _order(each, by_domain)):
-        lines += _rows(domain, by_domain.get(domain.domain, Rate()))
+        lines += _rows(table, domain, by_domain.get(domain.domain, Rate()))
     for name in sorted(quiet):
-        lines.append(_row(name, "idle", "", "", "", "", by_domain[name]))
+        lines += table.row(name, "idle", "", "", "", "", by_domain[name])
     return lines
 
 
@@ -151,17 +161,47 @@ def _order(domain: DomainStatus, by_domain: Mapping[str, Rate]) -> tuple[int, fl
     return (_GRAVITY.get(word, len(_GRAVITY)), -(domain.oldest or 0.0), -sum(rate), domain.domain)
 
 
-def _rows(domain: DomainStatus, rate: Rate) -> list[str]:
+def _away(engine: EngineStatus) -> Iterator[str]:
+    """What is out of reach, or takes nothing."""
+    for source in engine.sources:
+        if source.state != "connected":
+            yield f"{source.kind} {source.address}, tube {source.name}: {source.state}; {source.reason}"
+    for component in engine.components:
+        if not component.connected:
+            yield f"XMPP component {component.jid}: not connected; {component.reason}"
+    for webhook in engine.webhooks:
+        if webhook.state != "up":
+            yield f"webhook {webhook.name}: {webhook.state}, {webhook.events} events wait; {webhook.reason}"
+
+
+def _rows(table: _Table, domain: DomainStatus, rate: Rate) -> list[str]:
     state, _, why = domain.state.partition(" by ")
     oldest = span(domain.oldest)
-    row = _row(domain.domain, state, domain.connections, domain.in_flight, domain.queued, oldest, rate)
+    row = table.row(domain.domain, state, domain.connections, domain.in_flight, domain.queued, oldest, rate)
     because = "; ".join(filter(None, [f"by {why}" if why else "", printable(domain.reason)]))
-    return [row, f"    {because}"] if because else [row]
+    return [*row, f"    {because}"] if because else row
 
 
-def _row(name: str, state: str, connections: object, in_flight: object, queued: object, oldest: str, rate: Rate) -> str:
-    shown = [f"{each:.1f}" for each in rate]
-    return _ROW.format(printable(name), state, connections, in_flight, queued, oldest, *shown)
+class _Table:
+    """The table of domains, by the format of its rows."""
+
+    def __init__(self, form: str) -> None:
+        self._form = form
+        self._is_narrow = form == _NARROW
+        self._name = 17 if self._is_narrow else 30
+        self.heads = form.format(*("FLIGHT" if self._is_narrow and head == "IN FLIGHT" else head for head in _HEADS))
+
+    def row(self, name: str, *values: object) -> list[str]:
+        """A domain's: state, connections, in flight, queued, oldest and its Rate. A long name has a line of its own."""
+        *counts, rate = values
+        assert isinstance(rate, Rate)  # noqa: S101 - see above
+        shown, name = [_short(each) if self._is_narrow else f"{each:.1f}" for each in rate], printable(name)
+        alone = [name] if self._is_narrow and len(name) > self._name else []
+        return [*alone, self._form.format("" if alone else name, *counts, *shown)]
+
+
+def _short(rate: float) -> str:
+    return f"{rate:.1f}" if rate < 100 else f"{rate:.0f}"
 
 
 def _json(before: Shot, after: Shot) -> bytes:

@@ -128,6 +128,7 @@ class Answers:
             uptime=self._clock.monotonic() - self._started,
             config=str(settings.file.absolute()),
             addresses=tuple((host, port) for host, port in self._front.addresses),
+            listening=tuple((word, host, port) for word, host, port in self._front.listening),
             sessions=self._front.sessions,
             spool=str(settings.spool.path),
             queued=sum(domain.queued for domain in merged),

@@ -20,6 +20,8 @@ class EngineStatus(msgspec.Struct, frozen=True, kw_only=True):
     config: str
     addresses: tuple[tuple[str, int], ...]
     """Where SMTP is listened for."""
+    listening: tuple[tuple[str, str, int], ...] = ()
+    """What is spoken where, over all doors: the word, host and port."""
     sessions: int
     """SMTP clients connected."""
     spool: str

@@ -23,6 +23,10 @@ class Front(Protocol):
         """Host and port of every SMTP socket."""
 
     @property
+    def listening(self) -> Sequence[tuple[str, str, int]]:
+        """What is spoken on which host and port, over all doors."""
+
+    @property
     def sessions(self) -> int:
         """SMTP clients connected."""
 

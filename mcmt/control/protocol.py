@@ -88,8 +88,7 @@ class Ids(msgspec.Struct, frozen=True, tag_field="do", tag="ids"):
     """Answered by IdLists of every delivery in the spool.
 
     ``end`` comes only when every event that was in the outbox at the end of the listing has its line in the logs: what
-    was in the spool when this was asked, and is not listed, has its final line.
-    """
+    was in the spool when this was asked, and is not listed, has its final line."""
 
 
 class Suspend(msgspec.Struct, frozen=True, tag_field="do", tag="suspend"):
@@ -145,9 +144,8 @@ class Tokens(msgspec.Struct, frozen=True, tag_field="do", tag="tokens"):
 
 
 class ForgetTokens(msgspec.Struct, frozen=True, tag_field="do", tag="forget_tokens"):
-    """Let go of tokens that are gone, also those whose event was in an outbox when this was asked; answered by Counted.
-
-    Which ones: *tokens*, or without any all of the domain that were learned before a time."""
+    """Let go of *tokens* that are gone, or without any of all of the domain that were learned before a time, also those
+    whose event was in an outbox when this was asked; answered by Counted."""
 
     domain: str
     tokens: tuple[str, ...] = ()

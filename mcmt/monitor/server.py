@@ -43,10 +43,6 @@ class Watched(Front, Protocol):
     """What is watched."""
 
     @property
-    def listening(self) -> Sequence[tuple[str, str, int]]:
-        """What is spoken on which host and port."""
-
-    @property
     def restarts(self) -> int:
         """How often a worker was started again."""
 

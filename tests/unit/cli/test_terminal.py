@@ -22,7 +22,7 @@ SHOWN = "\\x202e.example"
 def test_a_domain_moves_no_cursor_wherever_it_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
     one = DomainStatus(domain=STRANGE, state="up")
     entry = Entry("0" * 24 + "-1", STRANGE, f"a@{STRANGE}", "t", "", 0.0, 0.0, 0.0, 0, "", 1, active=False)
-    for line in (domain._row(one), queue._row(entry, time.time()), *top._rows(one, top.Rate())):
+    for line in (domain._row(one), queue._row(entry, time.time()), *top._rows(top._Table(top._ROW), one, top.Rate())):
         click.echo(line)
     status._write_domain(one)
     working._show(working._Count({STRANGE: [1, 1, 0]}, {}, 1, 1))

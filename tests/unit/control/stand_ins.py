@@ -76,6 +76,7 @@ class StandInEngine:
 
 class StandInFront:
     addresses = (("127.0.0.1", 2525), ("::1", 2525))
+    listening = (("SMTP", "127.0.0.1", 2525), ("SMTP", "::1", 2525), ("HTTP", "127.0.0.1", 8025))
     sessions = 3
     workers = (4711,)
     missing: Sequence[str] = ()
