@@ -251,6 +251,7 @@ def _write_entry(entry: Entry, now: float) -> None:
         ("received", f"{_stamp(entry.received)} ({span(now - entry.received)} ago)"),
         ("due", _due(entry, now)),
         ("expires", f"{_stamp(entry.expires)} (in {span(entry.expires - now)})"),
+        ("priority", entry.priority),
         ("attempts", str(entry.attempts)),
         ("last answer", entry.last or "-"),
         ("size", f"{entry.size} bytes"),

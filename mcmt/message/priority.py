@@ -28,6 +28,11 @@ FIELD: Final = "mt-priority"
 _is_value = re.compile(r"\s*(?:\([^()]*\)\s*)*([+-]?[0-9])\s*(?:\([^()]*\)\s*)*").fullmatch
 
 
+def word_of(priority: int) -> str:
+    """What a class is called."""
+    return next(word for word, value in WORDS.items() if value == class_of(priority))
+
+
 def class_of(value: int) -> int:
     """The class of a priority of RFC 6710, -9 to 9."""
     return HIGH if value > 0 else BULK if value < 0 else NORMAL

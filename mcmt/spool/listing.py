@@ -9,7 +9,7 @@ import apsw
 import msgspec
 
 from mcmt.message.event import OutboxRow
-from mcmt.message.priority import BULK, HIGH
+from mcmt.message.priority import BULK, HIGH, word_of
 from mcmt.spool.fetch import UNREADABLE, Fetch
 from mcmt.spool.held import HELD, due_before, is_held
 from mcmt.spool.ids import id_page, name_damaged
@@ -43,7 +43,7 @@ _BACKLOG = (
 _RECEIVED = "SELECT sender FROM delivery JOIN message ON message.id = delivery.message WHERE delivery.row = ?"
 _ENTRY = (
     "'[' || row || ',' || message || ',' || json_quote(domain) || ',' || due || ',' || attempts"
-    " || ',' || json_quote(last) || ',' || data || ']'"
+    " || ',' || json_quote(last) || ',' || data || ',' || priority || ']'"
 )
 _OF_MESSAGE = "SELECT * FROM delivery WHERE row BETWEEN ?1 AND ?2 ORDER BY row LIMIT -1"
 # data begins with the number.
@@ -250,4 +250,5 @@ def _entry(stored: StoredEntry, sender: SenderData) -> Entry:
         size=data.size,
         active=False,
         held=is_held(stored.due),
+        priority=word_of(stored.priority),
     )

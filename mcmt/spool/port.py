@@ -173,6 +173,8 @@ class Entry(msgspec.Struct, frozen=True):
     """It is out: offered to a connection or on the wire."""
     held: bool = False
     """It is not sent until it is released."""
+    priority: str = "normal"
+    """Its class, by its word (mcmt/message/priority.py)."""
 
 
 class IdPage(msgspec.Struct, frozen=True):

@@ -57,6 +57,7 @@ class StoredEntry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     attempts: int
     last: str
     data: Data
+    priority: int = 0
 
 
 class SenderData(msgspec.Struct, frozen=True, array_like=True):

@@ -10,12 +10,13 @@ import apsw
 import msgspec
 import pytest
 
+from mcmt.cli import queue
 from mcmt.message.event import Kind
 from mcmt.message.model import Delivery
 from mcmt.message.priority import BULK, CLASSES, HIGH, NORMAL
 from mcmt.spool import fetch, schema
 from mcmt.spool.away import LOWER_SHARE
-from mcmt.spool.port import Arrived, Change
+from mcmt.spool.port import Arrived, Change, Selection
 from mcmt.spool.schema import ids
 from mcmt.spool.sqlite import SHARD, SqliteSpool, open_spool
 from tests.unit.spool.samples import DOMAIN, NOW, PLENTY, defer, deliveries, event, finish, message, pull
@@ -38,6 +39,20 @@ async def test_what_is_urgent_is_pulled_before_what_came_earlier(spool: SqliteSp
     assert classes(found) == [HIGH, HIGH, NORMAL, NORMAL, BULK, BULK]
     for one, other in zip(found[::2], found[1::2], strict=True):
         assert one.row < other.row
+
+
+async def test_a_listing_and_what_is_shown_say_the_class(
+    spool: SqliteSpool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for priority in (BULK, NORMAL, HIGH):
+        await accept(spool, priority)
+    listed = [entry for _, entry in await spool.browse(Selection(), 0, 10)]
+    assert [entry.priority for entry in listed] == ["bulk", "normal", "high"]
+    for entry in listed:
+        assert [entry] == await spool.find(entry.id)
+        queue._write_entry(entry, NOW)
+    shown = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("priority")]
+    assert shown == [["priority", "bulk"], ["priority", "normal"], ["priority", "high"]]
 
 
 async def test_what_is_queued_is_counted_by_class(spool: SqliteSpool) -> None:
