@@ -5,13 +5,10 @@ docs/migrate.md shows the commands and configurations that are run here.
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
-import random
 import shutil
 import subprocess
-import threading
 import time
 import xmlrpc.client
 from collections import Counter
@@ -19,7 +16,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 import pytest
 
@@ -32,7 +28,6 @@ DOMAIN = "apn.example.com"
 APP = "myapp"
 TOPIC = "com.example.app"
 SECRET = "00000000-0000-0000-0000-000000000000"
-KILLS = 50 if os.environ.get("MCMT_LONG_KILLS") else 4
 FAILURES = {"return_path": "app@example.com"}
 DOORS: dict[str, Any] = {
     "pyapns": {"listen": {"127.0.0.1:0": {"sandbox": {APP: DOMAIN}, **FAILURES}}},
@@ -188,73 +183,6 @@ def test_clients_of_propeller_move_in_and_a_delay_outlives_a_kill(tmp_path: Path
     expected = '{"aps":{"content-available":0,"alert":{"title":"Hello","body":"It works"},"badge":3}}'
     assert first["payload"] == expected
     assert {line[10] for line in receptions} == {"propeller"}
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_kill_loses_nothing_that_either_door_has_acknowledged(tmp_path: Path, workers: int) -> None:
-    """Killed at any moment while clients of both push, KILLS times."""
-    chance = random.Random(workers)
-    acknowledged: list[str] = []
-    with simulator(tmp_path / "apple") as apple:
-        stanza = {**apple.stanza, "retry_interval": "100ms"}
-        process = EngineProcess(tmp_path / "engine", {DOMAIN: stanza}, generate_bounces=False, workers=workers, **DOORS)
-        try:
-            for kill in range(KILLS):
-                process.start()
-                if not kill:
-                    with pyapns(process) as client:
-                        client.provision(APP, "/etc/ssl/certs/app.pem", "sandbox", 15)
-                assert process.process is not None
-                senders = [
-                    threading.Thread(target=_notify_until_killed, args=(process, 2 * kill * 10**6, acknowledged)),
-                    threading.Thread(target=_post_until_killed, args=(process, (2 * kill + 1) * 10**6, acknowledged)),
-                ]
-                for sender in senders:
-                    sender.start()
-                killer = threading.Timer(0.05 + chance.random() * 0.4, process.process.kill)
-                killer.start()
-                for thread in (*senders, killer):
-                    thread.join(30)
-                process.kill()
-            process.start()
-            process.wait(lambda: set(acknowledged) <= set(arrived(apple)), within=60)
-            assert process.stop() == 0
-        finally:
-            if process.process is not None:
-                process.kill()
-    assert len(acknowledged) > 10 * KILLS
-
-
-def _notify_until_killed(process: EngineProcess, first: int, acknowledged: list[str]) -> None:
-    number = first
-    try:
-        with pyapns(process) as client:
-            while True:
-                tokens = [token(number), token(number + 1)]
-                client.notify(APP, tokens, [HELLO, HELLO])
-                acknowledged += tokens
-                number += 2
-    except (OSError, http.client.HTTPException):
-        return
-
-
-def _post_until_killed(process: EngineProcess, first: int, acknowledged: list[str]) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", process.doors["propeller"], timeout=20)
-    number = first
-    try:
-        while True:
-            form = {"auth_token": SECRET, "title": "x", "topic": TOPIC, "token": token(number)}
-            headers = {"Content-Type": "application/x-www-form-urlencoded"}
-            connection.request("POST", "/post", urlencode(form), headers)
-            answer = connection.getresponse()
-            answer.read()
-            assert answer.status == 200
-            acknowledged.append(token(number))
-            number += 1
-    except (OSError, http.client.HTTPException):
-        return
-    finally:
-        connection.close()
 
 
 def test_the_door_that_anybody_may_use_is_warned_of_where_others_reach_it(tmp_path: Path) -> None:

@@ -8,14 +8,13 @@ import json
 import re
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlencode
 from xmlrpc.client import ServerProxy, dumps
 
-from mcmt.intake.http.tokens import hash_of
 from tests.bench.contender import Contender
 from tests.bench.gateway import AT_ONCE, Gateway, gateway
 from tests.bench.mail import DOMAIN, PAYLOAD
@@ -24,14 +23,11 @@ from tests.bench.results import Goal, Sample, Table, spread
 from tests.bench.setting import Setting
 from tests.bench.usage import cpu_of
 from tests.support.beanstalkd import Beanstalkd, beanstalkd
+from tests.support.doors import APP, KEY, SECRET, TOPIC, every_door
 from tests.support.engine_process import EngineProcess, apn_domain
 from tests.support.old_sender import OldSender, enhanced, token
 from tests.support.tls import Certificates
 
-KEY: Final = "mcmt_" + "k" * 43
-APP: Final = "myapp"
-TOPIC: Final = "com.example.app"
-SECRET: Final = "00000000-0000-0000-0000-000000000000"
 WORKERS: Final = 2
 LINES: Final = 500
 """Messages of one bulk request: those of mcmt.client."""
@@ -317,19 +313,8 @@ def open_doors(folder: Path, certificates: Certificates) -> Iterator[Place]:
 
 @contextlib.contextmanager
 def _engine(folder: Path, certificates: Certificates, sink: Gateway, jobs: Beanstalkd) -> Iterator[EngineProcess]:
-    frames = {
-        "tls_certificate": str(certificates.server),
-        "tls_key": str(certificates.server_key),
-        "client_ca": str(certificates.ca),
-        "domain": DOMAIN,
-    }
-    stanzas: Mapping[str, Any] = {
-        "http_listener": {"listen": {"127.0.0.1:0": {}}, "tokens": {"bench": {"hash": hash_of(KEY)}}},
-        "pyapns": {"listen": {"127.0.0.1:0": {"sandbox": {APP: DOMAIN}}}},
-        "propeller": {"listen": {"127.0.0.1:0": {"auth_token": SECRET, "topics": {TOPIC: DOMAIN}}}},
-        "apns_gateway": {"listen": {"127.0.0.1:0": {**frames, "feedback": "127.0.0.1:0"}}},
-        "beanstalkd": {"connect": {jobs.address: {"tubes": {TOPIC: DOMAIN}}}},
-    }
+    stanzas = every_door(DOMAIN, certificates)
+    stanzas["beanstalkd"] = {"connect": {jobs.address: {"tubes": {TOPIC: DOMAIN}}}}
     domain = apn_domain(sink.port, certificates)
     engine = EngineProcess(folder, {DOMAIN: domain}, workers=WORKERS, generate_bounces=False, **stanzas)
     engine.start()
