@@ -20,6 +20,7 @@ import http.client
 import json
 import queue
 import random
+import re
 import ssl
 import time
 import uuid
@@ -39,6 +40,7 @@ LINES: Final = 500
 _AGAIN: Final = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses after which the same request may succeed."""
 _LONGEST_WAIT: Final = 30.0
+_is_token = re.compile(r"[!-~]+").fullmatch
 _LOST: Final = (OSError, http.client.HTTPException)
 _T = TypeVar("_T")
 
@@ -148,6 +150,9 @@ class Client:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"expected a URL such as http://127.0.0.1:8025, got {url!r}")
+        if not _is_token(token):
+            # What http.client says of such a one repeats it.
+            raise ValueError("the token is not one word of ASCII; give what mcmt apikey has shown, and nothing else")
         self._host, self._port, self._prefix = parts.hostname, parts.port, parts.path.rstrip("/")
         self._context = (context or ssl.create_default_context()) if parts.scheme == "https" else None
         self._headers = {"Authorization": f"Bearer {token}"}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from mcmt.cli.common import printable
 from mcmt.cli.submission import Reply
 
 VARIABLE = "MCMT_API_KEY"
@@ -30,7 +31,7 @@ def submit_by_http(url: str, key_file: Path | None, sender: str, recipient: str,
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     except RefusedError as error:
-        return Reply("message", str(error))
+        return Reply("message", printable(str(error)))
     except UnavailableError as error:
-        raise click.ClickException(f"{url}: {error}") from None
+        raise click.ClickException(printable(f"{url}: {error}")) from None
     return Reply("message", f"202 {sent.id} queued")

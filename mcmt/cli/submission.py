@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import click
 
-from mcmt.cli.common import address
+from mcmt.cli.common import address, printable
 
 _TIMEOUT = 60.0
 _QUEUED = re.compile(r"(?:250 2\.0\.0|202) ([0-9a-f]{24}) queued")
@@ -62,4 +62,4 @@ def submit(host: str, port: int, sender: str, recipient: str, message: bytes) ->
 def _reply(command: str, answer: tuple[int, bytes | str]) -> Reply:
     code, text = answer
     shown = text.decode(errors="replace") if isinstance(text, bytes) else text
-    return Reply(command, f"{code} {' '.join(shown.split())}")
+    return Reply(command, printable(f"{code} {' '.join(shown.split())}"))
