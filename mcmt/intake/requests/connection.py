@@ -50,6 +50,8 @@ class RequestConnection(asyncio.Protocol):
         self._taken = 0
         """Octets that count in the memory."""
         self._since = station.clock.monotonic()
+        self._begun = False
+        """Octets have come since the last answer."""
         self._timer: Timer | None = None
         self._task: asyncio.Task[None] | None = None
         self._received: Callback | None = None
@@ -88,7 +90,9 @@ class RequestConnection(asyncio.Protocol):
                 self._stopping = True
             return
         self._taken += len(data)
-        if not self._parser.held:
+        if not self._begun:
+            # Once a request, whatever is left of what came: empty lines before it would put off its deadline for ever.
+            self._begun = True
             self._since = self._station.clock.monotonic()
         self._parser.receive(data)
         if self._task is None and not self._clogged:
@@ -156,6 +160,7 @@ class RequestConnection(asyncio.Protocol):
         finally:
             self._task = None
             self._since = self._station.clock.monotonic()
+            self._begun = bool(self._parser.held)
             self._account()
         if self._gone:
             self._leave()

@@ -44,7 +44,7 @@ class Wire(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.written: list[bytes] = []
-        self.paused = self.aborted = False
+        self.paused = self.aborted = self.closed = False
         self.protocol: RequestConnection | None = None
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
@@ -69,6 +69,7 @@ class Wire(asyncio.Transport):
 
     def close(self) -> None:
         """Waits until all is written, which is never."""
+        self.closed = True
 
     def abort(self) -> None:
         self.aborted = True
@@ -112,6 +113,19 @@ async def test_who_never_reads_them_is_cut_off_and_gives_back_the_memory() -> No
     clock.advance(IDLE + 1)
     assert wire.aborted
     assert memory.held == 0
+
+
+@pytest.mark.parametrize(
+    "octets", [b"\r\n", b"POST / HTTP/1.1\r\nContent-Length: 1000\r\n\r\n", b"x", REQUEST[:-2] + b"X: y\r\n"]
+)
+async def test_a_request_has_one_deadline_however_it_comes(octets: bytes) -> None:
+    clock = ManualClock()
+    connection, wire, _ = connect(clock)
+    connection.data_received(octets)
+    for _ in range(8):
+        clock.advance(IDLE / 4)
+        connection.data_received(b"\r\n" if octets == b"\r\n" else b"x")
+    assert wire.closed or wire.aborted
 
 
 async def test_who_has_read_all_is_asked_for_more() -> None:
