@@ -224,6 +224,7 @@ class WorkerApp:
         file = Path(begin.config)
         settings = load_settings(file, channels, begin.content, open_files=begin.reloaded is None).settings
         deal = Deal(begin.number, settings.workers, tubes_of(settings.beanstalkd))
+        components = begin.number == 0 and settings.xmpp  # a component is connected once
         if begin.reloaded is not None:
             settings = changes_between(
                 settings, load_settings(file, channels, begin.reloaded, open_files=False).settings
@@ -254,7 +255,7 @@ class WorkerApp:
         self._keeper = HandingOver(own, begin.number, Owners(settings), self._bus)
         gone_tokens = StoredGoneTokens.open(settings.spool.path)
         registrations = None
-        if begin.number == 0 and settings.xmpp:  # a component is connected once
+        if components:
             registrations = StoredRegistrations.open(settings.spool.path)
         if begin.number == 0:  # one reader in the machine
             self._readers = Readers(

@@ -23,6 +23,7 @@ from mcmt.config.settings import (
     Settings,
 )
 from mcmt.config.webhook_settings import WebhookSettings
+from mcmt.config.xmpp_settings import XmppSettings
 
 _LISTENER: Final = "esmtp_listener"
 _HTTP: Final = "http_listener"
@@ -74,6 +75,8 @@ def changes_between(running: Settings, read: Settings) -> Changes:
     http = _addresses(_HTTP, running.http.listen, read.http.listen)
     places = (*bound.values(), http)
     fields = [field for field in _differing(running, read) if field not in _BY_PARTS and field not in _AT_ONCE]
+    if running.xmpp and read.xmpp:  # what they need is opened at the start
+        fields = [field for field in fields if field != "xmpp"]
     restart = [_STANZAS.get(field, field) for field in fields]
     loggers = {field: _loggers(running, read, field) for field in _LOGGERS}
     options = [option for option in _AT_ONCE if getattr(running, option) != getattr(read, option)]
@@ -82,6 +85,8 @@ def changes_between(running: Settings, read: Settings) -> Changes:
     options += _http(running.http, read.http)
     options += _by_name("beanstalkd.connect.", _by_address(running.beanstalkd), _by_address(read.beanstalkd))
     options += dict.fromkeys(option for one in loggers.values() for option in one.options)
+    if "xmpp" not in fields:
+        options += _by_name("xmpp_component.", _by_jid(running.xmpp), _by_jid(read.xmpp))
     options += _by_name("webhook.", _named(running.webhooks), _named(read.webhooks))
     domains = tuple(_domains(running.domains, read.domains))
     if not domains and running.patterns != read.patterns:
@@ -227,6 +232,10 @@ def _by_name(path: str, before: Mapping[str, msgspec.Struct], now: Mapping[str, 
 
 def _named(webhooks: Sequence[WebhookSettings]) -> Mapping[str, WebhookSettings]:
     return {one.name: one for one in webhooks}
+
+
+def _by_jid(components: Sequence[XmppSettings]) -> Mapping[str, XmppSettings]:
+    return {f'"{one.jid}"': one for one in components}
 
 
 def _by_address(servers: Sequence[BeanstalkdSettings]) -> Mapping[str, BeanstalkdSettings]:

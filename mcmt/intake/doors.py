@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 from mcmt.channel.port import Channel, State
 from mcmt.clock import Clock
 from mcmt.config.settings import Settings
+from mcmt.config.xmpp_settings import XmppSettings
 from mcmt.errors import ListenError
 from mcmt.intake.apns_gateway import ApnsGateways
 from mcmt.intake.apns_gateway.connection import Gateway
@@ -64,6 +65,9 @@ class XmppComponents(Protocol):
     """``mcmt.intake.xmpp.component.Components``, which is imported only where it is used."""
 
     def start(self) -> None:
+        """See Components."""
+
+    def reload(self, settings: Sequence[XmppSettings], limit: float) -> None:
         """See Components."""
 
     async def drain(self, limit: float) -> None:
@@ -138,7 +142,7 @@ class Doors:
             reception, memory, _ = shared
             self.beanstalkd = BeanstalkdSources(settings.beanstalkd, reception, jobs, memory, clock, random_bits, deal)
         self.xmpp: XmppComponents | None = None
-        if settings.xmpp and registrations is not None:
+        if registrations is not None:
             reception, memory, _ = shared
             self.xmpp = _xmpp_components()(
                 settings.xmpp, reception, memory, clock, random_bits, gone_tokens, registrations, watch
@@ -199,6 +203,8 @@ class Doors:
             self.http.reload(settings, prepared.http)
         if self.beanstalkd is not None:
             self.beanstalkd.reload(settings.beanstalkd, settings.drain_timeout)
+        if self.xmpp is not None:
+            self.xmpp.reload(settings.xmpp, settings.drain_timeout)
 
     def heard(self, login: Login) -> None:
         """What another process with the same doors tells."""

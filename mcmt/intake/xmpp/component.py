@@ -1,5 +1,7 @@
 """The components of this process: each connected to its XMPP server, and connected again when it is not any more.
 
+After a reload a component that is gone, or changed, answers what has come and leaves; what is new connects then.
+
 Rules: a JID is connected once, by one process of the engine; a server that is away costs one attempt now and then, and
 a line a minute at most; when the engine stops, the server has all its answers before the stream ends.
 """
@@ -9,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 from mcmt.clock import Clock
@@ -56,9 +59,14 @@ class Component:
         self._stopping = asyncio.Event()
         self.attachment = Attachment(jid=settings.jid, place=settings.place, connected=False, reason="not tried yet")
 
-    def start(self) -> None:
-        """Begin to connect."""
-        self._task = asyncio.get_running_loop().create_task(self._run(), name=f"component {self._settings.jid}")
+    @property
+    def settings(self) -> XmppSettings:
+        """By which it is what it is."""
+        return self._settings
+
+    def start(self, before: asyncio.Task[None] | None = None) -> None:
+        """Begin to connect. *before*: when that is done."""
+        self._task = asyncio.get_running_loop().create_task(self._run(before), name=f"component {self._settings.jid}")
 
     async def drain(self, limit: float) -> None:
         """Answer what has come, within *limit* seconds; then end the stream."""
@@ -73,7 +81,9 @@ class Component:
             self._task.cancel()
             await asyncio.wait([self._task])
 
-    async def _run(self) -> None:
+    async def _run(self, before: asyncio.Task[None] | None) -> None:
+        if before is not None:
+            await asyncio.wait((before,))
         while not self._stopping.is_set():
             reason = await self._attend()
             self._tell(False, reason)
@@ -142,16 +152,20 @@ class Components:
         watch: Watch,
     ) -> None:
         self._watch = watch
-        self._members = [
-            Component(
-                one,
-                PushService(one, reception, memory, registrations, gone_tokens, clock, random_bits),
-                clock,
-                random_bits,
-                self._changed,
-            )
-            for one in settings
-        ]
+        self._clock = clock
+        self._random_bits = random_bits
+        self._service = partial(
+            PushService,
+            reception=reception,
+            memory=memory,
+            registrations=registrations,
+            gone_tokens=gone_tokens,
+            clock=clock,
+            random_bits=random_bits,
+        )
+        self._members = [self._component(one) for one in settings]
+        self._leaving: dict[str, asyncio.Task[None]] = {}
+        """By JID."""
 
     def start(self) -> None:
         """Begin to connect."""
@@ -159,9 +173,40 @@ class Components:
         for one in self._members:
             one.start()
 
+    def reload(self, settings: Sequence[XmppSettings], limit: float) -> None:
+        """Go on by other settings: what is gone or changed leaves within *limit* seconds, what is new connects."""
+        kept = {one.settings.jid: one for one in self._members if one.settings in settings}
+        for one in self._members:
+            if one.settings.jid not in kept:
+                self._leave(one, limit)
+        self._members = [kept.get(one.jid) or self._component(one) for one in settings]
+        for member in self._members:
+            if member not in kept.values():
+                member.start(self._leaving.get(member.settings.jid))
+        self._changed()
+
     async def drain(self, limit: float) -> None:
         """See Component."""
-        await asyncio.gather(*(one.drain(limit) for one in self._members))
+        await asyncio.gather(*(one.drain(limit) for one in self._members), *self._leaving.values())
+
+    def _leave(self, one: Component, limit: float) -> None:
+        jid = one.settings.jid
+        before = self._leaving.get(jid)
+
+        async def leave() -> None:
+            await one.drain(limit)
+            if before is not None:
+                await asyncio.wait((before,))
+
+        def left(task: asyncio.Task[None]) -> None:
+            if self._leaving.get(jid) is task:
+                del self._leaving[jid]
+
+        task = self._leaving[jid] = asyncio.get_running_loop().create_task(leave(), name=f"component {jid} left")
+        task.add_done_callback(left)
+
+    def _component(self, settings: XmppSettings) -> Component:
+        return Component(settings, self._service(settings), self._clock, self._random_bits, self._changed)
 
     def _changed(self) -> None:
         self._watch([one.attachment for one in self._members])

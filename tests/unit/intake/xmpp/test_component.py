@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
+from mcmt.channel import plugins
+from mcmt.clock import SystemClock
+from mcmt.config.settings import Settings
+from mcmt.config.xmpp_settings import XmppSettings
+from mcmt.intake.doors import Doors
 from mcmt.intake.xmpp import component as module
-from tests.support.xmpp_server import JID, publish
-from tests.unit.intake.xmpp.conftest import TOKEN, Attached, Start
+from mcmt.spool.registration import Registration
+from mcmt.spool.stored_registrations import StoredRegistrations
+from tests.support.xmpp_server import JID, SECRET, SERVER, publish, xmpp_server
+from tests.unit.intake.server import ListSpool, make_settings
+from tests.unit.intake.xmpp.conftest import DOMAIN, TOKEN, Attached, Start
 
 PUSH = publish(TOKEN, {"last-message-body": "x"})
 BOMB = (
@@ -164,3 +176,54 @@ except doors.ListenError as error:
 """
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "xmpp_component needs slixmpp: pip install 'mcmt[xmpp]'"
+
+
+async def test_a_reload_changes_a_component_and_leaves_one_that_is_as_it_was_alone(tmp_path: Path) -> None:
+    """A changed one leaves before it comes by its new settings: a JID is connected once."""
+    registrations, spool = StoredRegistrations.open(tmp_path), ListSpool()
+    assert registrations.put(
+        Registration(
+            service=JID, node="n1", owner=f"bob@{SERVER}", token=TOKEN, secret="", device="n1", registered=time.time()
+        )
+    )
+    told: list[list[str]] = []
+    async with xmpp_server() as server:
+
+        def settings(*titles: str) -> Settings:
+            common = XmppSettings(
+                host="127.0.0.1", port=server.port, jid=JID, secret=SECRET, domain=DOMAIN, servers=frozenset({SERVER})
+            )
+            return make_settings(xmpp=tuple(replace(common, alert_title=title) for title in titles))
+
+        async def ask() -> bytes:
+            said = await server.ask(publish("n1", {"last-message-body": "x"}))
+            assert said.type == "result"
+            return spool.accepted[-1][0].parts[-1].content
+
+        doors = Doors(
+            settings("one"),
+            {"apn": plugins.load("apn"), "discard": plugins.load("discard")},
+            spool,
+            SystemClock(),
+            secrets.randbits,
+            registrations=registrations,
+            watch=lambda attachments: told.append([one.jid for one in attachments]),
+        )
+        await doors.start()
+        try:
+            await asyncio.wait_for(server.attached.wait(), 20)
+            doors.reload(doors.prepare(settings("one")))
+            assert b'"one"' in await ask()
+            assert server.connections == 1
+            server.attached.clear()
+            doors.reload(doors.prepare(settings("two")))
+            await asyncio.wait_for(server.attached.wait(), 20)
+            assert b'"two"' in await ask()
+            assert server.connections == 2
+            server.lost.clear()
+            doors.reload(doors.prepare(settings()))
+            await asyncio.wait_for(server.lost.wait(), 20)
+            assert told[-1] == []
+        finally:
+            await doors.drain(5.0)
+            registrations.close()
