@@ -18,14 +18,16 @@ from mcmt.config.settings import GatewaySettings
 from mcmt.errors import MessageError
 from mcmt.intake import limits
 from mcmt.intake.apns_gateway.client import Client
-from mcmt.intake.apns_gateway.shown import ConnectionWatch
+from mcmt.intake.apns_gateway.shown import BINARY
 from mcmt.intake.apns_gateway.tls import ServerTls
+from mcmt.intake.connection_watch import ConnectionWatch
 from mcmt.intake.door import Entrance, client_of
 from mcmt.intake.memory import IntakeMemory
 from mcmt.intake.reception import Reception
 from mcmt.intake.tls import CertificateFiles
 from mcmt.message.model import Envelope
 from mcmt.spool.port import GoneTokens
+from mcmt.wire.trace import Trace
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +78,7 @@ class GatewayConnection(asyncio.Protocol):
         """The client sends nothing more."""
         self._half_closed = False
         """And has said so to TCP."""
-        self._watch_of: ConnectionWatch | None = None
+        self._watched: ConnectionWatch | None = None
         """While somebody watches."""
         self._ended = False
         """Our last word is said."""
@@ -123,8 +125,8 @@ class GatewayConnection(asyncio.Protocol):
         if self._gone:
             return
         self._gone = self._all_came = True
-        if self._watch_of is not None:
-            self._watch_of.lost()
+        if self._watched is not None:
+            self._watched.lost()
         self._stop_timer()
         self._came_to_end()
 
@@ -195,14 +197,14 @@ class GatewayConnection(asyncio.Protocol):
             self._gateway.settings.return_path, recipients, self._peer, self._connection_id, PROTOCOL, self._user
         )
 
-    def _watching(self) -> ConnectionWatch | None:
-        """Who watches the client's domain is told through this; None: nobody watches any."""
+    def _trace(self) -> Trace | None:
+        """Where those who watch the client's domain are told; None: nobody does."""
         tracing = self._gateway.reception.tracing
         if not tracing.watched or not self._domain:
             return None
-        if self._watch_of is None:
-            self._watch_of = ConnectionWatch(tracing, self._domain, self._peer, f"{self._who}, {self._user}")
-        return self._watch_of
+        if self._watched is None:
+            self._watched = ConnectionWatch(tracing, self._domain, self._peer, BINARY, f"{self._who}, {self._user}")
+        return self._watched.trace
 
     def _flush(self) -> None:
         if not self._gone and (out := self._tls.to_send()):

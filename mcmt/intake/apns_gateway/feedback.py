@@ -110,8 +110,8 @@ class FeedbackSession(GatewayConnection):
             if self._all_came:
                 return
             octets = b"".join(tuples)
-            if (watch := self._watching()) is not None:
-                watch.sent("feedback", f"{len(tuples)} device tokens", len(octets))
+            if (trace := self._trace()) is not None:
+                trace.tell("sent", "feedback", f"{len(tuples)} device tokens", octets=len(octets))
             self._tls.send(octets)
             self._flush()
             await self._room.wait()

@@ -20,6 +20,7 @@ from mcmt.errors import MessageError, SpoolError
 from mcmt.intake import limits
 from mcmt.intake.apns_gateway.burst import Burst, bursts
 from mcmt.intake.apns_gateway.connection import Gateway, GatewayConnection
+from mcmt.intake.apns_gateway.shown import show_received
 from mcmt.wire.apns_binary import WORDS, Fault, Notification, NotificationParser, Status, error_packet
 
 log = logging.getLogger(__name__)
@@ -87,8 +88,8 @@ class GatewaySession(GatewayConnection):
             self._go_on()
             self._held += len(self._unread)
             came = self._parser.receive(self._unread)
-            if (watch := self._watching()) is not None:
-                watch.received(came, self._parser.fault)
+            if (trace := self._trace()) is not None:
+                show_received(trace, came, self._parser.fault)
             self._waiting += came
             self._unread = b""
         if self._held > limits.GATEWAY_INPUT:
@@ -209,17 +210,17 @@ class GatewaySession(GatewayConnection):
         told = f"told: {status} {WORDS[status]}{named}" if named else "told nothing: it has no identifier"
         rejection = MessageError(reason.code, reason.enhanced, f"{reason.text} ({told})")
         self._gateway.reception.reject(self._envelope(), "notification", rejection)
-        if (watch := self._watching()) is not None:
-            watch.sent("error packet" if named else "the end", rejection.text)
+        if (trace := self._trace()) is not None:
+            trace.tell("sent", "error packet" if named else "the end", rejection.text)
         # Command 0 has no identifier: a packet would name some other notification.
         self._end(b"" if identifier is None else error_packet(status, identifier))
         self._finish()
 
     def _shut_down(self) -> None:
         """Tell which notification was the last that was taken; of none there is nothing to tell."""
-        if (watch := self._watching()) is not None:
+        if (trace := self._trace()) is not None:
             last = f"{Status.SHUTDOWN:d} {WORDS[Status.SHUTDOWN]}, identifier {self._kept}"
-            watch.sent(*(("the end",) if self._kept is None else ("error packet", last)))
+            trace.tell("sent", *(("the end",) if self._kept is None else ("error packet", last)))
         self._end(b"" if self._kept is None else error_packet(Status.SHUTDOWN, self._kept))
         self._finish()
 

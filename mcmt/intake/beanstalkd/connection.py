@@ -22,10 +22,13 @@ from mcmt.clock import Clock, Timer
 from mcmt.intake import limits
 from mcmt.intake.beanstalkd.asked import TELLING, WORDS, Asked
 from mcmt.intake.beanstalkd.jobs import DEFAULT
-from mcmt.intake.beanstalkd.keeping import Job, Keeping, Origin, Verdict
+from mcmt.intake.beanstalkd.keeping import PROTOCOL, Job, Keeping, Origin, Verdict
+from mcmt.intake.beanstalkd.shown import show_answer, show_commands
+from mcmt.intake.connection_watch import ConnectionWatch
 from mcmt.intake.memory import IntakeMemory
 from mcmt.wire import beanstalk
 from mcmt.wire.beanstalk import Answer, AnswerParser, Reserved, Stats
+from mcmt.wire.trace import Trace
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +84,8 @@ class TubeConnection(asyncio.Protocol):
         self._heard = shared.clock.monotonic()
         self._gone = False
         self._draining = False
+        self._watched: ConnectionWatch | None = None
+        """Once somebody watches."""
         self.watching = False
         """The server has said that it will give jobs of this tube."""
         self.ended: asyncio.Future[str] = loop.create_future()
@@ -136,10 +141,22 @@ class TubeConnection(asyncio.Protocol):
         """The server has taken back what was ours."""
         self._lost(str(error) if error else "the server closed the connection")
 
+    def _trace(self) -> Trace | None:
+        """Where those who watch the tube's domain are told; None: nobody does."""
+        keeping = self._keeping
+        if not keeping.tracing.watched:
+            return None
+        if self._watched is None:
+            about = keeping.tracing, keeping.domain, self._origin.peer, PROTOCOL
+            self._watched = ConnectionWatch(*about, f"{self._name}, tube {keeping.tube}")
+        return self._watched.trace
+
     def _lost(self, reason: str) -> None:
         if self._gone:
             return
         self._gone = True
+        if self._watched is not None:
+            self._watched.lost()
         for timer in self._timers.values():
             timer.cancel()
         self._memory.give_back(self._octets)
@@ -161,7 +178,10 @@ class TubeConnection(asyncio.Protocol):
         self._wire.resume_reading()
         data, self._unread = self._unread, b""
         self._octets += len(data)
+        trace = self._trace()
         for answer in self._parser.receive(data):
+            if trace is not None:
+                show_answer(trace, answer)
             if not self._answered(answer):
                 return
         if self._parser.fault:
@@ -303,6 +323,8 @@ class TubeConnection(asyncio.Protocol):
         if self._ours:
             self._later(limits.SOURCE_TOUCH, self._touch_again)
         if self._out:
+            if (trace := self._trace()) is not None:
+                show_commands(trace, self._out)
             self._wire.write(b"".join(self._out))
             self._out.clear()
 

@@ -27,6 +27,7 @@ from mcmt.intake.reception import Reception
 from mcmt.intake.reminder import Reminder
 from mcmt.message.model import Envelope
 from mcmt.spool.standing import JobKeeper, Keyed, Once
+from mcmt.wire.trace import Tracing
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +98,11 @@ class Keeping:
         """Seconds that nothing is to be taken for; 0: the spool takes what comes."""
         self.reason = ""
         """Why."""
+
+    @property
+    def tracing(self) -> Tracing:
+        """Who watches a domain."""
+        return self._reception.tracing
 
     async def load(self) -> None:
         """Learn what is known of jobs, before the first of a connection comes. Raises SpoolError."""
