@@ -180,11 +180,11 @@ def _read_orcpt(parameters: dict[str, str]) -> str:
     if value is None:
         return ""
     kind, semicolon, address = value.partition(";")
-    if not (semicolon and _is_type(kind) and len(value) <= MAX_ORCPT):
-        raise _wrong("ORCPT", f"takes a type, a semicolon and an address, of at most {MAX_ORCPT} characters")
     if kind.lower() == "utf-8" and not address.isascii():
-        # RFC 6533 3: utf-8-addr-unitext, kept in the form that a 7bit report has.
+        # RFC 6533 3: utf-8-addr-unitext, kept in the form that a 7bit report has, and that other servers are told.
         address = "".join([each if each.isascii() else f"\\x{{{ord(each):X}}}" for each in address])
+    if not (semicolon and _is_type(kind) and len(kind) + 1 + len(address) <= MAX_ORCPT):
+        raise _wrong("ORCPT", f"takes a type, a semicolon and an address, of at most {MAX_ORCPT} characters")
     return f"{kind};{_decode('ORCPT', address)}"
 
 

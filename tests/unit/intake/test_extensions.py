@@ -190,6 +190,7 @@ def test_rcpt_asks_for(text: str, notify: int, original: str) -> None:
         "ORCPT=rfc822;a+0Ab",
         "ORCPT=rfc822;grün@example.com",
         "ORCPT=x400;" + "y" * 496,
+        "ORCPT=utf-8;" + "\u00fc" * 100,  # as other servers are told it
         "ORCPT=(rfc822);bob",
     ],
 )
