@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,6 +15,7 @@ import click
 if TYPE_CHECKING:
     from mcmt.config.settings import Settings
     from mcmt.control.client import ControlClient
+    from mcmt.control.rule_status import RuleStatus
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -98,6 +100,16 @@ def connect(settings: Settings, patience: float | None = None) -> ControlClient:
 def address(host: str, port: int) -> str:
     """``host:port``, with brackets around an IPv6 address."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def in_force(rule: RuleStatus) -> str:
+    """A shaping rule that is in force, since when, until when, and what it does."""
+    ends = "it is resumed" if rule.until is None else _moment(rule.until)
+    return f"{rule.rule} since {_moment(rule.since)}, until {ends}: {rule.effect}"
+
+
+def _moment(time: float) -> str:
+    return datetime.fromtimestamp(time).astimezone().isoformat(" ", "seconds")
 
 
 def span(seconds: float | None) -> str:

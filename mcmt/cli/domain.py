@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from mcmt.cli.common import (
     config_option,
     connect,
     duration,
+    in_force,
     json_option,
     load_places,
     plain_option,
@@ -191,9 +191,7 @@ def _write_detail(detail: DomainDetail) -> None:
         ("next due", due),
     ]
     for rule in status.rules:
-        ends = "it is resumed" if rule.until is None else _moment(rule.until)
-        rows.append(("rule", f"{rule.rule} since {_moment(rule.since)}, until {ends}: {rule.effect}"))
-        rows.append(("", rule.reason))
+        rows += [("rule", in_force(rule)), ("", rule.reason)]
     if status.held:
         rows.append(("suspected", f"{status.held} refused in a way that is not believed yet"))
     for text, count in detail.answers.items():
@@ -205,7 +203,3 @@ def _write_detail(detail: DomainDetail) -> None:
         setter = next((each.rule for each in status.rules if option in each.options), "")
         by = f" (by rule {setter})" if setter else ""
         click.echo(f"{option:<32} {'-' if setting is None else printable(str(setting))}{by}")
-
-
-def _moment(time: float) -> str:
-    return datetime.fromtimestamp(time).astimezone().isoformat(" ", "seconds")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mcmt.cli.common import address, config_option, connect, json_option, load_places, printable, span
+from mcmt.cli.common import address, config_option, connect, in_force, json_option, load_places, printable, span
 
 if TYPE_CHECKING:
     from mcmt.control.protocol import DomainStatus, EngineStatus
@@ -136,4 +136,5 @@ def _write_domain(domain: DomainStatus) -> None:
     urgent = f"{domain.high} of high priority" if domain.high else ""
     bulk = f"{domain.bulk} bulk" if domain.bulk else ""
     details = [route, f"by {printable(why)}" if why else "", until, printable(domain.reason), urgent, bulk]
+    details += [f"by rule {printable(in_force(rule))}" for rule in domain.rules]
     _write("    ", "; ".join(detail for detail in details if detail))

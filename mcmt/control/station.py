@@ -5,7 +5,7 @@ Rules: an action is carried out before its answer; a page is what is held in mem
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -126,8 +126,12 @@ class Engine(Protocol):
     def suspended(self) -> Mapping[str, Suspension]:
         """The domains suspended by hand."""
 
-    def ruled(self) -> Mapping[str, Sequence[tuple[Ruling, Rule]]]:
-        """The rules in force, by domain."""
+    def ruled(self, domain: str) -> Sequence[tuple[Ruling, Rule]]:
+        """The rules in force at *domain*, in the order of the file."""
+
+    @property
+    def ruled_domains(self) -> Collection[str]:
+        """Where rules are in force."""
 
     async def by_hand(self, work: Work, chosen: Mapping[int, str]) -> Handled:
         """Do something to rows of the spool, each with the domain it had. Raises SpoolError, ControlError."""
@@ -165,7 +169,7 @@ class LocalStation:
         quarantined = await self._spool.quarantined()
         owed = await self._spool.owed()
         active = {str(domain["domain"]): domain for domain in self._engine.snapshot()}
-        resting = self._engine.suspended().keys() | self._engine.ruled().keys()
+        resting = self._engine.suspended().keys() | set(self._engine.ruled_domains)
         names = sorted(active.keys() | backlogs.keys() | resting)
         return Seen(
             resident=self._engine.resident,
@@ -235,7 +239,7 @@ class LocalStation:
         now = self._clock.time()
         suspension = self._engine.suspended().get(name)
         until = {"until": max(0.0, suspension.until - now)} if suspension is not None and suspension.until else {}
-        rules = {"rules": tuple(rule_status(*each) for each in self._engine.ruled().get(name, ()))}
+        rules = {"rules": tuple(rule_status(*each) for each in self._engine.ruled(name))}
         state = active or self._resting(name)
         return msgspec.convert({**state, **_queued(backlog, now), **until, **rules}, DomainStatus)
 
@@ -247,7 +251,7 @@ class LocalStation:
         state = {"state": "suspended by suspend_delivery"} if stanza.suspend_delivery else {"state": "idle"}
         if state["state"] == "idle" and (curfew := quiet(stanza.curfew, self._clock.time())):
             state = {"state": "curfew", "reason": str(curfew)}
-        ruled = self._engine.ruled().get(name, ())
+        ruled = self._engine.ruled(name)
         if reasons := [f"{ruling.rule}: {ruling.reason}" for ruling, rule in ruled if rule.suspend]:
             state = {"state": "suspended by a rule", "reason": "; ".join(reasons)}
         if (suspension := self._engine.suspended().get(name)) is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Literal
 
 from mcmt.channel.port import Channel, State
@@ -48,10 +48,8 @@ log = logging.getLogger(__name__)
 TICK = 1.0
 MAX_GUARDS = 10_000
 """Domains with nothing to do whose mismatch guards are remembered; past that the one that rested first is forgotten."""
-FAIL_LIMIT = 500
-"""Deliveries that a rule fails a transaction."""
 EXPIRY_LIMIT = 500
-"""Deliveries failed as expired a transaction."""
+"""Deliveries failed as expired, or by a rule, a transaction."""
 
 
 class Engine:
@@ -214,9 +212,14 @@ class Engine:
         """The domains that an operator has suspended."""
         return self._suspensions.all()
 
-    def ruled(self) -> Mapping[str, Sequence[tuple[Ruling, Rule]]]:
-        """The rules in force, by domain."""
-        return self._rulings.all()
+    def ruled(self, domain: str) -> Sequence[tuple[Ruling, Rule]]:
+        """The rules in force at *domain*, in the order of the file."""
+        return self._rulings.ordered(domain)
+
+    @property
+    def ruled_domains(self) -> Collection[str]:
+        """Where rules are in force."""
+        return self._rulings.domains
 
     # -- mcmt.engine.rulings.ShapedEngine ---------------------------------------------------------------------------
 
@@ -245,7 +248,7 @@ class Engine:
 
     def rule_counts(self, domain: str) -> None:
         """See ShapedEngine."""
-        self._rulings.counting.add(domain)
+        self._rulings.await_success(domain)
 
     def _reshape(self, domain: str) -> None:
         queue, now = self._queues.get(domain), self._rulings.settings(domain)
@@ -268,7 +271,7 @@ class Engine:
         try:
             through, after = (await spool.tally(selection, 0, 0)).through, 0
             while not self._draining:
-                chosen = await spool.choose(selection, after, through, FAIL_LIMIT)
+                chosen = await spool.choose(selection, after, through, EXPIRY_LIMIT)
                 if chosen.domains:
                     await self._hands.carry_out(work, chosen.domains)
                 if chosen.after is None:

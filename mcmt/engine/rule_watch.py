@@ -43,7 +43,7 @@ class RuleWatch:
                     counts[rule.name] = (counts[rule.name][0] if rule.name in counts else 0) + 1, rule, outcome
         for name, (count, rule, outcome) in counts.items():
             if rule.without_success:
-                counting.add(domain)
+                self.rulings.await_success(domain)
             self._shaping.matched(self._engine, domain, name, count, f"{outcome.code} {outcome.text}".strip())
 
     def ended(self, domain: str, book: RuleBook, answered: Answered) -> Answered | None:

@@ -5,7 +5,7 @@ Rules: news may come late or twice. A rule that the configuration has not, or ha
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -18,6 +18,8 @@ from mcmt.config.shaped import shaped
 SCOPE: Final = "rules"
 """Of the state store."""
 _KEY: Final = "in force"
+MAX_COUNTING: Final = 10_000
+"""Domains whose next success is to be told; past that one of them is forgotten, as its count will be."""
 
 
 class Ruling(msgspec.Struct, frozen=True):
@@ -124,13 +126,23 @@ class Rulings:
         """Those in force at *domain*, by name."""
         return self._by_domain.get(domain, {})
 
-    def all(self) -> Mapping[str, Sequence[tuple[Ruling, Rule]]]:
-        """All of them, by domain, in the order of the file."""
-        return {domain: sorted(found.values(), key=self._place) for domain, found in self._by_domain.items()}
+    def ordered(self, domain: str) -> Sequence[tuple[Ruling, Rule]]:
+        """Those in force at *domain*, in the order of the file."""
+        found, stanza = self._by_domain.get(domain), self._settings.domain(domain)
+        if not found or stanza is None:
+            return ()
+        return [found[rule.name] for rule in stanza.rules if rule.name in found]
 
-    def _place(self, known: tuple[Ruling, Rule]) -> int:
-        stanza = self._settings.domain(known[0].domain)
-        return -1 if stanza is None else stanza.rules.rules.index(known[1])
+    @property
+    def domains(self) -> Collection[str]:
+        """Where there are any."""
+        return self._by_domain.keys()
+
+    def await_success(self, domain: str) -> None:
+        """The next success in *domain* is to be told."""
+        if len(self.counting) >= MAX_COUNTING:
+            self.counting.pop()
+        self.counting.add(domain)
 
     def settings(self, domain: str) -> DomainSettings | None:
         """What holds for *domain*: its stanza's settings, and what the rules set."""

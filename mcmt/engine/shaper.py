@@ -71,13 +71,16 @@ class Shaper:
         self._granted = granted
         self._engines: list[ShapedEngine] = []
         self._counts: dict[tuple[str, str], _Count] = {}
-        self._in_force: dict[tuple[str, str], Ruling] = {}
+        self._in_force: dict[str, dict[str, Ruling]] = {}  # by domain and rule
         self._ends: dict[tuple[str, str], float] = {}  # monotonic
-        self._untold: list[tuple[Ruling, str]] = []
-        """Ended while nobody was there to be told."""
+        self._began: dict[tuple[str, str], tuple[Ruling, ShapedEngine]] = {}
+        """Not told yet, with the engine that is to tell the logs."""
+        self._ended: list[tuple[Ruling, str]] = []
+        """Not told yet, with the reason."""
         self._dirty = False
         self._alarm = Alarm(clock, self._rung)
         self._keeping = Alarm(clock, self._keep)
+        self._telling = Alarm(clock, self._tell)
         for ruling in stored(state):
             self._take_up(ruling)
 
@@ -86,7 +89,7 @@ class Shaper:
         rule, left = ruling.rule_in(self._settings), ruling.until - self._clock.time()
         if rule is None or (ruling.until and left <= 0):
             why = "the configuration has it no more, or has it otherwise" if rule is None else "its time was up"
-            self._untold.append((ruling, why))
+            self._ended.append((ruling, why))
             self._changed()
             return
         # No longer than it would have lasted in the first place, wherever the clock is now.
@@ -97,11 +100,12 @@ class Shaper:
     def join(self, engine: ShapedEngine) -> None:
         """See Shaping."""
         self._engines.append(engine)
-        for ruling in tuple(self._in_force.values()):
-            engine.rule_began(ruling, new=False, tell=False)
-        untold, self._untold = self._untold, []
-        for ruling, why in untold:
-            engine.rule_ended(ruling, why, tell=True)
+        for found in self._in_force.values():
+            for ruling in found.values():
+                if (ruling.domain, ruling.rule) not in self._began:
+                    engine.rule_began(ruling, new=False, tell=False)
+        if self._ended:
+            self._telling.within(0.0)
 
     def leave(self, engine: ShapedEngine) -> None:
         """See Shaping."""
@@ -113,14 +117,14 @@ class Shaper:
         key = domain, rule
         stanza = self._settings.domain(domain)
         found = None if stanza is None else stanza.rules.rule(rule)
-        if found is None or key in self._in_force:
+        if found is None or rule in self._in_force.get(domain, ()):
             return
         if (counted := self._counts.get(key)) is None:
             if len(self._counts) >= MAX_COUNTS:
                 del self._counts[next(iter(self._counts))]
             counted = self._counts[key] = _Count()
             if found.without_success:
-                self._later(lambda: self._await_success(domain))
+                self._clock.call_later(0.0, lambda: self._await_success(domain))
         if counted.add(count, self._clock.monotonic(), found.within) >= found.times:
             self._met(engine, domain, found, answer)
 
@@ -139,14 +143,14 @@ class Shaper:
         """See Shaping."""
         for key in [key for key in self._counts if key[0] == domain]:
             del self._counts[key]
-        for key in [key for key in self._in_force if key[0] == domain]:
-            self._end(key, "by hand")
+        for rule in tuple(self._in_force.get(domain, ())):
+            self._end(domain, rule, "by hand")
 
     # -- what begins and ends ---------------------------------------------------------------------------------------
 
     def _met(self, engine: ShapedEngine, domain: str, rule: Rule, answer: str) -> None:
         del self._counts[domain, rule.name]
-        if len(self._in_force) >= MAX_RULINGS:
+        if sum(map(len, self._in_force.values())) >= MAX_RULINGS:
             log.error("%s: rule %s is met, and not in force: %d others are", domain, rule.name, MAX_RULINGS)
             return
         now = self._clock.time()
@@ -155,49 +159,54 @@ class Shaper:
         until = now + rule.duration if rule.duration else 0.0
         ruling = Ruling(domain, rule.name, reason, now, until, rule.fingerprint)
         self._begin(ruling, rule.duration)
+        self._began[domain, rule.name] = ruling, engine
+        self._telling.within(0.0)
         self._changed()
-
-        def tell() -> None:
-            self._granted()  # before anybody draws on what it sets
-            for each in tuple(self._engines):
-                each.rule_began(ruling, new=True, tell=each is engine)
-
-        self._later(tell)
 
     def _begin(self, ruling: Ruling, seconds: float) -> None:
-        key = ruling.domain, ruling.rule
-        self._in_force[key] = ruling
+        self._in_force.setdefault(ruling.domain, {})[ruling.rule] = ruling
         if seconds:
-            self._ends[key] = self._clock.monotonic() + seconds
+            self._ends[ruling.domain, ruling.rule] = self._clock.monotonic() + seconds
             self._alarm.within(seconds)
 
-    def _end(self, key: tuple[str, str], why: str) -> None:
-        ruling = self._in_force.pop(key)
-        self._ends.pop(key, None)
+    def _end(self, domain: str, rule: str, why: str) -> None:
+        ruling = self._in_force[domain].pop(rule)
+        if not self._in_force[domain]:
+            del self._in_force[domain]
+        self._ends.pop((domain, rule), None)
+        if self._began.pop((domain, rule), None) is None:  # else nobody has heard of it
+            self._ended.append((ruling, why))
+            self._telling.within(0.0)
         self._changed()
 
-        def tell() -> None:
-            if not self._engines:
-                self._untold.append((ruling, why))
-            for number, each in enumerate(tuple(self._engines)):
-                each.rule_ended(ruling, why, tell=number == 0)
-            self._granted()  # after everybody has been told to draw on something else
-
-        self._later(tell)
+    def _tell(self) -> None:
+        """Tell what has begun and ended since the last time: many domains may fall to a rule at once."""
+        engines = tuple(self._engines)
+        began, self._began = self._began, {}
+        if engines:
+            ended, self._ended = self._ended, []
+            for ruling, why in ended:
+                for number, each in enumerate(engines):
+                    each.rule_ended(ruling, why, tell=number == 0)
+        # When nobody draws any more on what has ended, and before anybody does on what begins.
+        self._granted()
+        for ruling, teller in began.values():
+            for each in engines:
+                each.rule_began(ruling, new=True, tell=each is teller)
 
     def _rung(self) -> None:
         now = self._clock.monotonic()
-        for key in [key for key, end in self._ends.items() if end <= now]:
-            self._end(key, "its time is up")
+        for domain, rule in [key for key, end in self._ends.items() if end <= now]:
+            self._end(domain, rule, "its time is up")
         if self._ends:
             self._alarm.within(min(self._ends.values()) - now)
 
     def reload(self, settings: Settings) -> None:
         """Other settings hold: rules that have changed or gone end at once, and their counts."""
         before, self._settings = self._settings, settings
-        for key, ruling in tuple(self._in_force.items()):
+        for ruling in [ruling for found in self._in_force.values() for ruling in found.values()]:
             if ruling.rule_in(settings) is None:
-                self._end(key, "the configuration was reloaded")
+                self._end(ruling.domain, ruling.rule, "the configuration was reloaded")
         for domain, name in tuple(self._counts):
             old, now = before.domain(domain), settings.domain(domain)
             if old is None or now is None or old.rules.rule(name) != now.rules.rule(name):
@@ -206,12 +215,10 @@ class Shaper:
     def close(self) -> None:
         """Keep what is not on disk yet; then nothing more happens."""
         self._alarm.cancel()
+        self._telling.cancel()
         self._keeping.cancel()
         if self._dirty:
             self._keep()
-
-    def _later(self, tell: Callable[[], None]) -> None:
-        self._clock.call_later(0.0, tell)
 
     def _changed(self) -> None:
         self._dirty = True
@@ -219,7 +226,7 @@ class Shaper:
 
     def _keep(self) -> None:
         try:
-            store(self._state, list(self._in_force.values()))
+            store(self._state, [ruling for found in self._in_force.values() for ruling in found.values()])
             self._dirty = False
         except SpoolError as error:
             log.error("which rules are in force cannot be kept over a restart: %s", error)
@@ -229,9 +236,9 @@ class Shaper:
     def throttles(self) -> Mapping[str, Rate]:
         """Every throttle: the configuration's, and those of rules in force."""
         rates = dict(throttles(self._settings))
-        for domain in {domain for domain, _ in self._in_force}:
+        for domain, found in self._in_force.items():
             if (stanza := self._settings.domain(domain)) is not None:
-                rates |= rates_of(shaped(stanza, domain, self._at(domain)))
+                rates |= rates_of(shaped(stanza, domain, found))
         return rates
 
     def connections_of(self, pool: str) -> int:
@@ -240,8 +247,5 @@ class Shaper:
         if not domain:
             return self._settings.connections_of(stanza)
         settings = self._settings.domain(domain)
-        ruled = None if settings is None else shaped(settings, domain, self._at(domain))
+        ruled = None if settings is None else shaped(settings, domain, self._in_force.get(domain, ()))
         return ruled.max_outbound_connections if ruled is not None and pool_of(ruled, domain) == pool else 0
-
-    def _at(self, domain: str) -> set[str]:
-        return {rule for at, rule in self._in_force if at == domain}

@@ -32,7 +32,8 @@ RULES = {
     },
 }
 BUSY = "rules: [{first: 20, answer: 429 TooManyRequests, retry_after: 1}]"
-DOWN = "rules: [{first: 20, answer: 503 ServiceUnavailable}]"
+# Enough for the rule once, and never twice.
+DOWN = "rules: [{first: 15, answer: 503 ServiceUnavailable}]"
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -63,7 +63,11 @@ class StandInEngine:
     def suspended(self) -> dict[str, Suspension]:
         return self.stopped
 
-    def ruled(self) -> Mapping[str, Sequence[tuple[Ruling, Rule]]]:
+    def ruled(self, domain: str) -> Sequence[tuple[Ruling, Rule]]:
+        return self.in_force.get(domain, ())
+
+    @property
+    def ruled_domains(self) -> Collection[str]:
         return self.in_force
 
     async def by_hand(self, work: Work, chosen: Mapping[int, str]) -> Handled:

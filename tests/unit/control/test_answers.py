@@ -7,16 +7,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
+import msgspec
 import pytest
 
+from mcmt.config.rate import Rate
+from mcmt.config.rules import Rule, RuleBook
 from mcmt.control import answers
 from mcmt.control.client import ControlClient
 from mcmt.control.protocol import Queue
+from mcmt.engine.rulings import Ruling
 from mcmt.errors import SpoolError
 from mcmt.message.event import Event, Kind
 from mcmt.spool.port import Backlog, Entry, Settlement, Spool
 from mcmt.spool.sqlite import SqliteSpool
-from tests.unit.control.stand_ins import DOMAIN, Running, message, running
+from tests.unit.control.stand_ins import DOMAIN, Running, message, running, settings
 
 
 async def accept(spool: SqliteSpool, number: int, received: float, deliveries: int = 1) -> None:
@@ -251,3 +255,34 @@ async def test_an_action_that_is_refused_says_why(control: Running) -> None:
     await client.ask({"do": "resume", "domain": DOMAIN})
     (failed,) = await client.answers()
     assert failed == {"type": "failed", "code": "refused", "text": f"{DOMAIN} is not suspended"}
+
+
+async def test_the_rules_in_force_at_a_domain_are_told_with_what_they_set(control: Running) -> None:
+    values = (("outbound_throttle_messages", Rate(10)), ("retry_interval", 77.0))
+    rule = Rule(name="busy", codes=("429",), times=20, within=60.0, suspend=True, duration=600.0, values=values)
+    given = settings(control.path)
+    stanza = msgspec.structs.replace(given.domains[DOMAIN], rules=RuleBook([rule]))
+    control.server.reload(msgspec.structs.replace(given, domains={DOMAIN: stanza}))
+    now = control.clock.time()
+    ruling = Ruling(DOMAIN, "busy", "20 answers within 60 s", now, now + 600, rule.fingerprint)
+    control.engine.in_force[DOMAIN] = [(ruling, rule)]
+    client = await control.client()
+    await client.answer()
+    await client.ask({"do": "domain", "domain": DOMAIN})
+    detail = (await client.answers())[0]["item"]
+    assert detail["status"]["rules"] == [
+        {
+            "rule": "busy",
+            "effect": "suspend, outbound_throttle_messages 10/1, retry_interval 77.0",
+            "reason": "20 answers within 60 s",
+            "since": now,
+            "until": now + 600,
+            "options": ["outbound_throttle_messages", "retry_interval"],
+        }
+    ]
+    assert (detail["status"]["state"], detail["status"]["reason"]) == (
+        "suspended by a rule",
+        "busy: 20 answers within 60 s",
+    )
+    assert detail["settings"]["retry_interval"] == 77.0
+    assert detail["settings"]["outbound_throttle_messages"] == "10/1"

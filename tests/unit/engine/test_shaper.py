@@ -193,15 +193,40 @@ def test_what_ended_while_nothing_ran_is_told_at_the_start(clock: ManualClock, s
     machine.shaper.close()
     clock.advance(601.0)
     after = Machine(clock, state, settings_of(rule(), rule("gone", duration=0.0, times=7)))
-    assert after.heard() == (
-        [
-            ("ended", DOMAIN, "busy", "its time was up", True),
-            ("ended", DOMAIN, "gone", "the configuration has it no more, or has it otherwise", True),
-        ],
-        [],
-    )
+    clock.advance(0.0)
+    told, also = after.heard()
+    assert told == [
+        ("ended", DOMAIN, "busy", "its time was up", True),
+        ("ended", DOMAIN, "gone", "the configuration has it no more, or has it otherwise", True),
+    ]
+    assert [each[-1] for each in also] == [False, False]
     after.shaper.close()
-    assert Machine(clock, state, settings_of(rule(), rule("gone"))).heard() == ([], []), "told once"
+    again = Machine(clock, state, settings_of(rule(), rule("gone")))
+    clock.advance(0.0)
+    assert again.heard() == ([], []), "told once"
+
+
+def test_what_begins_and_ends_before_anybody_was_told_is_not_told(clock: ManualClock, state: StateStore) -> None:
+    machine = Machine(clock, state, settings_of(rule()))
+    machine.shaper.matched(machine.first, DOMAIN, "busy", 10, "429")
+    machine.shaper.resumed(DOMAIN)
+    clock.advance(0.0)
+    assert machine.heard() == ([], [])
+
+
+def test_an_engine_that_joins_late_is_told_what_is_in_force_once(clock: ManualClock, state: StateStore) -> None:
+    machine = Machine(clock, state, settings_of(rule()))
+    machine.shaper.matched(machine.first, DOMAIN, "busy", 10, "429")
+    late, later = Engine(), Engine()
+    machine.shaper.join(late)
+    clock.advance(0.0)
+    machine.shaper.join(later)
+    assert late.heard == [(*BEGAN, False)]
+    assert later.heard == [("began", DOMAIN, "busy", False, False)]
+    machine.shaper.leave(late)
+    clock.advance(600.0)
+    assert len(late.heard) == 1
+    assert len(later.heard) == 2
 
 
 def test_a_reload_ends_what_it_changes_and_leaves_the_rest(clock: ManualClock, state: StateStore) -> None:
