@@ -214,26 +214,6 @@ def test_a_raw_message_has_its_envelope_in_the_query(tmp_path: Path) -> None:
         assert (missing.status, missing.body["field"]) == (400, "to")
 
 
-def test_with_curl_as_the_manual_has_it(tmp_path: Path) -> None:
-    (tmp_path / "messages.ndjson").write_text(f"{json.dumps(MESSAGE)}\n{{}}\n{json.dumps(MESSAGE)}\n")
-    with http_api(tmp_path / "engine") as api:
-
-        def curl(*arguments: str) -> str:
-            command = ["curl", "-s", "-H", f"Authorization: Bearer {KEY}", *arguments]
-            return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True, cwd=tmp_path).stdout
-
-        url = f"{api.url}/v1/messages"
-        one = ("-i", url, "-H", "Idempotency-Key: order-4711", "-H", "Content-Type: application/json")
-        first, again = (curl(*one, "-d", json.dumps(MESSAGE)) for _ in range(2))
-        head, _, body = first.partition("\n\n")
-        assert head.startswith("HTTP/1.1 202 Accepted")
-        assert body == again.partition("\n\n")[2]
-        assert ended(api, json.loads(body)["id"]) == ["delivered"]
-        bulk = ("-T", "messages.ndjson", "-X", "POST", url, "-H", "Content-Type: application/x-ndjson")
-        lines = [json.loads(line) for line in curl(*bulk, "-H", "Idempotency-Key: newsletter-12").splitlines()]
-        assert [(line["line"], line["status"]) for line in lines] == [(1, 202), (2, 400), (3, 202)]
-
-
 def refusals() -> list[Any]:
     part = {"media_type": "message/rfc822", "text": "x"}
     cases: dict[str, tuple[dict[str, Any], int, str]] = {

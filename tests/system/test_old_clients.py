@@ -1,7 +1,4 @@
-"""The doors for clients of pyapns and propeller-apns with the real process: what they are told was taken is delivered.
-
-docs/migrate.md shows the commands and configurations that are run here.
-"""
+"""The doors for clients of pyapns and propeller-apns with the real process: what they acknowledge is delivered."""
 
 from __future__ import annotations
 
