@@ -32,7 +32,10 @@ _COLUMNS = {
     "failure": ("id", "report", "due", "data", "last"),
     "delay": ("row", "due"),
     "quarantine": ("id", "time", "source", "key", "reason", "statement"),
+    "tracked": ("rowid", "batch_id", "key", "fingerprint", "sender", "deliveries", "received", "changed"),
 }
+_KEYS = ("tracked", "key")
+"""Text there, and a number in the quarantine."""
 # Where the largest key of a table can be read but from its own last page.
 _LAST = {
     "message": (
@@ -50,7 +53,9 @@ _LAST = {
     "report": ("SELECT seq FROM sqlite_sequence WHERE name = 'report'",),
     "failure": ("SELECT max(id) FROM failure INDEXED BY failure_report",),
     "delay": ("SELECT max(row) FROM delay INDEXED BY delay_due",),
+    "tracked": ("SELECT max(rowid) FROM tracked INDEXED BY tracked_changed",),
 }
+_ENDED = "SELECT CAST(batch_id AS BLOB), number, CAST(data AS BLOB) FROM ended"
 # Rows that an index knows and the table did not give.
 _DELIVERIES = "SELECT row FROM delivery INDEXED BY {}"
 _MESSAGES = "SELECT id, CAST(batch_id AS BLOB) FROM message INDEXED BY sqlite_autoindex_message_1"
@@ -121,6 +126,7 @@ class _Salvage:
         with self._new:
             for table in _COLUMNS:
                 self._copy_table(table)
+            self._copy_ends()
             self._keep_sequences()
             self._name_messages()
             self._name_deliveries()
@@ -169,15 +175,27 @@ class _Salvage:
         """Copy the rows from *first* to *last*, all or none."""
         names = _COLUMNS[table]
         # Text may not be UTF-8, so it goes through as bytes.
-        read = ", ".join(f"CAST({name} AS BLOB)" if name in TEXT else name for name in names)
-        write = ", ".join("CAST(? AS TEXT)" if name in TEXT else "?" for name in names)
+        text = {name for name in names if name in TEXT or (table, name) == _KEYS}
+        read = ", ".join(f"CAST({name} AS BLOB)" if name in text else name for name in names)
+        write = ", ".join("CAST(? AS TEXT)" if name in text else "?" for name in names)
+        return self._insert(
+            f"INSERT INTO {table} ({', '.join(names)}) VALUES ({write})",  # noqa: S608 - our own words
+            f"SELECT {read} FROM {table} WHERE {names[0]} BETWEEN ?1 AND ?2",  # noqa: S608 - our own words
+            (first, last),
+        )
+
+    def _copy_ends(self) -> None:
+        """What is known of deliveries that have ended: a table whose key is no number."""
+        write = "INSERT INTO ended VALUES (CAST(? AS TEXT), ?, CAST(? AS TEXT))"
+        if not self._insert(write, _ENDED, ()):
+            for batch in self._new.execute("SELECT CAST(batch_id AS BLOB) FROM tracked").fetchall():
+                self._insert(write, f"{_ENDED} WHERE batch_id = CAST(? AS TEXT)", batch)
+
+    def _insert(self, write: str, read: str, bound: tuple[object, ...]) -> bool:
+        """Have what *read* gives written, all or none."""
         self._new.execute("SAVEPOINT copy")
         try:
-            rows = self._old.execute(
-                f"SELECT {read} FROM {table} WHERE {names[0]} BETWEEN ?1 AND ?2",  # noqa: S608 - our own words
-                (first, last),
-            )
-            self._new.executemany(f"INSERT INTO {table} VALUES ({write})", rows)  # noqa: S608 - our own words
+            self._new.executemany(write, self._old.execute(read, bound))
         except UNREADABLE:
             self._new.execute("ROLLBACK TO copy")
             return False

@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import msgspec
 import pytest
 
 from mcmt.errors import SpoolUnusable
-from mcmt.message.event import Kind
+from mcmt.message.event import Event, Kind
+from mcmt.spool.port import Settlement
 from mcmt.spool.salvage import suspect
 from mcmt.spool.sqlite import SHARD, SqliteSpool, open_spool
-from tests.unit.spool.samples import DOMAIN, NOW, accept, events, finish
+from mcmt.spool.standing import Once
+from tests.unit.spool.samples import DOMAIN, NOW, accept, deliveries, events, finish, message
 
 MESSAGES = 150
 PAGE = 4096
@@ -150,3 +153,44 @@ async def test_without_its_first_page_a_shard_is_refused_and_left_as_it_is(tmp_p
     with pytest.raises(SpoolUnusable, match="restore the file from a backup"):
         await open_spool(tmp_path / "spool")
     assert file.read_bytes() == before
+
+
+async def with_keys(folder: Path) -> list[str]:
+    """A closed spool of messages with keys, of which half the deliveries have ended; their batch ids."""
+    spool = await open_spool(folder)
+    batches = []
+    for number in range(MESSAGES):
+        plain = message()
+        kept = msgspec.structs.replace(plain, envelope=msgspec.structs.replace(plain.envelope, protocol="http"))
+        once = Once(f"key-{number}-{'x' * 60}", b"fingerprint")
+        await spool.tracker.accept_once(once, kept, deliveries(2), [])
+        batches.append(kept.batch_id)
+    found = (await spool.pull(DOMAIN, NOW, MESSAGES, 1 << 30)).deliveries
+    ends = [
+        Event(kind=Kind.DELIVERY, time=NOW, id=one.id, batch_id=one.sender.batch_id, protocol="http", code="200")
+        for one in found
+    ]
+    await spool.settle([Settlement(one.row) for one in found], ends)
+    await spool.close()
+    return batches
+
+
+@pytest.mark.parametrize("owner", ["part", "tracked", "tracked_changed", "sqlite_autoindex_tracked_2", "ended"])
+async def test_what_clients_may_ask_and_send_again_is_known_after_it(tmp_path: Path, owner: str) -> None:
+    """A key that was forgotten would let the same message in once more."""
+    batches = await with_keys(tmp_path / "spool")
+    file = tmp_path / "spool" / SHARD
+    leaves = pages(file, owner, "leaf")
+    overwrite(file, leaves[len(leaves) // 2], bytes(range(256)) * 16)
+    suspect(file).touch()
+    spool = await open_spool(tmp_path / "spool")
+    assert list((tmp_path / "spool").glob("*.damaged-*"))
+    standings = [await spool.tracker.standing(batch, 0, 10) for batch in batches]
+    keys = await spool.tracker.keys("key-")
+    ended = sum(len(one.ended) for one in standings if one is not None)
+    assert len(keys) == sum(one is not None for one in standings)
+    assert len(keys) > MESSAGES * 3 // 4 if owner == "tracked" else len(keys) == MESSAGES
+    assert ended > MESSAGES // 2 if owner in ("tracked", "ended") else ended == MESSAGES
+    again = await spool.tracker.accept_once(next(iter(keys)), message(), deliveries(1), [])
+    assert again.batch_id in batches
+    await spool.close()
