@@ -154,14 +154,14 @@ class Shards:
 
     async def known_by_key(self, key: str) -> Known | None:
         """The message that was accepted under *key* into any shard of this process."""
-        for shard in self.all:
+        for shard in tuple(self.all):  # one may be retired meanwhile
             if (found := await shard.spool.tracker.known_by_key(key)) is not None:
                 return found
         return None
 
     async def standing(self, batch_id: str, after: int, limit: int) -> Standing | None:
         """See Tracker: whichever shard has it."""
-        for shard in self.all:
+        for shard in tuple(self.all):
             if (found := await shard.spool.tracker.standing(batch_id, after, limit)) is not None:
                 return found
         return None

@@ -125,6 +125,7 @@ class WorkerApp:
         self._shaping = RemoteShapings(self._bus)
         self._readers: Readers | None = None
         self._prepared: PreparedDoors | None = None
+        self._preparing = asyncio.Lock()
         self._taking: set[asyncio.Task[None]] = set()
         self._told: set[int] = set()
         """Shards whose outboxes the supervisor knows to have rows, and has not read since."""
@@ -291,9 +292,11 @@ class WorkerApp:
             raise MessageError(*answer.refusal)
 
     async def _prepare(self, content: Content) -> None:
-        # Certificates and keys were looked into by the supervisor, as far as it had to.
-        loaded = await asyncio.to_thread(load_settings, self._settings.file, self._channels, content, open_files=False)
-        self._prepared = self.doors.prepare(changes_between(self._settings, loaded.settings).settings)
+        async with self._preparing:  # what is asked last is what is swapped to
+            file, channels = self._settings.file, self._channels
+            # Certificates and keys were looked into by the supervisor, as far as it had to.
+            loaded = await asyncio.to_thread(load_settings, file, channels, content, open_files=False)
+            self._prepared = self.doors.prepare(changes_between(self._settings, loaded.settings).settings)
 
     async def _swap(self) -> None:
         if self._prepared is None:
