@@ -78,7 +78,7 @@ class Pulls:
             while self._waiting:
                 batch = [(request, future) for request, future in self._waiting if not future.done()]
                 self._waiting = []
-                self._reading = {request.domain for request, _ in batch}
+                self._reading = {domain for request, _ in batch for domain in request.domains}
                 self._left.clear()
                 await self._loop.run_in_executor(self._thread, self._reader.run, [request for request, _ in batch])
                 self._reading.clear()

@@ -9,7 +9,7 @@ snapshot shows cannot have become untrue by the time that it is handed over.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import apsw
 import msgspec
@@ -48,6 +48,11 @@ class Request(msgspec.Struct):
     """Priority, and the row past which nothing of it was found that was never tried, where the pull came so far."""
     damaged: list[Damaged] = []
     error: Exception | None = None
+
+    @property
+    def domains(self) -> Collection[str | None]:
+        """Those of which it may bring something; None: of any."""
+        return (self.domain,) if self.chosen is None else self.chosen.values()
 
 
 class _Known(msgspec.Struct):

@@ -306,6 +306,33 @@ async def test_while_a_pull_may_see_it_nothing_is_handed_over(
         assert len(taker.take()) == 1
 
 
+async def test_rows_that_are_taken_from_one_domain_hold_up_no_other(
+    spool: SqliteSpool, taker: Taker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those are that newer pushes replace, again and again."""
+    batch = await accept(spool, domain="other.example.com")
+    (entry,) = await spool.browse(Selection(domain="other.example.com"), 0, 10)
+    run: Callable[[Reader, list[Request]], None] = Reader.run
+    gate = threading.Event()
+
+    def slow(reader: Reader, requests: list[Request]) -> None:
+        run(reader, requests)
+        assert gate.wait(20)
+
+    monkeypatch.setattr(Reader, "run", slow)
+    taking = asyncio.ensure_future(spool.take({entry[0]: "other.example.com"}))
+    await asyncio.sleep(0)
+    taker.take()
+    await accept(spool)
+    here = taker.take()
+    await accept(spool, domain="other.example.com")
+    there = taker.take()
+    gate.set()
+    assert [one.sender.batch_id for one in (await taking).deliveries] == [batch]
+    assert [one.domain for one in here] == [DOMAIN]
+    assert there == []
+
+
 async def test_order_is_kept_and_nothing_comes_twice_when_both_ways_are_mixed(spool: SqliteSpool) -> None:
     """With pulls, expiry, and things given back beside it, each is got once, and whatever was not given back in order.
 
