@@ -165,7 +165,9 @@ def logger(
     rotate: RotateSettings | None = None,
 ) -> EventLogger:
     """A channel-independent logger of deliveries, and of its own heartbeats."""
-    settings = EventLogSettings(name=name, channel=None, logfile=path, heartbeat=heartbeat, rotate=rotate)
+    settings = EventLogSettings(
+        name=name, channel=None, logfile=path, heartbeat=heartbeat, delivery_format=text, rotate=rotate
+    )
     return EventLogger(name, settings, {Kind.DELIVERY: compile_format(text), Kind.HEARTBEAT: compile_format("%t@M")})
 
 

@@ -80,13 +80,14 @@ async def test_another_format_holds_from_the_next_line_on_and_after_a_start(benc
     await writer.flushed()
     bench.outbox.put([delivery(2)])
     await writer.reload([logger(bench.path, text=text)])
+    bench.outbox.put([delivery(3)])
     await writer.flushed()
     await writer.stop()
-    await bench.write_all(delivery(3), loggers=[logger(bench.path, text=text)])
+    await bench.write_all(delivery(4), loggers=[logger(bench.path, text=text)])
     found = bench.text()
     assert found.startswith(lines(delivery(1)))
-    assert found.endswith(lines(delivery(3), text=text))
-    assert found.count("\n") == 3
+    assert found.endswith(lines(delivery(3), delivery(4), text=text))
+    assert found.count("\n") == 4
 
 
 async def test_one_goes_on_in_another_file_and_under_another_name_in_the_same(bench: Bench) -> None:
@@ -168,3 +169,27 @@ async def test_rotation_and_heartbeats_are_those_of_the_new_settings(bench: Benc
     bench.clock.advance(100)
     await writer.stop()
     assert whole_text(bench.path).count("@M") == beats
+
+
+@pytest.mark.parametrize("name", ["apn_logger.one", "apn_logger.renamed"])
+async def test_what_was_written_since_is_known_after_a_crash(bench: Bench, name: str) -> None:
+    """By the format and under the name that hold since: the lines are found, and none is written twice."""
+    new = logger(bench.path, name, text="%i again")
+    writer = await bench.writer()
+    bench.outbox.put([delivery(1)])
+    writer.wake("0")
+    await until(lambda: bench.text() == lines(delivery(1)))
+    await writer.reload([new])
+    bench.outbox.put([delivery(2)])
+    writer.wake("0")
+    expected = lines(delivery(1)) + lines(delivery(2), text="%i again")
+    await until(lambda: bench.text() == expected)
+    remembered = bench.memory.load()[name]
+    assert remembered.offset == len(lines(delivery(1)))
+    # It is too early to remember the second line; and then there is no writer any more.
+    assert writer._task is not None
+    writer._task.cancel()
+    await asyncio.gather(writer._task, return_exceptions=True)
+    await writer._close()
+    await bench.write_all(delivery(3), loggers=[new])
+    assert bench.text() == expected + lines(delivery(3), text="%i again")
