@@ -222,6 +222,7 @@ class App:
     async def _swap(self, loaded: Loaded, settings: Settings, check: bool) -> None:  # noqa: ARG002 - workers read it
         if not check:
             await self._webhooks.prepare(settings.webhooks)
+            await self._telemetry.prepare(settings.opentelemetry)
         prepared = self.doors.prepare(settings)
         loggers = build_loggers(settings)
         if check:
@@ -239,6 +240,7 @@ class App:
         self.monitor.reload(settings)
         await self._readers.reload(settings)
         await self._webhooks.reload(settings.webhooks)
+        await self._telemetry.reload(settings.opentelemetry)
 
     # -- mcmt.control.front.Front ---------------------------------------------------------------------------------
 

@@ -229,6 +229,7 @@ class Supervisor:
         if check:
             return
         await self._webhooks.prepare(settings.webhooks)
+        await self._telemetry.prepare(settings.opentelemetry)
         await self.eventlog.reload(loggers)
         if self._stopping:
             raise ControlError("the engine stops")
@@ -241,6 +242,7 @@ class Supervisor:
         self.monitor.reload(settings)
         await asyncio.gather(*(worker.swap(loaded.content) for worker in self._workers))
         await self._webhooks.reload(settings.webhooks)
+        await self._telemetry.reload(settings.opentelemetry)
 
     # -- mcmt.control.front.Front ---------------------------------------------------------------------------------
 

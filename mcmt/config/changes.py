@@ -22,6 +22,7 @@ from mcmt.config.settings import (
     HttpSettings,
     Settings,
 )
+from mcmt.config.telemetry_settings import TelemetrySettings
 from mcmt.config.webhook_settings import WebhookSettings
 from mcmt.config.xmpp_settings import XmppSettings
 
@@ -35,7 +36,19 @@ _ADDRESSES: Final[Mapping[str, str]] = MappingProxyType(
 """Fields of Settings that have listening addresses, and their stanzas."""
 _LOGGERS: Final = ("channel_loggers", "mainlog", "rejectlog", "token_loggers")
 _BY_PARTS: Final = frozenset(
-    {"file", "domains", "patterns", "made", "intake", "webhooks", "http", "beanstalkd", *_ADDRESSES, *_LOGGERS}
+    {
+        "file",
+        "domains",
+        "patterns",
+        "made",
+        "intake",
+        "webhooks",
+        "opentelemetry",
+        "http",
+        "beanstalkd",
+        *_ADDRESSES,
+        *_LOGGERS,
+    }
 )
 """Those of which parts do. Every other field stays as it was at the start."""
 _STANZAS: Final[Mapping[str, str]] = MappingProxyType({"control_socket": "control", "xmpp": "xmpp_component"})
@@ -88,6 +101,7 @@ def changes_between(running: Settings, read: Settings) -> Changes:
     if "xmpp" not in fields:
         options += _by_name("xmpp_component.", _by_jid(running.xmpp), _by_jid(read.xmpp))
     options += _by_name("webhook.", _named(running.webhooks), _named(read.webhooks))
+    options += _telemetry(running.opentelemetry, read.opentelemetry)
     domains = tuple(_domains(running.domains, read.domains))
     if not domains and running.patterns != read.patterns:
         options.append("domain")  # the order of its expressions
@@ -228,6 +242,13 @@ def _by_name(path: str, before: Mapping[str, msgspec.Struct], now: Mapping[str, 
             yield from (f"{path}{name}.{option}" for option in _differing(before[name], now[name]))
         else:
             yield f"{path}{name}"
+
+
+def _telemetry(running: TelemetrySettings | None, read: TelemetrySettings | None) -> Iterator[str]:
+    if running is not None and read is not None:
+        yield from (f"opentelemetry.{option}" for option in _differing(running, read))
+    elif running != read:
+        yield "opentelemetry"
 
 
 def _named(webhooks: Sequence[WebhookSettings]) -> Mapping[str, WebhookSettings]:

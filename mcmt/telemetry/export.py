@@ -19,6 +19,7 @@ from contextlib import suppress
 from threading import Thread
 from urllib.parse import urlsplit
 
+import requests
 from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
@@ -135,12 +136,15 @@ class _Outlet(SpanExporter):
     """The exporter, and what became of what it was given."""
 
     def __init__(self, settings: TelemetrySettings, tell: Callable[[str], None]) -> None:
+        session = requests.Session()
+        session.hooks["response"].append(_refuse_redirection)
         self._inner = OTLPSpanExporter(
             endpoint=settings.endpoint,
             certificate_file=str(settings.tls_ca) if settings.tls_ca else None,
             headers=dict(settings.headers),
             timeout=settings.timeout,
             compression=Compression.Gzip if settings.compression == "gzip" else Compression.NoCompression,
+            session=session,
         )
         self._tell = tell
         self._host = urlsplit(settings.endpoint).netloc
@@ -194,6 +198,13 @@ class _Outlet(SpanExporter):
     def force_flush(self, timeout_millis: int = 30000) -> bool:  # noqa: ARG002 - SpanExporter's
         """See SpanExporter."""
         return True
+
+
+def _refuse_redirection(response: requests.Response, **_: object) -> None:
+    # The exporter follows none, and takes it for a success.
+    if 300 <= response.status_code < 400:
+        response.close()
+        raise requests.HTTPError(f"{response.status_code} {response.reason}: the endpoint is elsewhere")
 
 
 class _Said(logging.Handler):

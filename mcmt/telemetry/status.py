@@ -6,7 +6,7 @@ import msgspec
 
 
 class TelemetryStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """Counts are of spans, since the engine was started."""
+    """Counts are of spans, since the engine was started or ``opentelemetry`` changed."""
 
     host: str
     """Where they are sent to: host and port."""

@@ -15,6 +15,7 @@ event.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -27,7 +28,7 @@ from mcmt.telemetry.spans import Sampler, Span, spans_of
 from mcmt.telemetry.status import TelemetryStatus
 
 STOPPING = 5.0
-"""Seconds that the last spans may take when the engine stops."""
+"""Seconds that the last spans may take when the engine stops, or when a reload changes where they go."""
 
 
 class Export(Protocol):
@@ -54,20 +55,22 @@ class Telemetry:
         self._tell = tell
         self._read: dict[str, int] = {}
         self._unreadable = False
-        self._export: Export | None = None
-        if settings is not None:
-            self._sampler = Sampler(settings.sample_ratio, parent_based=settings.sampler == "parentbased_traceidratio")
-            self._export = _span_export()(settings, hostname, tell)
+        self._hostname = hostname
+        self._settings: TelemetrySettings | None = None
+        # Both at once, for the event log's thread.
+        self._going: tuple[Sampler, Export] | None = None
+        self._swap(settings)
 
     # -- mcmt.eventlog.outbox.EventTable ------------------------------------------------------------------------------
 
     def take(self, shard: str, rows: Sequence[OutboxRow]) -> None:
         """See EventTable."""
-        export = self._export
-        if export is not None and rows:
+        going = self._going
+        if going is not None and rows:
+            sampler, export = going
             read = self._read.get(shard, 0)
             try:
-                for span in spans_of(shard, [row for row in rows if row.sequence > read], self._sampler):
+                for span in spans_of(shard, [row for row in rows if row.sequence > read], sampler):
                     export.put(span)
             except Exception as error:  # one event of which no span can be made must not stop the log
                 if not self._unreadable:
@@ -84,13 +87,31 @@ class Telemetry:
 
     def status(self) -> TelemetryStatus | None:
         """How the export fares; None: there is none."""
-        return None if self._export is None else self._export.status()
+        return None if self._going is None else self._going[1].status()
 
     async def stop(self) -> None:
         """Send what waits, for STOPPING seconds at most. Nothing is taken any more."""
-        export, self._export = self._export, None
-        if export is not None:
-            await export.stop(STOPPING)
+        if (before := self._swap(None)) is not None:
+            await before.stop(STOPPING)
+
+    async def prepare(self, settings: TelemetrySettings | None) -> None:
+        """Have what these need at hand. Raises TelemetryError: then nothing has changed."""
+        if settings is not None:
+            await asyncio.to_thread(_span_export)
+
+    async def reload(self, settings: TelemetrySettings | None) -> None:
+        """Go on by these, which ``prepare`` was called for; what waits goes where it was to go."""
+        if settings != self._settings and (before := self._swap(settings)) is not None:
+            await before.stop(STOPPING)
+
+    def _swap(self, settings: TelemetrySettings | None) -> Export | None:
+        """The export that there was."""
+        going = None
+        if settings is not None:
+            sampler = Sampler(settings.sample_ratio, parent_based=settings.sampler == "parentbased_traceidratio")
+            going = sampler, _span_export()(settings, self._hostname, self._tell)
+        before, self._going, self._settings = self._going, going, settings
+        return None if before is None else before[1]
 
 
 def _span_export() -> Callable[..., Export]:

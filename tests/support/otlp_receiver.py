@@ -55,7 +55,7 @@ def read_spans(body: bytes) -> list[Got]:
 
 
 class OtlpReceiver:
-    def __init__(self, answer: Callable[[int], int], port: int) -> None:
+    def __init__(self, answer: Callable[[int], int], port: int, location: str) -> None:
         self.spans: list[Got] = []
         self.bodies: list[bytes] = []
         self.fields: list[Mapping[str, str]] = []
@@ -82,6 +82,8 @@ class OtlpReceiver:
                     receiver.spans += read_spans(body)
                 self.send_response(status)
                 self.send_header("Content-Length", "0")
+                if location:
+                    self.send_header("Location", location)
                 self.end_headers()
 
             def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - http.server's
@@ -114,9 +116,12 @@ class OtlpReceiver:
 
 
 @contextlib.contextmanager
-def otlp_receiver(answer: Callable[[int], int] = lambda _: 200, port: int = 0) -> Iterator[OtlpReceiver]:
-    """*answer*: of the number of a request, from 0: its status; 0: nothing is said until the receiver ends."""
-    it = OtlpReceiver(answer, port)
+def otlp_receiver(
+    answer: Callable[[int], int] = lambda _: 200, port: int = 0, location: str = ""
+) -> Iterator[OtlpReceiver]:
+    """*answer*: of the number of a request, from 0: its status; 0: nothing is said until the receiver ends.
+    *location*: said with each answer."""
+    it = OtlpReceiver(answer, port, location)
     try:
         yield it
     finally:

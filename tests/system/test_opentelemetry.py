@@ -108,8 +108,18 @@ def test_every_message_is_a_trace_across_workers_and_doors(tmp_path: Path) -> No
             shown = subprocess.run(process.command("status"), capture_output=True, text=True, timeout=60, check=True)
             assert f"opentelemetry (127.0.0.1:{collector.port}): up, " in shown.stdout
 
+            # With a reload nothing is sampled any more, and with another everything is.
+            for ratio in (0.0, 1.0):
+                process.config.write_text(
+                    process.config.read_text().replace(f"sample_ratio: {1.0 - ratio}", f"sample_ratio: {ratio}")
+                )
+                subprocess.run(process.command("reload"), capture_output=True, timeout=60, check=True)
+                if not ratio:
+                    process.send(b"Subject: not told\r\n\r\nhello\r\n", "user@discard.example.com")
+                    process.wait(lambda: len([line for line in process.mainlog if line[4] == "D"]) == 11)
+
             # What the collector has not been told when the engine stops, it is told then.
             process.send(b"Subject: last\r\n\r\nhello\r\n", "user@discard.example.com")
-            process.wait(lambda: len([line for line in process.mainlog if line[4] == "D"]) == 11)
+            process.wait(lambda: len([line for line in process.mainlog if line[4] == "D"]) == 12)
             assert process.stop() == 0
             assert len(by_trace(collector.spans)) == 10

@@ -79,9 +79,13 @@ def test_spans_in_clear_over_the_net_are_warned_of(configuration: Configuration)
     assert "the spans, and what stands in headers, go over the net in clear" in str(warning)
 
 
-def test_it_changes_with_a_restart(configuration: Configuration) -> None:
+def test_it_comes_changes_and_goes_with_a_reload(configuration: Configuration) -> None:
     before = configuration.load(good("sample_ratio: 0.5")).settings
-    changes = changes_between(before, configuration.load(good("sample_ratio: 0.1")).settings)
-    assert changes.restart == ("opentelemetry",)
-    assert changes.settings.opentelemetry == before.opentelemetry
-    assert changes_between(before, configuration.load(good("sample_ratio: 0.5")).settings).restart == ()
+    after = configuration.load(good("sample_ratio: 0.1, headers: {a: b}")).settings
+    none = configuration.load(f"{SPOOL}{LISTENER}{DOMAIN}").settings
+    found = changes_between(before, after)
+    assert (found.options, found.restart) == (("opentelemetry.headers", "opentelemetry.sample_ratio"), ())
+    assert found.settings.opentelemetry == after.opentelemetry
+    assert changes_between(before, configuration.load(good("sample_ratio: 0.5")).settings).options == ()
+    for one, other in ((before, none), (none, before)):
+        assert changes_between(one, other).options == ("opentelemetry",)

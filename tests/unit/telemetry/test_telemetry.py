@@ -17,12 +17,13 @@ import pytest
 
 import mcmt
 from mcmt.config.telemetry_settings import TelemetrySettings
-from mcmt.errors import TelemetryError
 from mcmt.message.event import Event, Kind, OutboxRow
 from mcmt.telemetry import telemetry as module
 from mcmt.telemetry.telemetry import Telemetry
 from tests.support.otlp_receiver import otlp_receiver
+from tests.unit.config.support import DOMAIN, SPOOL
 
+ROOT = Path(__file__).parents[3]
 BATCH = "019ab12c4d5e7f3a8b1c{:04x}"
 
 
@@ -173,6 +174,34 @@ async def test_a_collector_that_does_not_answer_does_not_keep_the_engine(
         assert it.told == ["opentelemetry: 10 spans were not sent before the end"]
 
 
+async def test_a_reload_changes_where_they_go_and_what_waits_goes_where_it_was_to_go() -> None:
+    with otlp_receiver() as first, otlp_receiver() as second:
+        async with bench(first.url, batch_wait=3600.0) as it:
+            it.log(1, 3)
+            wanted = TelemetrySettings(endpoint=second.url, sample_ratio=1.0, batch_wait=0.02)
+            await it.telemetry.prepare(wanted)
+            await it.telemetry.reload(wanted)
+            assert len(first.spans) == 3
+            # A row that was told by the one before is not told again.
+            it.log(3, 2)
+            await until(lambda: it.status.sent == 1)
+            await it.telemetry.reload(wanted)
+            assert it.status.sent == 1, "it is the same one"
+            await it.telemetry.reload(None)
+            assert it.status is None
+            it.log(5, 1)
+        assert [len(one.spans) for one in (first, second)] == [3, 1]
+
+
+async def test_an_answer_that_sends_elsewhere_is_a_failure_and_is_not_followed() -> None:
+    with otlp_receiver() as elsewhere, otlp_receiver(lambda _: 302, location=elsewhere.url) as collector:
+        async with bench(collector.url) as it:
+            it.log(1, 1)
+            await until(lambda: it.status.lost == 1)
+            assert "302" in it.status.reason
+        assert elsewhere.requests == 0
+
+
 async def test_an_event_that_cannot_be_told_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise ValueError("boom")
@@ -201,13 +230,18 @@ from mcmt.telemetry.telemetry import Telemetry
 assert Telemetry(None, None, "x", print).status() is None
 assert not [name for name in sys.modules if name.partition(".")[0] in ("opentelemetry", "requests", "google")]
 """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, cwd=Path(__file__).parents[3])
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, cwd=ROOT)
 
 
-def test_with_the_stanza_and_without_the_extra_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "mcmt.telemetry.export", raising=False)
-    for name in [name for name in sys.modules if name.partition(".")[0] == "opentelemetry"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "opentelemetry", None)
-    with pytest.raises(TelemetryError, match=r"pip install 'mcmt\[otel\]'"):
-        Bench(TelemetrySettings(endpoint="http://127.0.0.1:4318/v1/traces"))
+@pytest.mark.parametrize("command", ["check", "serve"])
+def test_with_the_stanza_and_without_the_extra_it_is_said_what_to_install(command: str, tmp_path: Path) -> None:
+    """In a process of its own, where OpenTelemetry cannot be imported."""
+    stanza = "opentelemetry: {endpoint: http://127.0.0.1:4318/v1/traces}\n"
+    config = tmp_path / "mcmt.yaml"
+    config.write_text(f'{SPOOL}esmtp_listener: {{listen: {{"127.0.0.1:0": {{}}}}}}\n{DOMAIN}{stanza}')
+    code = "import sys; sys.modules['opentelemetry'] = None; from mcmt.cli import main; main()"
+    line = [sys.executable, "-c", code, command, "--config", str(config)]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
+    assert done.returncode in (1, 2)
+    assert "opentelemetry needs OpenTelemetry's SDK and its OTLP exporter: pip install 'mcmt[otel]'" in done.stderr
+    assert "Traceback" not in done.stderr
