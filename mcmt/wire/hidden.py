@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import re
 
-SECRET_FIELDS = frozenset(
-    {"authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "x-auth-token", "crypto-key"}
-)
-"""Header fields, lower case, whose values let whoever knows them act in our name."""
+# Header fields whose values let whoever knows them act in our name or a client's, those that proxies add among them.
+_is_secret = re.compile(
+    r"authorization|authentication|(?:^|-)auth(?:-|$)|secret|passw|cookie|api-?key|crypto-key"
+    r"|(?:access|security|session|refresh|id|csrf|xsrf)-token",
+    re.IGNORECASE,
+).search
 # RFC 9110 11.4: the scheme is the first word of the credentials, in some of these fields. Where it is none that is
 # known, that word may be the secret.
 _SCHEMES = frozenset({"basic", "bearer", "digest", "negotiate", "vapid", "webpush"})
@@ -32,7 +34,7 @@ _JWT = re.compile(r"\beyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
 
 def hidden_field(name: str, value: str, tokens: bool) -> str:
     """A header field's value as it may be shown; *tokens*: with device tokens."""
-    if name.lower() in SECRET_FIELDS:
+    if _is_secret(name):
         scheme = value.partition(" ")[0]
         return f"{scheme if scheme.lower() in _SCHEMES else ''} ... ({len(value)} octets)".lstrip()
     return hidden_text(value, tokens)

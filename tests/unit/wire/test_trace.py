@@ -130,6 +130,9 @@ SECRET = "s3cr3t-AbCdEf"
         ("set-cookie", f"id={SECRET}; Path=/; Secure"),
         ("crypto-key", f"p256ecdsa={SECRET}; dh=x"),
         ("x-api-key", f"{SECRET} rest"),
+        ("X-Auth-Token", SECRET),
+        ("X-Amz-Security-Token", SECRET),
+        ("Cf-Access-Client-Secret", SECRET),
         ("x-debug", f"sent Bearer {SECRET}"),
         ("x-debug", f"eyJhbGciOiJFUzI1NiJ9.{SECRET}.{SECRET}"),
     ],
@@ -137,6 +140,11 @@ SECRET = "s3cr3t-AbCdEf"
 @pytest.mark.parametrize("tokens", [False, True])
 def test_what_authorizes_is_never_shown(name: str, value: str, tokens: bool) -> None:
     assert SECRET not in hidden_field(name, value, tokens)
+
+
+@pytest.mark.parametrize("name", [":authority", "x-device-token", "apns-id", "idempotency-key", "author"])
+def test_other_fields_are_shown(name: str) -> None:
+    assert hidden_field(name, "shown", False) == "shown"
 
 
 def test_of_what_authorizes_the_scheme_and_the_length_are_shown() -> None:
