@@ -37,12 +37,13 @@ class Exchanges:
         self._protocol = protocol
         self._traces: dict[str, Trace] = {}
 
-    def tell(self, domains: Iterable[str], asked: Said, answered: Said) -> None:
-        """Tell whoever watches one of *domains*."""
+    def tell(self, domains: Iterable[str], asked: Said, answered: Said | None) -> None:
+        """Tell whoever watches one of *domains*. *answered* None: there is no answer to such a one."""
         for domain in domains:
             if (trace := self._trace(domain)) is not None:
                 _tell(trace, "received", "request", asked)
-                _tell(trace, "sent", "answer", answered)
+                if answered is not None:
+                    _tell(trace, "sent", "answer", answered)
 
     def lost(self) -> None:
         """The connection has ended."""

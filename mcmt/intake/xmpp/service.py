@@ -25,6 +25,7 @@ from mcmt.intake.memory import IntakeMemory
 from mcmt.intake.reception import Reception
 from mcmt.intake.xmpp.commands import NAMES, Asked, Command, is_token, read_command, registered, unregistered
 from mcmt.intake.xmpp.notification import push
+from mcmt.intake.xmpp.shown import StanzaWatch
 from mcmt.intake.xmpp.stanza import (
     Jid,
     Note,
@@ -132,10 +133,13 @@ class PushService:
         """In the order of their deadlines."""
         self._timer: Timer | None = None
         self._stopping = False
+        self._watch = StanzaWatch(reception.tracing, PROTOCOL)
 
     def take(self, stanza: Element, peer: Peer) -> None:
         """Do what *stanza* asks, and answer it. Does not wait."""
         name = stanza.tag.rpartition("}")[2]
+        if self._watch.on:
+            peer = peer._replace(say=self._watch.told(stanza, self._domain_of(stanza), *peer))
         if name == "iq" and stanza.get("type") in ("get", "set"):
             self._take_iq(stanza, peer)
         elif name == "message" and stanza.get("type") != "error" and (note := read_note(stanza)) is not None:
@@ -293,6 +297,11 @@ class PushService:
             if not sender.resource and len(text) >= _TOKEN_NODE and is_token(text):
                 return text.lower(), 0.0
         raise _refused(_UNKNOWN, 550, "5.1.1", f"no device is registered under the node {publish.node[:80]}")
+
+    def _domain_of(self, stanza: Element) -> str:
+        """What a stanza is about; the component's own domain where it names no other."""
+        publish = read_publish(stanza)
+        return (publish and self._domain(publish)) or self._settings.domain
 
     def _domain(self, publish: Publish) -> str:
         """What is pushed to; empty: the app that is named has no domain."""

@@ -22,6 +22,7 @@ from mcmt.intake.xmpp.service import PushService
 from mcmt.spool.port import GoneToken
 from mcmt.spool.registration import Registration
 from mcmt.spool.stored_registrations import StoredRegistrations
+from mcmt.wire.trace import Tracing
 from tests.support.xmpp_server import JID, SECRET, SERVER, XmppServer, xmpp_server
 from tests.unit.intake.server import ListSpool, make_settings
 
@@ -58,6 +59,7 @@ class Attached:
         self.gone = Gone()
         self.standings: list[Attachment] = []
         self.component: Component | None = None
+        self.tracing: Tracing | None = None
 
     async def drain(self, limit: float) -> None:
         assert self.component is not None
@@ -120,6 +122,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
         )
         component = Component(settings, service, clock, bits, lambda: attached.standings.append(component.attachment))
         attached.component = component
+        attached.tracing = smtp.reception.tracing
         component.start()
         begun.append((attached, component, smtp))
         if wait:
