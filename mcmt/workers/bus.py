@@ -110,7 +110,10 @@ class Bus(asyncio.Protocol):
     def _send(self, kind: int, number: int, body: object) -> None:
         if self._transport is None:
             raise BusLost("the other process is gone")
-        data = _encode((kind, number, body))
+        self._write(_encode((kind, number, body)))
+
+    def _write(self, data: bytes) -> None:
+        assert self._transport is not None  # noqa: S101 - whoever calls has looked
         self._transport.writelines((len(data).to_bytes(_LENGTH, "big"), data))
 
     # -- asyncio.Protocol ---------------------------------------------------------------------------------------------
@@ -160,13 +163,18 @@ class Bus(asyncio.Protocol):
 
     async def _carry_out(self, number: int, body: object) -> None:
         try:
-            kind, answer = _ANSWER, await self._answer(body)
+            data = _encode((_ANSWER, number, await self._answer(body)))
         except ConfigError as error:
-            kind, answer = _REFUSAL, (BusError.__name__, str(error))
+            data = _refusal(number, BusError, str(error))
         except McmtError as error:
-            kind, answer = _REFUSAL, (type(error).__name__, str(error))
+            data = _refusal(number, type(error), str(error))
         except Exception as error:
             log.exception("a call of another process could not be answered")
-            kind, answer = _REFUSAL, (BusError.__name__, f"internal error: {error!r}")
+            data = _refusal(number, BusError, f"internal error: {error!r}")
         if self._transport is not None:
-            self._send(kind, number, answer)
+            self._write(data)
+
+
+def _refusal(number: int, error: type[McmtError], text: str) -> bytes:
+    # It may name a file whose name is no UTF-8; whoever has called waits for an answer all the same.
+    return _encode((_REFUSAL, number, (error.__name__, text.encode(errors="backslashreplace").decode())))

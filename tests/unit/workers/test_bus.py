@@ -51,6 +51,10 @@ class Ends:
                 raise SpoolFull("no room on the disk")
             case b"bug":
                 raise ZeroDivisionError("a bug")
+            case b"strange":
+                raise SpoolFull("no room for /mnt/\udcff")
+            case b"unsayable":
+                return Say("\udcff")
             case b"wait":
                 await self.held.wait()
         return Said(request.text)
@@ -96,6 +100,16 @@ async def test_a_bug_at_the_other_end_is_told_there_and_fails_this_call_alone(
     with pytest.raises(BusError, match="internal error: ZeroDivisionError"):
         await ends.first.call(Ask(b"bug"), Said)
     assert "ZeroDivisionError: a bug" in caplog.text
+    assert (await ends.first.call(Ask(b"on"), Said)).text == b"on"
+
+
+async def test_what_cannot_be_encoded_is_answered_too(ends: Ends) -> None:
+    """A file's name may be no UTF-8."""
+    async with asyncio.timeout(20):
+        with pytest.raises(SpoolFull, match=r"no room for /mnt/\\udcff"):
+            await ends.first.call(Ask(b"strange"), Said)
+        with pytest.raises(BusError, match="internal error: UnicodeEncodeError"):
+            await ends.first.call(Ask(b"unsayable"), Said)
     assert (await ends.first.call(Ask(b"on"), Said)).text == b"on"
 
 
