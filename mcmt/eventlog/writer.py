@@ -234,9 +234,9 @@ class EventLogWriter:
 
     async def _step(self) -> None:
         """One round: what is due beside the rows, then a burst of each shard that has one."""
-        await self._follow_renames()
         if not self._stopping:
             await self._change()
+        await self._follow_renames()
         if not self._stopping:
             await self._rotations.carry_out()
         if self._saving.due:
