@@ -11,16 +11,20 @@ from __future__ import annotations
 
 import contextlib
 import re
+import ssl
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mcmt.channel.port import Channel
 from mcmt.config.made_domains import folder_of, record_of, with_record, without_record
-from mcmt.config.made_settings import MadeDomain
+from mcmt.config.made_settings import RECORD, MadeDomain
 from mcmt.config.settings import Settings
 from mcmt.config.sources import Content
 from mcmt.errors import ControlError, MessageError, SpoolError
 from mcmt.spool.folder import prepare_folder, remove_file, write_file
+
+_IS_PEM = re.compile(r"(.+)-[0-9a-f]{16}\.pem").fullmatch
+"""See MadeDomain.pem."""
 
 
 class Making:
@@ -60,6 +64,11 @@ class Making:
         for finding in self._channels[stanza.delivery_method].check(stanza.options, stanza.routes):
             if finding.fault:
                 raise MessageError(554, "5.3.5", f"{self._made.domain}: {finding.option}: {finding.text}")
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(self._folder / self._made.pem)
+        except (OSError, ssl.SSLError) as error:  # a key that is too short for TLS of today, among others
+            text = f"{self._made.domain}: its certificate cannot be used for TLS: {error.args[-1]}"
+            raise MessageError(554, "5.3.5", text) from None
 
     def keep(self) -> None:
         """See Alteration."""
@@ -111,9 +120,22 @@ class LettingGo:
         _remove_certificates(self._folder, self._made, keeping=())
 
 
+def remove_leftovers(spool: Path) -> None:
+    """Remove what a crash has left: files that were being written, certificates whose record never came. Blocking."""
+    folder = folder_of(spool)
+    if not folder.is_dir():
+        return
+    with contextlib.suppress(OSError, SpoolError):
+        for entry in list(folder.iterdir()):
+            its = _IS_PEM(entry.name)
+            if entry.name.endswith(".part") or (its and not (folder / f"{its[1]}{RECORD}").exists()):
+                remove_file(entry)
+
+
 def _remove_certificates(folder: Path, made: MadeDomain, keeping: Sequence[MadeDomain | None]) -> None:
     kept = {one.pem for one in keeping if one is not None}
-    is_its = re.compile(rf"\.?{re.escape(made.domain)}-[0-9a-f]{{16}}\.pem(\.part)?").fullmatch
     with contextlib.suppress(OSError, SpoolError):
-        for entry in [entry for entry in folder.iterdir() if is_its(entry.name) and entry.name not in kept]:
-            remove_file(entry)
+        for entry in list(folder.iterdir()):
+            its = _IS_PEM(entry.name)
+            if its and its[1] == made.domain and entry.name not in kept:
+                remove_file(entry)

@@ -19,7 +19,7 @@ import msgspec
 from msgspec.structs import replace
 
 from mcmt.app.closing import Closing
-from mcmt.app.making import LettingGo, Making
+from mcmt.app.making import LettingGo, Making, remove_leftovers
 from mcmt.app.rehash import SCOPE, rehashed
 from mcmt.app.reloading import Reloading
 from mcmt.app.shards import adopted
@@ -133,6 +133,7 @@ class Supervisor:
         prepare_folder(folder)
         lock = await asyncio.to_thread(FolderLock.acquire, folder)
         self._closing.add(lambda: asyncio.to_thread(lock.release))
+        await asyncio.to_thread(remove_leftovers, folder)
         self._closing.add(self._last.close)
         state = StateStore.open(folder)
         self._closing.add(lambda: asyncio.to_thread(state.close))

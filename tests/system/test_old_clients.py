@@ -97,7 +97,7 @@ def test_clients_of_pyapns_move_in(tmp_path: Path, workers: int) -> None:
     assert {line[10] for line in receptions} == {"pyapns"}
 
 
-def _python2() -> str:
+def python2() -> str:
     """A Python 2.7, and the client beside it; the test is left out where there is none."""
     found = [shutil.which("python2.7"), *map(str, Path.home().glob(".pyenv/versions/2.7*/bin/python2.7"))]
     for python in filter(None, found):
@@ -109,7 +109,7 @@ def _python2() -> str:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_client_of_pyapns_0_4_1_itself_is_served(tmp_path: Path, workers: int) -> None:
-    python, dead = _python2(), "dead410000" + "7" * 54
+    python, dead = python2(), "dead410000" + "7" * 54
     with simulator(tmp_path / "apple") as apple:
         domains = {DOMAIN: apple.stanza}
         with engine(tmp_path / "engine", domains, generate_bounces=False, workers=workers, **DOORS) as process:

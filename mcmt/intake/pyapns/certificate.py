@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Final
@@ -29,6 +30,7 @@ from mcmt.wire.apple_certificate import certificate_environments, certificate_to
 
 LARGEST: Final = 64 * 1024
 """Bytes of a PEM text."""
+_is_topic = re.compile(r"[A-Za-z0-9.-]{1,255}").fullmatch
 _CHAIN: Final = 10
 """Certificates of one PEM text, at most."""
 
@@ -65,13 +67,13 @@ def read_push_certificate(given: str, folder: Path | None, environment: str, now
     try:
         chain = x509.load_pem_x509_certificates(content)[:_CHAIN]
         certificate = chain[0]
-    except ValueError:
+    except Exception:  # cryptography has its own exceptions beside ValueError: of versions, kinds of keys, extensions
         raise _wrong("is no certificate in PEM") from None
     try:
         key = load_pem_private_key(content, password=None)
     except TypeError:
         raise _wrong("has a key that is protected by a passphrase") from None
-    except Exception:  # cryptography has its own exceptions for unknown kinds of keys, beside ValueError
+    except Exception:  # likewise
         raise _wrong("has no private key in PEM beside it") from None
     try:
         ours, theirs = (
@@ -82,15 +84,20 @@ def read_push_certificate(given: str, folder: Path | None, environment: str, now
         raise _wrong("has a key that cannot be used") from None
     if ours != theirs:
         raise _wrong("has the key of another certificate beside it")
-    begins, expires = (at.timestamp() for at in (certificate.not_valid_before_utc, certificate.not_valid_after_utc))
+    try:
+        begins, expires = (at.timestamp() for at in (certificate.not_valid_before_utc, certificate.not_valid_after_utc))
+        environments = certificate_environments(certificate)
+        topics = certificate_uids(certificate) or certificate_topics(certificate)
+    except Exception:  # likewise: fields are read only now
+        raise _wrong("has fields that cannot be read") from None
     if not begins <= now < expires:
         raise _wrong("has expired" if now >= expires else "is not valid yet")
-    environments = certificate_environments(certificate)
     if environments and environment not in environments:
         raise _wrong(f"is for {' and '.join(environments)}, not for {environment}")
-    topics = certificate_uids(certificate) or certificate_topics(certificate)
     if not topics:
         raise _wrong("names no topic: neither a UID of its subject nor Apple's extension")
+    if not _is_topic(topics[0]):
+        raise _wrong(f"names no topic, but {ascii(topics[0])[:80]}")
     pem = b"".join(each.public_bytes(Encoding.PEM) for each in chain)
     pem += key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     return PushCertificate(pem, topics[0], expires)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mcmt.app.making import LettingGo, Making
+from mcmt.app.making import LettingGo, Making, remove_leftovers
 from mcmt.app.parts import load_channels, load_settings
 from mcmt.app.reloading import Reloading
 from mcmt.config.load import Loaded
@@ -159,6 +159,15 @@ async def test_a_domain_that_is_let_go_of_is_gone_with_its_key(engine: Engine) -
     with pytest.raises(ControlError, match="was not made for an app"):
         await engine.let_go_of(made.domain)
     assert (await engine.make()).domain in engine.settings.made
+
+
+async def test_what_a_crash_left_is_removed_at_the_start_and_nothing_else(engine: Engine) -> None:
+    made = await engine.make()
+    before = engine.files
+    for name in (f".{made.record}.part", f".{made.pem}.part", f"other.sandbox.{SUFFIX}-{'0' * 16}.pem"):
+        (engine.folder / name).write_text("x")
+    remove_leftovers(engine.folder.parent)
+    assert engine.files == before
 
 
 async def test_a_crash_before_its_record_leaves_nothing_that_counts(engine: Engine) -> None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import ssl
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from mcmt.config.made_settings import MadeDomain, MakeDomains, made_name
 from mcmt.errors import BusLost, ControlError, MessageError, SpoolUnusable
+from mcmt.intake.pyapns.certificate import read_push_certificate
 from tests.support.push_certificate import push_certificate
 from tests.unit.intake.requests.conftest import Server, Start
 from tests.unit.intake.requests.test_pyapns import HELLO, NIL, TOKEN, call, fault
@@ -111,6 +117,7 @@ async def test_the_topic_is_the_subjects_uid_else_the_first_of_apples_extension(
         (push_certificate(begin=1), "is not valid yet"),
         (push_certificate(environments=["production"]), "is for production, not for sandbox"),
         (push_certificate(""), "names no topic"),
+        (push_certificate("com.example\r\napns-id: 1"), "names no topic, but"),
         (push_certificate() + "x" * 64 * 1024, "is larger than"),
         ("/etc/hostname", "set certificate_folder"),
     ],
@@ -174,6 +181,23 @@ async def test_a_path_is_opened_within_the_folder_that_is_named_for_it_and_nowhe
     (folder / "app.pem").write_text(push_certificate())
     assert await provision(server, str(folder / "app.pem"), "app0") == NIL
     assert len({made.certificate for made, _ in maker.made}) == 2
+
+
+GOOD = push_certificate(topics=["com.example.app", "com.example.app.voip"])
+DER = ssl.PEM_cert_to_DER_cert(GOOD[: GOOD.index("-----BEGIN EC")])
+
+
+@pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
+@given(st.lists(st.tuples(st.integers(0, len(DER) - 1), st.integers(0, 255)), min_size=1, max_size=4))
+def test_whatever_stands_in_a_certificate_it_is_read_or_refused(changes: list[tuple[int, int]]) -> None:
+    der = bytearray(DER)
+    for at, octet in changes:
+        der[at] = octet
+    pem = ssl.DER_cert_to_PEM_cert(bytes(der)) + GOOD[GOOD.index("-----BEGIN EC") :]
+    with contextlib.suppress(MessageError):
+        read = read_push_certificate(pem, None, "sandbox", time.time())
+        assert read.topic.isascii()
+        assert "PRIVATE" not in repr(read)
 
 
 async def test_feedback_of_a_made_domain_is_told_and_cleared(start: Start, maker: Maker) -> None:
