@@ -93,7 +93,7 @@ def stage_for_kills(folder: Path, gateway: Gateway, shim: Path, receiver: Receiv
     """The engine that ``run`` takes: on ports that stay, so that the applications find it again."""
     shaped = {**gateway.stanza, "outbound_throttle_messages": "150/s", "outbound_throttle_connections": "20/s"}
     others = {
-        REPLACING: {**shaped, "replace_queued": True, "outbound_throttle_messages": "20/s"},
+        REPLACING: {**shaped, "replace_queued": True, "outbound_throttle_messages": "4/s"},
         REPORTS: {"delivery_method": "discard", "routes": ["discard://sink"]},
     }
     hook = {"url": receiver.url, "secret": SECRET, "events": ["delivered", "permanent"], "domains": [DOMAIN, REPLACING]}
