@@ -242,6 +242,7 @@ class Supervisor:
         self._control.reload(settings)
         self.monitor.reload(settings)
         await asyncio.gather(*(worker.swap(loaded.content) for worker in self._workers))
+        self._shaper.reloaded()
         await self._webhooks.reload(settings.webhooks)
         await self._telemetry.reload(settings.opentelemetry)
 
@@ -341,6 +342,7 @@ class Supervisor:
             case Retired(shard=shard):
                 await self.eventlog.remove(str(shard))
                 worker.retired(shard)
+                self._shaped.ended(shard)
                 return Nothing()
         raise TypeError(f"not a call of a worker: {request!r}")
 

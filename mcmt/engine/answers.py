@@ -13,6 +13,7 @@ from mcmt.engine.verdict import KEPT, judge
 from mcmt.message.model import Delivery
 from mcmt.message.status import Disposition, Outcome
 
+_ALL_WELL = {Disposition.DELIVERED}
 _PROVES_NOTHING = KEPT | {Disposition.AMBIGUOUS}
 
 
@@ -37,9 +38,6 @@ class Answers:
 
         Returns the deliveries that stay due: those for the front of the line, and those for its end.
         """
-        book = self.settings.rules
-        if book:
-            self._shared.rules.saw(self._domain, book, batch)
         tried: list[Answered] = []
         kept: list[Answered] = []
         suspects: list[Answered] = []
@@ -57,6 +55,8 @@ class Answers:
             self.guard.accepted()
             if self.settings.connection_ramp_up:
                 health.delivered += sum(one.disposition is Disposition.DELIVERED for _, one in batch)
+        if (book := self.settings.rules) and (dispositions != _ALL_WELL or self._shared.rules.awaits(self._domain)):
+            self._shared.rules.saw(self._domain, book, batch)
         given_back: Sequence[Answered] = ()
         if suspects or self.guard.held:
             believed, given_back = self.guard.examine(suspects)

@@ -26,6 +26,10 @@ class RuleWatch:
         self._shaping = shaping
         self._engine = engine
 
+    def awaits(self, domain: str) -> bool:
+        """A success in *domain* would end a count."""
+        return domain in self.rulings.counting
+
     def saw(self, domain: str, book: RuleBook, batch: Sequence[Answered]) -> None:
         """A burst of answers came, in this order."""
         in_force, counting = self.rulings.of(domain), self.rulings.counting

@@ -100,12 +100,20 @@ class Shaper:
     def join(self, engine: ShapedEngine) -> None:
         """See Shaping."""
         self._engines.append(engine)
+        self._remind(engine)
+        if self._ended:
+            self._telling.within(0.0)
+
+    def reloaded(self) -> None:
+        """Every engine goes by the settings of ``reload`` now: what began meanwhile was of a rule that some had not."""
+        for engine in self._engines:
+            self._remind(engine)
+
+    def _remind(self, engine: ShapedEngine) -> None:
         for found in self._in_force.values():
             for ruling in found.values():
                 if (ruling.domain, ruling.rule) not in self._began:
                     engine.rule_began(ruling, new=False, tell=False)
-        if self._ended:
-            self._telling.within(0.0)
 
     def leave(self, engine: ShapedEngine) -> None:
         """See Shaping."""

@@ -60,6 +60,8 @@ def test_what_is_no_option_or_no_value_of_it_is_found(text: str, at: str) -> Non
     [
         "tls_verify: no\nidle_timeout: 5m\nretry_interval: 500ms\nmax_retries: auto\nworkers: auto",
         "domain: {'*': {retry_interval: null, delivery_method: smtp}, /x/: , b: {delivery_method: apn, tls: 3}}",
+        "rules: {a: {match: {code: [429, 5xx], reason: x}, times: 1, within: 1m, "
+        "then: {set: {outbound_throttle_messages: 10/s}, duration: until_resumed}}}\ndomain: {b: {rules: {a: null}}}",
         "domain_group: {apps: {members: [a], apn_topic: x}}\ninclude: [conf.d/*.yaml]",
         "apn_logger: {a: {logmode: 0644, rotate: {size: 1GB, every: none, keep: all}}}",
     ],

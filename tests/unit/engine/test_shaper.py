@@ -242,6 +242,17 @@ def test_a_reload_ends_what_it_changes_and_leaves_the_rest(clock: ManualClock, s
     assert machine.heard() == ([], [])
 
 
+def test_a_rule_that_is_met_while_engines_still_read_the_configuration_is_told_once_more(
+    clock: ManualClock, state: StateStore
+) -> None:
+    machine = Machine(clock, state, settings_of())
+    machine.shaper.reload(settings_of(rule()))
+    machine.matched(machine.first, 10)
+    machine.heard()
+    machine.shaper.reloaded()
+    assert machine.heard() == ([(*BEGAN[:3], False, False)], [(*BEGAN[:3], False, False)])
+
+
 def test_what_a_rule_sets_is_granted_to_the_domain_alone_while_it_is_in_force(
     clock: ManualClock, state: StateStore
 ) -> None:
