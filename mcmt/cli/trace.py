@@ -40,12 +40,13 @@ def trace(
     domain; a request over HTTP when it is answered. What comes faster than it is read is left out, and counted.
     With --json: one object a line.
     """
-    deadline = None if span_ is None else time.monotonic() + duration("--for", span_)
+    seconds = None if span_ is None else duration("--for", span_)
     settings = load_places(config)
     from mcmt.control.protocol import Trace
 
     with connect(settings) as client:
         client.follow(Trace(routed(name), bodies, tokens))
+        deadline = None if seconds is None else time.monotonic() + seconds
         with contextlib.suppress(KeyboardInterrupt):  # how it is ended
             _show(client, limit, deadline, as_json=as_json)
 

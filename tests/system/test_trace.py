@@ -10,6 +10,8 @@ import ssl
 import subprocess
 import sys
 import time
+import urllib.parse
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -71,6 +73,14 @@ def submit(process: EngineProcess, token: str) -> None:
         assert code == 250, text
 
 
+def push_by_http(process: EngineProcess, token: str) -> None:
+    """As a client of propeller."""
+    form = {"auth_token": PASSWORD, "topic": "com.example.app", "token": token, "title": "You have mail"}
+    body = urllib.parse.urlencode(form).encode()
+    with urllib.request.urlopen(f"http://127.0.0.1:{process.doors['propeller']}/post", body, timeout=30) as answer:
+        assert answer.status == 200
+
+
 def begin(gathered: Gathered, process: EngineProcess, *arguments: str) -> Command:
     """A trace that is under way: it has shown that a mail was asked for in both processes."""
     command = gathered(process, "--json", *arguments)
@@ -107,12 +117,14 @@ def test_both_processes_are_shown_live_without_a_secret_and_nothing_is_left_of_i
             {DOMAIN: {**gateway.stanza, "max_outbound_connections": 2}, "other.example.com": gateway.stanza},
             workers=2,
             esmtp_listener={"listen": {"127.0.0.1:0": listen}},
+            propeller={"listen": {"127.0.0.1:0": {"auth_token": PASSWORD, "topics": {"com.example.app": DOMAIN}}}},
         ) as process,
     ):
         command, open_ = begin(gathered, process), begin(gathered, process, "--bodies", "--tokens")
         good = [f"{number:064x}" for number in range(0xABCDEF0, 0xABCDEF0 + 8)]
-        for token in (*good, UNREGISTERED):
+        for token in (*good[1:], UNREGISTERED):
             submit(process, token)
+        push_by_http(process, good[0])
         process.wait(lambda: len(process.logged("D")) + len(process.logged("P")) >= 9)
 
         def answered(lines: list[dict[str, Any]], status: str) -> int:
@@ -133,9 +145,11 @@ def test_both_processes_are_shown_live_without_a_secret_and_nothing_is_left_of_i
         assert '{\\"reason\\":\\"Unregistered\\"' in text
         # Inbound: from the RCPT on.
         said = [line.get("text", "") for line in lines if line.get("protocol") == "smtp"]
-        assert sum("logged in as app, MAIL FROM:<app@example.com>" in one for one in said) == 9
-        assert sum(one == f"rcpt TO:<user@{DOMAIN.upper()}>" for one in said) == 9
-        assert sum(one.startswith("250 2.0.0 ") and one.endswith(" queued") for one in said) == 9
+        assert sum("logged in as app, MAIL FROM:<app@example.com>" in one for one in said) == 8
+        assert sum(one == f"rcpt TO:<user@{DOMAIN.upper()}>" for one in said) == 8
+        assert sum(one.startswith("250 2.0.0 ") and one.endswith(" queued") for one in said) == 8
+        by_http = [(line["what"], line.get("text")) for line in lines if line.get("protocol") == "propeller"]
+        assert by_http[:2] == [("request", "POST /post"), ("answer", "200 OK")]
         assert "AUTH PLAIN ..." in said
         assert {line["connection"].partition(".")[0] for line in lines} == {"0", "1"}
 
@@ -157,7 +171,7 @@ def test_both_processes_are_shown_live_without_a_secret_and_nothing_is_left_of_i
         assert command.stop(signal.SIGINT) == 0
         assert open_.stop(signal.SIGINT) == 0
         assert command.errors == []
-        plain = gathered(process, "--for", "1s")
+        plain = gathered(process, "--for", "3s")
         assert plain.wait() == 0
         assert any("-- open already" in line for line in plain.lines), plain.lines
 
