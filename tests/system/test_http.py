@@ -14,6 +14,7 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,16 @@ def receptions(api: Api) -> Counter[str]:
     return Counter(line[2] for line in api.process.mainlog if line[4] == "R")
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """An engine that takes 100 KB."""
+    listen = {"max_message_size": "100KB", "data_timeout": 2, "idle_timeout": 2}
+    folder = tmp_path_factory.mktemp("small")
+    loggers = {"ec_logger1": {"mainlog": "logs/mainlog.ec", "rejectlog": "logs/rejectlog.ec"}}
+    with http_api(folder, listen=listen, ec_logger=loggers) as api:
+        yield api
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_message_is_kept_delivered_and_can_be_asked_for_also_after_a_restart(tmp_path: Path, workers: int) -> None:
     with http_api(tmp_path, workers=workers) as api:
@@ -67,7 +78,7 @@ def test_keys_and_outcomes_are_known_after_the_number_of_workers_has_changed(tmp
                 return [client.send([TO], [MAIL], key=f"order-{number}") for number in numbers]
 
         sent: list[Sent] = []
-        for workers in (3, 2, 1, 2):
+        for workers in (3, 2, 1):
             sent += send(range(len(sent), len(sent) + 12))
             for one in sent:
                 assert ended(api, one.id) == ["delivered"]
@@ -147,21 +158,17 @@ def test_what_is_sent_while_workers_are_killed_is_delivered_once(tmp_path: Path)
         assert receptions(api) == Counter({one.id: 1 for one in sent})
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_five_thousand_messages_in_bulk_are_all_delivered(tmp_path: Path, workers: int) -> None:
-    with http_api(tmp_path, workers=workers) as api:
+def test_five_thousand_messages_in_bulk_are_all_delivered(tmp_path: Path) -> None:
+    with http_api(tmp_path, workers=2) as api:
         with api.client() as client:
-            began = time.monotonic()
             sent = list(client.send_many([message([f"u{n}@discard.example.com"], [MAIL]) for n in range(5000)]))
-            took = time.monotonic() - began
         ids = {one.id for one in sent if isinstance(one, Sent)}
         assert len(ids) == 5000
         api.process.wait(lambda: sum(line[4] == "D" for line in api.process.mainlog) == 5000)
-        print(f"{5000 / took:.0f} messages a second, {workers} workers")
 
 
-def test_in_bulk_each_line_has_its_answer_as_it_comes_and_the_same_again(tmp_path: Path) -> None:
-    with http_api(tmp_path) as api, socket.create_connection(("127.0.0.1", api.port), timeout=20) as connection:
+def test_in_bulk_each_line_has_its_answer_as_it_comes_and_the_same_again(small: Api) -> None:
+    with socket.create_connection(("127.0.0.1", small.port), timeout=20) as connection:
         connection.sendall(
             f"POST /v1/messages HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nIdempotency-Key: b\r\n"
             "Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
@@ -183,7 +190,7 @@ def test_in_bulk_each_line_has_its_answer_as_it_comes_and_the_same_again(tmp_pat
         third = ask(good)
         assert (third["line"], third["status"]) == (3, 202)
         connection.sendall(b"0\r\n\r\n")
-        again = api.request(body=good, Content_Type="application/x-ndjson", Idempotency_Key="b")
+        again = small.request(body=good, Content_Type="application/x-ndjson", Idempotency_Key="b")
         assert json.loads(again.body)["id"] == first["id"] != third["id"]
 
 
@@ -200,18 +207,17 @@ def test_a_scheduled_message_waits_for_its_time_and_over_a_restart(tmp_path: Pat
             assert [one.state for one in client.status(later.id).deliveries] == ["waiting"]
 
 
-def test_a_raw_message_has_its_envelope_in_the_query(tmp_path: Path) -> None:
+def test_a_raw_message_has_its_envelope_in_the_query(small: Api) -> None:
     mcmt = b"--B\nContent-Type: message/rfc822\n\nSubject: inner\n\nmail\n--B--\n"
-    with http_api(tmp_path) as api:
-        answer = api.request(
-            path=f"/v1/messages?to={TO}&from=app%40example.com",
-            body=mcmt,
-            Content_Type="multipart/vnd.msys.mcmt; boundary=B",
-        )
-        assert answer.status == 202
-        assert ended(api, answer.body["id"]) == ["delivered"]
-        missing = api.request(path="/v1/messages", body=mcmt, Content_Type="message/rfc822")
-        assert (missing.status, missing.body["field"]) == (400, "to")
+    answer = small.request(
+        path=f"/v1/messages?to={TO}&from=app%40example.com",
+        body=mcmt,
+        Content_Type="multipart/vnd.msys.mcmt; boundary=B",
+    )
+    assert answer.status == 202
+    assert ended(small, answer.body["id"]) == ["delivered"]
+    missing = small.request(path="/v1/messages", body=mcmt, Content_Type="message/rfc822")
+    assert (missing.status, missing.body["field"]) == (400, "to")
 
 
 def refusals() -> list[Any]:
@@ -245,16 +251,6 @@ def refusals() -> list[Any]:
     return [pytest.param(*case, id=name) for name, case in cases.items()]
 
 
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """An engine that takes 100 KB."""
-    listen = {"max_message_size": "100KB", "data_timeout": 2, "idle_timeout": 2}
-    folder = tmp_path_factory.mktemp("small")
-    loggers = {"ec_logger1": {"mainlog": "logs/mainlog.ec", "rejectlog": "logs/rejectlog.ec"}}
-    with http_api(folder, listen=listen, ec_logger=loggers) as api:
-        yield api
-
-
 @pytest.mark.parametrize(("request_", "status", "field"), refusals())
 def test_a_refusal_is_a_problem_that_names_the_field(
     small: Api, request_: dict[str, Any], status: int, field: str
@@ -285,21 +281,19 @@ def test_nobody_is_told_of_messages_of_others(small: Api) -> None:
     assert small.request("GET", f"/v1/messages/{sent}", key=OTHER_KEY).status == 404
 
 
-@pytest.mark.parametrize("said", [b"", b"POST /v1/mess", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"])
-def test_a_silent_client_is_let_go(small: Api, said: bytes) -> None:
-    with socket.create_connection(("127.0.0.1", small.port), timeout=20) as connection:
-        connection.sendall(said)
-        while connection.recv(4096):
-            pass
-
-
-def test_a_body_that_does_not_come_is_not_waited_for(small: Api) -> None:
-    with socket.create_connection(("127.0.0.1", small.port), timeout=20) as connection:
-        connection.sendall(
-            f"POST /v1/messages HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
-            "Content-Type: application/json\r\nContent-Length: 50\r\n\r\n{".encode()
-        )
-        assert connection.recv(4096).startswith(b"HTTP/1.1 408 ")
+def test_silent_clients_are_let_go_and_a_body_that_does_not_come_is_not_waited_for(small: Api) -> None:
+    """All at once, so that their timeouts are waited for once."""
+    head = (
+        f"POST /v1/messages HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
+        "Content-Type: application/json\r\nContent-Length: 50\r\n\r\n{"
+    )
+    said = b"", b"POST /v1/mess", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", head.encode()
+    with ExitStack() as stack:
+        clients = [stack.enter_context(socket.create_connection(("127.0.0.1", small.port), timeout=20)) for _ in said]
+        for client, octets in zip(clients, said, strict=True):
+            client.sendall(octets)
+        answers = [b"".join(iter(lambda client=client: client.recv(4096), b"")) for client in clients]  # type: ignore[misc]
+    assert [answer[:13] for answer in answers] == [b"", b"", b"HTTP/1.1 404 ", b"HTTP/1.1 408 "]
 
 
 def test_a_head_that_is_too_long_is_refused(small: Api) -> None:
@@ -357,17 +351,16 @@ def test_over_tls(tmp_path: Path, workers: int) -> None:
             assert client.send([TO], [MAIL]).deliveries == 1
 
 
-async def test_the_client_for_asyncio_sends_many_at_once(tmp_path: Path) -> None:
-    with http_api(tmp_path) as api:
-        async with AsyncClient(api.url, KEY) as client:
-            sent = await asyncio.gather(*[client.send([TO], [MAIL]) for _ in range(40)])
-            assert len({one.id for one in sent}) == 40
-            assert (await client.status(sent[0].id)).total == 1
-            answers = await client.send_many([MESSAGE, {**MESSAGE, "to": []}])
-            assert isinstance(answers[0], Sent)
-            assert isinstance(answers[1], RefusedError)
-            with pytest.raises(RefusedError, match="to\\[0\\]: <nobody> has no domain"):
-                await client.send(["nobody"], [MAIL])
+async def test_the_client_for_asyncio_sends_many_at_once(small: Api) -> None:
+    async with AsyncClient(small.url, KEY) as client:
+        sent = await asyncio.gather(*[client.send([TO], [MAIL]) for _ in range(40)])
+        assert len({one.id for one in sent}) == 40
+        assert (await client.status(sent[0].id)).total == 1
+        answers = await client.send_many([MESSAGE, {**MESSAGE, "to": []}])
+        assert isinstance(answers[0], Sent)
+        assert isinstance(answers[1], RefusedError)
+        with pytest.raises(RefusedError, match="to\\[0\\]: <nobody> has no domain"):
+            await client.send(["nobody"], [MAIL])
 
 
 def test_the_command_line_makes_a_token_and_sends_with_it(tmp_path: Path) -> None:
