@@ -121,7 +121,7 @@ def _makings(given: Iterable[object], base: Path) -> Iterator[MakeDomains]:
 def _add_stanza(checker: Checker, spool: Path, made: MadeDomain, how: MakeDomains, mark: Mark) -> None:
     data = checker.data
     if not isinstance(data.get("domain"), dict):
-        checker.add(("domain",), {}, mark)
+        checker.add(("domain",), {}, Mark())
     name = made.domain
     if name not in data["domain"]:
         checker.add(("domain", name), {}, mark)
