@@ -55,6 +55,7 @@ from mcmt.telemetry.telemetry import Telemetry
 from mcmt.webhooks.status import WebhookStatus
 from mcmt.webhooks.webhooks import Webhooks
 from mcmt.workers.acceptor import Acceptor, Sink
+from mcmt.workers.life_words import Begin
 from mcmt.workers.process import Worker
 from mcmt.workers.remote import RemoteHolder, RemoteOutbox, RemotePermitHolder, RemoteStation
 from mcmt.workers.rule_words import RuleMatched, RulesLifted, Succeeded
@@ -62,7 +63,6 @@ from mcmt.workers.shaping import RemoteEngines
 from mcmt.workers.words import (
     AskAll,
     Attached,
-    Begin,
     Events,
     FindKey,
     FindStanding,

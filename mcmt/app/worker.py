@@ -42,6 +42,7 @@ from mcmt.spool.state import StateStore
 from mcmt.spool.stored_registrations import StoredRegistrations
 from mcmt.wire.trace import Tracing
 from mcmt.workers.bus import Bus
+from mcmt.workers.life_words import Begin, Drain, Ping, Prepare, Stop, Swap
 from mcmt.workers.owners import HandingOver, Owners
 from mcmt.workers.passing import Receiver
 from mcmt.workers.remote import RemoteGrantings, RemoteLending
@@ -54,12 +55,10 @@ from mcmt.workers.words import (
     Acknowledge,
     Act,
     Attached,
-    Begin,
     CountAnswers,
     Counted,
     CountSelected,
     DoWork,
-    Drain,
     EndTrace,
     Entries,
     Events,
@@ -78,14 +77,11 @@ from mcmt.workers.words import (
     Note,
     Nothing,
     Permitted,
-    Prepare,
     ReadOutbox,
     ReadPage,
     Recalled,
     Retired,
     Rows,
-    Stop,
-    Swap,
     ToWorker,
     Verdict,
     raw,
@@ -190,6 +186,8 @@ class WorkerApp:
                 await self._shard(request.shard).station.note(request.domain, request.text)
             case FetchTrace():
                 return await self._shard(request.shard).station.fetch_trace(request.watch)
+            case Ping():
+                pass
             case Drain():
                 await self._drain()
             case Stop():

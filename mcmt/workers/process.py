@@ -4,6 +4,9 @@ A worker that ends by itself is started again: at once if it lived for SOUND sec
 from FIRST_WAIT up to LONGEST_WAIT. It inherits the spool folder's lock, so that no second engine can begin while one
 worker lives; it dies when its supervisor does.
 
+One that lives and answers nothing, twice in PATIENCE, is killed: it holds connections, leases and the answers that
+others wait for. Twice, because after a pause of the whole machine the time is over before anybody could answer.
+
 Rules: the process is only ever ended by itself or by a signal; what it was asked and had not answered is BusLost.
 """
 
@@ -26,8 +29,9 @@ from mcmt.clock import Clock
 from mcmt.config.sources import Content
 from mcmt.errors import BusError, ControlError, McmtError
 from mcmt.workers.bus import Bus
+from mcmt.workers.life_words import Begin, Drain, Ping, Prepare, Stop, Swap
 from mcmt.workers.passing import passing_pair
-from mcmt.workers.words import Begin, Drain, Nothing, Prepare, Stop, Swap, ToSupervisor
+from mcmt.workers.words import Nothing, ToSupervisor
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +41,10 @@ FIRST_WAIT = 0.5
 LONGEST_WAIT = 30.0
 PREPARE = 60.0
 """Seconds that a worker may take to read a configuration."""
+PATIENCE = 30.0
+"""Seconds that a worker's event loop may take for anything."""
+ROUND = 10.0
+"""Seconds between two looks at whether it is there."""
 MARGIN = 10.0
 """Seconds beside ``drain_timeout`` after which a worker that does not end is killed."""
 
@@ -201,6 +209,24 @@ class Worker:
         self.connections, self.missing = passing, ""
         self._supervising.began(self)
 
+    async def _watch(self, process: asyncio.subprocess.Process, bus: Bus) -> None:
+        """Kill it when it does not answer."""
+        missed = 0
+        while missed < 2:
+            await asyncio.sleep(0.0 if missed else ROUND)
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    await bus.call(Ping(), Nothing)
+            except TimeoutError:
+                missed += 1
+            except BusError:
+                return  # it has ended
+            else:
+                missed = 0
+        if process.returncode is None:
+            log.error("worker %d has answered nothing for %g s and is killed", self.number, 2 * PATIENCE)
+            process.kill()
+
     async def _spawn(self, bus: int, connections: int) -> asyncio.subprocess.Process:
         # -P and our own place: a folder called mcmt where the engine was started must not be taken for this package.
         ours = str(Path(__file__).parents[2])
@@ -219,7 +245,12 @@ class Worker:
         wait = 0.0
         while True:
             if self._process is not None:
-                self._over(await self._process.wait())
+                assert self.bus is not None  # noqa: S101 - it was launched
+                watch = asyncio.get_running_loop().create_task(self._watch(self._process, self.bus))
+                try:
+                    self._over(await self._process.wait())
+                finally:
+                    watch.cancel()
             if self._stopping:
                 return
             sound = self._clock.monotonic() - began >= SOUND

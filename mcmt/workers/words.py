@@ -10,7 +10,6 @@ from typing import Literal
 import msgspec
 
 from mcmt.config.made_settings import MadeDomain
-from mcmt.config.sources import Content
 from mcmt.control.protocol import Resume, Retry, Suspend
 from mcmt.engine.hands import Work
 from mcmt.intake.xmpp.attachment import Attachment
@@ -20,43 +19,10 @@ from mcmt.message.model import Message, NewDelivery
 from mcmt.spool.port import Entry, IdPage, Selection
 from mcmt.spool.standing import Known, Once, Standing
 from mcmt.wire.trace import Watch
+from mcmt.workers.life_words import Order
 from mcmt.workers.rule_words import FromSupervisor, FromWorker
 
 # -- the supervisor calls ---------------------------------------------------------------------------------------------
-
-
-class Begin(msgspec.Struct, frozen=True, tag="begin"):
-    """Open the shards and begin to work. Answered by Nothing when connections may be passed."""
-
-    number: int
-    config: str
-    """The configuration's path, for the paths that are relative to it."""
-    content: Content
-    """What was read when the supervisor read it: the file, those that it includes, and the secrets."""
-    adopted: tuple[int, ...]
-    """Shards beside its own."""
-    rehashed: float = 0.0
-    """See mcmt/app/rehash.py."""
-    reloaded: Content | None = None
-    """What was read since and holds now, but for what stays as it was at the start."""
-
-
-class Prepare(msgspec.Struct, frozen=True, tag="prepare"):
-    """The configuration was read again: be ready to go on by it. Answered by Nothing, refused where that cannot be."""
-
-    content: Content
-
-
-class Swap(msgspec.Struct, frozen=True, tag="swap"):
-    """Go on by what was prepared last. Answered by Nothing."""
-
-
-class Drain(msgspec.Struct, frozen=True, tag="drain"):
-    """Take and send nothing more, within ``drain_timeout``. Answered by Nothing when everything is on disk."""
-
-
-class Stop(msgspec.Struct, frozen=True, tag="stop"):
-    """Close the shards and end. Answered by Nothing, just before the end."""
 
 
 class ReadOutbox(msgspec.Struct, frozen=True, tag="outbox"):
@@ -386,9 +352,8 @@ class Gossip(msgspec.Struct, frozen=True, tag="gossip"):
 
 _Listings = ReadPage | ListIds | Find | FindStanding | FindKey | CountSelected | CountAnswers
 _Questions = ReadOutbox | Look | _Listings | DoWork | Note | FetchTrace
-_Orders = Begin | Prepare | Swap | Drain | Stop
 _Notices = Granted | Recalled | Permitted | EndTrace | Gossip | FromSupervisor
-ToWorker = _Orders | Acknowledge | Act | Accept | AcceptOnce | _Notices | _Questions
+ToWorker = Order | Acknowledge | Act | Accept | AcceptOnce | _Notices | _Questions
 """What a worker hears."""
 _Wishes = HandOver | AskAll | Retired | Move | MakeDomain | PermitsWanted | PermitsUnused
 ToSupervisor = _Wishes | FromWorker | Wanted | GivenBack | Left | Events | Gossip | Attached

@@ -446,3 +446,26 @@ def test_logins_that_fail_count_over_all_workers(tmp_path: Path, certificates: C
         codes = [attempt() for _ in range(4)]
         assert codes == [535] * 4, "one a session, so that both workers take part"
         assert attempt() != 535, "the fifth is not even tried, whichever worker has it"
+
+
+def test_a_worker_that_lives_and_answers_nothing_is_killed_and_nothing_is_lost(tmp_path: Path) -> None:
+    """Stopped by SIGSTOP, in the middle of its work, by an engine that has patience for a second."""
+    hasty = tmp_path / "python"
+    code = (
+        "import sys, mcmt.workers.process as process; process.PATIENCE, process.ROUND = 1.0, 0.2; "
+        "from mcmt.cli import main; main()"
+    )
+    hasty.write_text(f"#!/bin/sh\nshift 2\nexec {sys.executable} -c '{code}' \"$@\"\n")
+    hasty.chmod(0o755)
+    with simulator(tmp_path / "gateway", "--rules", str(rules(tmp_path, "100ms"))) as gateway:
+        process = EngineProcess(tmp_path / "engine", {DOMAIN: gateway.stanza}, workers=2)
+        process.python = str(hasty)
+        process.start()
+        pids = workers(process)
+        accepted = submit(process, 40)
+        os.kill(pids[0], signal.SIGSTOP)
+        wait(lambda: "worker 0 has answered nothing for 2 s and is killed" in process.diagnostics.read_text())
+        assert set(workers(process)) & set(pids) == {pids[1]}
+        process.wait_for("D", 40, within=60)
+        assert process.stop() == 0
+        assert_each_once(process, gateway, accepted)

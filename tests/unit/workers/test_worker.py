@@ -12,7 +12,7 @@ import pytest
 from mcmt.app import worker
 from mcmt.app.shards import Shards
 from mcmt.spool.standing import Known
-from mcmt.workers.words import Prepare, Swap
+from mcmt.workers.life_words import Prepare, Swap
 
 
 class Read:
