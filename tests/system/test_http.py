@@ -292,7 +292,9 @@ def test_silent_clients_are_let_go_and_a_body_that_does_not_come_is_not_waited_f
         clients = [stack.enter_context(socket.create_connection(("127.0.0.1", small.port), timeout=20)) for _ in said]
         for client, octets in zip(clients, said, strict=True):
             client.sendall(octets)
-        answers = [b"".join(iter(lambda client=client: client.recv(4096), b"")) for client in clients]  # type: ignore[misc]
+        # What is answered is all that is waited for of the last: its connection lingers for what may still come.
+        ends = [b"".join(iter(lambda client=client: client.recv(4096), b"")) for client in clients[:-1]]  # type: ignore[misc]
+        answers = [*ends, clients[-1].recv(4096)]
     assert [answer[:13] for answer in answers] == [b"", b"", b"HTTP/1.1 404 ", b"HTTP/1.1 408 "]
 
 
