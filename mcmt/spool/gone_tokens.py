@@ -20,10 +20,9 @@ import apsw
 from mcmt.clock import Clock
 from mcmt.errors import SpoolError
 from mcmt.message.event import GONE, INVALID, REGISTERED, Event, Kind, OutboxRow
-from mcmt.spool.folder import create_file, prepare_folder
 from mcmt.spool.port import GoneToken
 from mcmt.spool.rows import microseconds, seconds
-from mcmt.spool.schema import check_sqlite, configure, prepare, unusable
+from mcmt.spool.store_file import StoreFile
 
 FILE: Final = "tokens.sqlite"
 VERSION: Final = 1
@@ -51,6 +50,7 @@ CREATE TABLE progress (shard TEXT PRIMARY KEY, sequence INTEGER NOT NULL) STRICT
 -- How far the senders of a domain have been told.
 CREATE TABLE told (domain TEXT PRIMARY KEY, through INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 """
+_STORE = StoreFile(FILE, APPLICATION, VERSION, _TABLES, _CACHE)
 _LEARN = f"""
 INSERT OR REPLACE INTO token (domain, token, since, state, learned, reason, source, delivery)
 SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8
@@ -84,7 +84,7 @@ class StoredGoneTokens:
     @classmethod
     def open(cls, folder: Path) -> StoredGoneTokens:
         """Open the table in a spool folder, made if there is none. Raises SpoolUnusable."""
-        return cls(_open(folder))
+        return cls(_STORE.open(folder))
 
     def since(self, domain: str, tokens: Sequence[str]) -> Mapping[str, float]:
         """See GoneTokens."""
@@ -142,7 +142,7 @@ class StoredTokenTable(StoredGoneTokens):
     @classmethod
     def create(cls, folder: Path, clock: Clock) -> StoredTokenTable:
         """Open the table in a spool folder, made if there is none. Raises SpoolUnusable."""
-        return cls(_open(folder), clock)
+        return cls(_STORE.open(folder), clock)
 
     # -- mcmt.eventlog.outbox.EventTable ------------------------------------------------------------------------------
 
@@ -207,20 +207,6 @@ class StoredTokenTable(StoredGoneTokens):
         with self._connection:
             change()
         return self._connection.total_changes() - before
-
-
-def _open(folder: Path) -> apsw.Connection:
-    check_sqlite()
-    prepare_folder(folder)
-    path = folder / FILE
-    create_file(path)
-    try:
-        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
-        configure(connection, _CACHE)
-        prepare(connection, path, APPLICATION, VERSION, _TABLES)
-    except apsw.Error as error:
-        raise unusable(path, error) from error
-    return connection
 
 
 def _token_of(event: Event) -> GoneToken:

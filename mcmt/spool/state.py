@@ -14,8 +14,8 @@ from pathlib import Path
 import apsw
 
 from mcmt.errors import SpoolError
-from mcmt.spool.folder import create_file, prepare_folder
-from mcmt.spool.schema import BUSY_WAIT, check_sqlite, configure, prepare, unusable, write_anew
+from mcmt.spool.schema import BUSY_WAIT, write_anew
+from mcmt.spool.store_file import StoreFile
 
 FILE = "state.sqlite"
 VERSION = 1
@@ -25,10 +25,18 @@ _TABLES = """
 CREATE TABLE state (scope TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, PRIMARY KEY (scope, key))
 STRICT, WITHOUT ROWID;
 """
+_STORE = StoreFile(FILE, APPLICATION, VERSION, _TABLES, _CACHE)
 _PUT = "INSERT INTO state VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET value = ?3"
 
 _PUT_FIRST = "INSERT OR IGNORE INTO state VALUES (?1, ?2, ?3)"
 _SWAP = "UPDATE state SET value = ?3 WHERE scope = ?1 AND key = ?2 AND value = ?4"
+
+
+def _settle(connection: apsw.Connection) -> None:
+    with suppress(apsw.BusyError):  # another process has it open, and the first one did this
+        connection.set_busy_timeout(0)
+        write_anew(connection)
+    connection.set_busy_timeout(BUSY_WAIT)
 
 
 class Scope:
@@ -62,21 +70,7 @@ class StateStore:
     @classmethod
     def open(cls, folder: Path) -> StateStore:
         """Open the store in a spool folder. Raises SpoolUnusable."""
-        check_sqlite()
-        prepare_folder(folder)
-        path = folder / FILE
-        create_file(path)
-        try:
-            connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
-            configure(connection, _CACHE)
-            prepare(connection, path, APPLICATION, VERSION, _TABLES)
-            with suppress(apsw.BusyError):  # another process has it open, and the first one did this
-                connection.set_busy_timeout(0)
-                write_anew(connection)
-            connection.set_busy_timeout(BUSY_WAIT)
-        except apsw.Error as error:
-            raise unusable(path, error) from error
-        return cls(connection)
+        return cls(_STORE.open(folder, _settle))
 
     def scope(self, name: str) -> Scope:
         """A view of the keys of *name* alone."""

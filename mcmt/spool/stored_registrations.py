@@ -15,10 +15,10 @@ import apsw
 import msgspec
 
 from mcmt.errors import SpoolError
-from mcmt.spool.folder import create_file, prepare_folder
 from mcmt.spool.registration import DEVICES, Registration
 from mcmt.spool.rows import microseconds, seconds
-from mcmt.spool.schema import BUSY_WAIT, check_sqlite, configure, prepare, unusable
+from mcmt.spool.schema import BUSY_WAIT
+from mcmt.spool.store_file import StoreFile
 
 FILE: Final = "registrations.sqlite"
 VERSION: Final = 1
@@ -39,6 +39,7 @@ CREATE TABLE registration (
     UNIQUE (service, owner, device)
 ) STRICT;
 """
+_STORE = StoreFile(FILE, APPLICATION, VERSION, _TABLES, _CACHE)
 _COLUMNS = "SELECT service, node, owner, device, token, secret, registered, number FROM registration"
 _FIND = f"{_COLUMNS} WHERE service = ?1 AND node = ?2"
 _OF_OWNER = f"{_COLUMNS} WHERE service = ?1 AND owner = ?2 ORDER BY number LIMIT {DEVICES}"
@@ -74,18 +75,7 @@ class StoredRegistrations:
     @classmethod
     def open(cls, folder: Path) -> StoredRegistrations:
         """Open the table in a spool folder, made if there is none. Raises SpoolUnusable."""
-        check_sqlite()
-        prepare_folder(folder)
-        path = folder / FILE
-        create_file(path)
-        try:
-            connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
-            configure(connection, _CACHE)
-            prepare(connection, path, APPLICATION, VERSION, _TABLES)
-            connection.set_busy_timeout(BUSY_WAIT)
-        except apsw.Error as error:
-            raise unusable(path, error) from error
-        return cls(connection)
+        return cls(_STORE.open(folder, lambda connection: connection.set_busy_timeout(BUSY_WAIT)))
 
     def find(self, service: str, node: str) -> Registration | None:
         """See Registrations."""

@@ -22,8 +22,8 @@ import apsw
 import msgspec
 
 from mcmt.errors import SpoolError
-from mcmt.spool.folder import create_file, prepare_folder
-from mcmt.spool.schema import check_sqlite, configure, prepare, unusable, write_anew
+from mcmt.spool.schema import unusable, write_anew
+from mcmt.spool.store_file import StoreFile
 
 FILE: Final = "webhooks.sqlite"
 VERSION: Final = 1
@@ -119,18 +119,12 @@ class StoredWebhookEvents:
     @classmethod
     def open(cls, folder: Path, created: float) -> StoredWebhookEvents:
         """Open the file in a spool folder, made if there is none. *created*: the time now. Raises SpoolUnusable."""
-        check_sqlite()
-        prepare_folder(folder)
-        path = folder / FILE
-        create_file(path)
+        tables = _TABLES + _FIRST_NUMBER.format(int(created * 1e6))
+        connection = StoreFile(FILE, APPLICATION, VERSION, tables, _CACHE).open(folder, write_anew)
         try:
-            connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
-            configure(connection, _CACHE)
-            prepare(connection, path, APPLICATION, VERSION, _TABLES + _FIRST_NUMBER.format(int(created * 1e6)))
-            write_anew(connection)
             return cls(connection)
         except apsw.Error as error:
-            raise unusable(path, error) from error
+            raise unusable(folder / FILE, error) from error
 
     def close(self) -> None:
         """Close the file."""
