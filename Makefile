@@ -19,7 +19,7 @@ run: install
 # may come too late for a bound, but a fault stays one.
 test: install
 	tests/peers.sh
-	$(BIN)/python -m pytest -n $(or $(AT_ONCE),3) --dist loadgroup || \
+	$(BIN)/python -m pytest -n $(or $(AT_ONCE),3) --dist loadscope || \
 		$(BIN)/python -m pytest -n 0 --last-failed --last-failed-no-failures none
 
 # Every row of the table of faults, also those that take minutes; make test has the others.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import pytest
 import uvloop
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.support.tls import Certificates, make_certificates
 
@@ -19,13 +20,19 @@ def pytest_asyncio_loop_factories(
     return {"uvloop": uvloop.new_event_loop}
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in its own
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several processes (``-n 3 --dist loadgroup``) each of these folders is one's, in the order of its files."""
-    here = Path(__file__).parent
-    for item in items:
-        folder = item.path.relative_to(here).parts[0]
-        item.add_marker(pytest.mark.xdist_group(folder if folder in ("unit", "system") else "others"))
+@pytest.hookimpl(optionalhook=True)  # of xdist's
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Parts:
+    """With several processes (``-n 3``): see Parts."""
+    return Parts(config, log)
+
+
+class Parts(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types
+    """All unit tests are one process's, and each file of the others is one's: it shares servers among its tests, and is
+    played in its order. Who has ended a file gets the next."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "unit" if file.startswith("tests/unit/") else file
 
 
 @pytest.fixture(scope="session")
