@@ -88,6 +88,13 @@ def test_every_command_and_every_option_is_in_the_documents(name: str, command: 
             assert any(f"`{written}" in everything for written in option.opts), f"{name}: {option.opts}"
 
 
+def test_every_command_is_shown_with_what_it_prints() -> None:
+    """`$ mcmt ...`, and a line of output below."""
+    shown = re.findall(r"^\$ (mcmt .*)\n(?!\$ |```)", TEXTS["docs/operations.md"], re.MULTILINE)
+    names = [name for name, command in commands() if not command.hidden]
+    assert [name for name in names if not any(f"{line} ".startswith(f"{name} ") for line in shown)] == []
+
+
 @pytest.mark.parametrize("document", list(TEXTS))
 def test_links_lead_somewhere(document: str) -> None:
     for link in LINK.findall(TEXTS[document]):
