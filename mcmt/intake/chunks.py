@@ -88,8 +88,8 @@ class ChunkReader(Content):
                 if length > self._max_line:
                     self._long_line(number)
         self._line = len(whole) - whole.rindex(b"\r\n") - 2 if ends else self._line + len(whole)
-        if b"\0" in block:
-            self._nul(block)
+        if b"\0" in whole:
+            self._nul(whole)
         self._lines += ends
         self._size += len(block)
         if self.fault is None:

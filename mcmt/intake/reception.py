@@ -217,7 +217,7 @@ class Reception:
 
 def _context(envelope: Envelope, headers: Headers) -> dict[str, str]:
     variables = context_variables(headers)
-    if trace := kept(envelope.traceparent):
+    if envelope.traceparent and (trace := kept(envelope.traceparent)):
         # Of the request and of the message the request is nearer: whoever made the message may have sent it long ago.
         variables[TRACEPARENT] = trace
     return variables

@@ -71,11 +71,13 @@ class Accept(SpoolJob):
         deliveries = self.deliveries
         if len(deliveries) == 1 and not deliveries[0].due:
             self.places = {(deliveries[0].domain, deliveries[0].priority): (0,)}
+            replacing = deliveries if deliveries[0].collapse else ()
         else:
             self.later = [place for place, delivery in enumerate(deliveries) if delivery.due]
             self.places = _by_kind(deliveries, self.later)
+            replacing = [one for one in deliveries if one.collapse and not one.due]
         self.key, self.row = transaction.insert_message(self.message, self.deliveries)
-        if replacing := [one for one in deliveries if one.collapse and not one.due]:
+        if replacing:
             self.superseded = []
             transaction.supersede(self.row, self.message.batch_id, replacing, self.superseded)
         for failure in self._failures:

@@ -134,7 +134,8 @@ async def submit(host: str, port: int, count: int) -> None:
 
 
 async def test_calls_and_objects_of_a_message_from_the_socket_to_the_log(tmp_path: Path) -> None:
-    """Of a message, in 20 sessions: 135 calls of our Python functions were counted, and of objects that the collector
+    """Of a message, in 20 sessions: 149 calls of our Python functions were counted (135 before there were priorities,
+    throttles and traces), and of objects that the collector
     watches 1.4 more that came than went."""
     (tmp_path / "mcmt.yaml").write_text(CONFIG)
     loaded = load_channels()
@@ -156,5 +157,5 @@ async def test_calls_and_objects_of_a_message_from_the_socket_to_the_log(tmp_pat
         sys.setprofile(None)
         threading.setprofile(None)
         await app.stop()
-    assert 50 < work.total / 1000 < 150, work.most
+    assert 50 < work.total / 1000 < 155, work.most
     assert filled / 1000 < 10

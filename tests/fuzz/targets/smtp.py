@@ -238,7 +238,7 @@ def _behind_chunks(stream: bytes, at: int, size: int) -> int | None:
     for first in chunk.finditer(stream, at):
         content, command = b"", chunk.match(stream, first.start())
         while command:
-            end = command.end() + int(command[1])
+            end = min(command.end() + int(command[1]), len(stream) + 1)
             content += stream[command.end() : end]
             if command[2]:
                 if len(content) == size and end <= len(stream) and not _WRONG.search(content):

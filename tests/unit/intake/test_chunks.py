@@ -63,6 +63,8 @@ def test_the_line_at_fault_is_told_across_chunks() -> None:
         read([b"a\r\n" + b"x" * 15, b"x" * 6])
     with pytest.raises(MessageError, match="line 2 of the message has a NUL"):
         read([b"a\r\n", b"b\0"])
+    with pytest.raises(MessageError, match="line 2 of the message has a NUL"):
+        read([b"a\r", b"\nb\0"])
 
 
 @pytest.mark.parametrize("cut", range(7))
