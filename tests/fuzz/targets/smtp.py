@@ -34,6 +34,7 @@ _REPLY = re.compile(rb"(?:[2-5]\d\d[ -][\x20-\x7e]{0,508}\r\n)*")
 _QUEUED = re.compile(rb"^250 2\.0\.0 [0-9a-f]{24} queued\r\n", re.MULTILINE)
 _UNTIL = re.compile(rb"(?<=FUTURERELEASE )\d+ [0-9TZ:-]+")
 """EHLO tells the time."""
+_AT_FAULT = re.compile(rb"(?m)^55[0-9] [^\r\n]*(?:line \d+ of the message|the message is larger than)[^\r\n]*")
 _WRONG = re.compile(rb"(?<!\r)\n|\r(?!\n)|\0")
 _MAX_SIZE = 2000
 _PROXY, _XCLIENT = "127.0.0.9", "127.0.0.8"
@@ -199,7 +200,8 @@ def _essence(kept: tuple[Message, int]) -> object:
 
 
 def _without_ids(said: bytes) -> bytes:
-    return _UNTIL.sub(b"", _QUEUED.sub(b"250 2.0.0 queued\r\n", said))
+    # Of several faults of one content the one that is found first is told: which one that is, the reads decide.
+    return _AT_FAULT.sub(b"content at fault", _UNTIL.sub(b"", _QUEUED.sub(b"250 2.0.0 queued\r\n", said)))
 
 
 def _hold(stream: bytes, said: bytes, kept: list[tuple[Message, int]]) -> None:
