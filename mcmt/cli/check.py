@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG, S_ISSOCK
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from mcmt.cli.common import address, config_option, find_file
+from mcmt.cli.common import address, config_option, find_file, json_option
+from mcmt.errors import ConfigError, Fault
 
 if TYPE_CHECKING:
     from mcmt.config.settings import Settings
@@ -20,9 +22,10 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("file", required=False, type=click.Path(path_type=Path))
+@json_option
 @config_option
 @click.pass_context
-def check(context: click.Context, file: Path | None, config: Path | None) -> None:
+def check(context: click.Context, file: Path | None, as_json: bool, config: Path | None) -> None:
     """Check the configuration FILE and everything that it names.
 
     All faults are shown in one run, each with file, line and column. Certificates and keys are loaded, and it is said
@@ -31,75 +34,113 @@ def check(context: click.Context, file: Path | None, config: Path | None) -> Non
     """
     if file is not None and config is not None:
         raise click.UsageError("FILE and --config name the same thing: give one of them")
-    found = find_file(file or config)
+    path = find_file(file or config)
+    try:
+        verdict = _judge(path)
+    except ConfigError as error:
+        if not as_json:
+            raise
+        verdict = Verdict((), error.faults, ())
+    if as_json:
+        told = {"file": str(path), "good": not verdict.faults, **verdict._asdict()}
+        click.echo(json.dumps({**told, "faults": [fault._asdict() for fault in verdict.faults]}))
+    else:
+        for line in verdict.found:
+            click.echo(line)
+        for fault in verdict.faults:
+            click.echo(fault, err=True)
+        for warning in verdict.warnings:
+            click.echo(f"warning: {warning}", err=True)
+        if not verdict.faults:
+            click.echo(f"{path}: good")
+    if verdict.faults:
+        context.exit(2)
+
+
+class Verdict(NamedTuple):
+    """What is said of a configuration that can be read."""
+
+    found: Sequence[str]
+    """What it means, a line each."""
+    faults: Sequence[Fault]
+    """Why no engine could run with it here."""
+    warnings: Sequence[str]
+
+
+def _judge(path: Path) -> Verdict:
     from mcmt import app
 
     channels = app.load_channels()
-    loaded = app.load_settings(found, channels)
+    loaded = app.load_settings(path, channels)
+    warnings: list[str] = []
     if (run_as := app.wanted(loaded.settings)) is not None:
         if os.geteuid() == 0:
             app.become(run_as)
-            loaded = app.load_settings(found, channels, loaded.content)
+            loaded = app.load_settings(path, channels, loaded.content)
         else:
-            click.echo(f"warning: run_as: what {run_as.user} may read and write only root or {run_as.user} can check")
-    from mcmt.config.settings import PyapnsSettings
-
+            warnings.append(f"run_as: what {run_as.user} may read and write only root or {run_as.user} can check")
     settings = loaded.settings
-    for finding in loaded.findings:
-        click.echo(finding)
+    warnings += [str(warning) for warning in loaded.warnings]
+    found = [str(finding) for finding in loaded.findings]
     for name, domain in settings.domains.items():
         routes = ", ".join(map(str, domain.routes))
-        click.echo(loaded.reading.shown(f"domain {name}: {domain.delivery_method} to {routes}"))
+        found.append(loaded.reading.shown(f"domain {name}: {domain.delivery_method} to {routes}"))
+    found += _doors(settings)
+    faults = [Fault(str(path), "", text) for text in _missing(settings)]
+    for place, fault in places(settings):
+        if fault:
+            faults.append(Fault(place, "", fault))
+        else:
+            found.append(f"{place}: can be written")
+    return Verdict(found, faults, [*warnings, *_room(settings)])
+
+
+def _doors(settings: Settings) -> Iterator[str]:
+    """How messages come in, and where the engine can be asked."""
+    from mcmt.config.settings import PyapnsSettings
+
     for listen in settings.listen:
-        click.echo(f"SMTP on {address(listen.host or '*', listen.port)}: mcmt_reception {listen.mcmt_reception}")
+        yield f"SMTP on {address(listen.host or '*', listen.port)}: mcmt_reception {listen.mcmt_reception}"
     for gateway in settings.gateways:
         pushes = ", ".join(sorted(gateway.served()))
-        click.echo(f"apns gateway on {address(gateway.host or '*', gateway.port)}: to {pushes}")
+        yield f"apns gateway on {address(gateway.host or '*', gateway.port)}: to {pushes}"
         if gateway.feedback is not None:
             host, port = gateway.feedback
-            click.echo(f"apns feedback on {address(host or '*', port)}: of {pushes}")
+            yield f"apns feedback on {address(host or '*', port)}: of {pushes}"
     if settings.monitor.listen is not None:
         host, port = settings.monitor.listen
-        click.echo(f"metrics on {address(host or '*', port)}")
+        yield f"metrics on {address(host or '*', port)}"
     for http in settings.http.listen:
         secured = "with TLS" if http.tls_certificate else "without TLS"
-        click.echo(f"HTTP on {address(http.host or '*', http.port)}: {secured}, {len(settings.http.tokens)} tokens")
+        yield f"HTTP on {address(http.host or '*', http.port)}: {secured}, {len(settings.http.tokens)} tokens"
     for word, doors in (("pyapns", settings.pyapns), ("propeller", settings.propeller)):
         for door in doors:
             to = sorted(door.served())
             if isinstance(door, PyapnsSettings) and (making := door.make_domains) is not None:
                 made = sum(one.suffix == making.suffix for one in settings.made.values())
                 to.append(f"domains made below {making.suffix} ({made} of {making.most})")
-            click.echo(f"{word} on {address(door.host or '*', door.port)}: to {', '.join(to)}")
+            yield f"{word} on {address(door.host or '*', door.port)}: to {', '.join(to)}"
     for server in settings.beanstalkd:
-        for tube, pushes in server.tubes.items():
-            click.echo(f"beanstalkd at {server.address}: tube {tube} to {pushes}")
+        for tube, domain in server.tubes.items():
+            yield f"beanstalkd at {server.address}: tube {tube} to {domain}"
     for one in settings.xmpp:
-        click.echo(f"component {one.jid} of {one.place}: to {one.domain}, for {', '.join(sorted(one.servers))}")
-    usable = True
+        yield f"component {one.jid} of {one.place}: to {one.domain}, for {', '.join(sorted(one.servers))}"
+
+
+def _missing(settings: Settings) -> Iterator[str]:
+    """Extras that stanzas need and that are not installed."""
     if settings.http.listen and find_spec("aiohttp") is None:
         from mcmt.intake.http import NEEDS_AIOHTTP
 
-        usable = False
-        click.echo(NEEDS_AIOHTTP, err=True)
+        yield NEEDS_AIOHTTP
     if settings.xmpp and find_spec("slixmpp") is None:
         from mcmt.intake.xmpp import NEEDS_SLIXMPP
 
-        usable = False
-        click.echo(NEEDS_SLIXMPP, err=True)
+        yield NEEDS_SLIXMPP
     if settings.opentelemetry and find_spec("opentelemetry") is None:
         from mcmt.telemetry import NEEDS_OPENTELEMETRY
 
-        usable = False
-        click.echo(NEEDS_OPENTELEMETRY, err=True)
-    for place, fault in places(settings):
-        usable = usable and not fault
-        click.echo(f"{place}: {fault or 'can be written'}", err=bool(fault))
-    for warning in (*loaded.warnings, *_room(settings)):
-        click.echo(f"warning: {warning}", err=True)
-    if not usable:
-        context.exit(2)
-    click.echo(f"{found}: good")
+        yield NEEDS_OPENTELEMETRY
 
 
 def _room(settings: Settings) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import json
 import secrets
 import time
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from mcmt.cli.common import config_option, connect, load_places
+from mcmt.cli.common import config_option, connect, json_option, load_places
 from mcmt.cli.compose import make_message, make_payload, parse_field
 from mcmt.errors import ConfigError
 
@@ -75,6 +76,7 @@ def _address(context: click.Context, option: click.Parameter, value: str | None)
     metavar="[SECONDS]",
     help=f"Show the log lines that follow until every delivery has ended, for at most {_WAIT:g} seconds or as many.",
 )
+@json_option
 @config_option
 def send(
     recipient: str | None,
@@ -90,12 +92,13 @@ def send(
     url: str | None,
     key_file: Path | None,
     wait: float | None,
+    as_json: bool,
     config: Path | None,
 ) -> None:
     """Send a push notification through the engine, as an application would.
 
-    The reply is printed. Exits with 1 when the message was refused and, with --wait, when a delivery failed or has
-    not ended in time.
+    The reply is printed; as JSON with the batch id, and each line of the log on one of its own. Exits with 1 when the
+    message was refused and, with --wait, when a delivery failed or has not ended in time.
 
     \b
     mcmt send --token 9b1f...1100 --alert "You have mail" --badge 9 --wait
@@ -125,7 +128,7 @@ def send(
         return submit_by_http(url, key_file, sender, recipient, message)
 
     if wait is None:
-        _report(hand_over())
+        _report(hand_over(), as_json=as_json)
         return
     assert settings is not None  # noqa: S101 - it was needed
     from mcmt.control.protocol import Follow
@@ -134,11 +137,11 @@ def send(
     with connect(settings) as client:
         client.follow(Follow(domain=domain_of(recipient)))
         started = time.monotonic()
-        batch_id = _report(hand_over()).batch_id
+        batch_id = _report(hand_over(), as_json=as_json).batch_id
         if not batch_id:
             raise click.ClickException("the listener gave no batch id, so its log lines cannot be told from others")
         client.follow(Follow(batch_id=batch_id))
-        _wait_for(client, batch_id, started + wait)
+        _wait_for(client, batch_id, started + wait, as_json=as_json)
 
 
 def _settings(config: Path | None, *, needed: bool) -> Settings | None:
@@ -193,14 +196,14 @@ def _listener(settings: Settings | None) -> tuple[str, int]:
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port  # noqa: S104 - read, not bound
 
 
-def _report(reply: Reply) -> Reply:
+def _report(reply: Reply, *, as_json: bool) -> Reply:
     if not reply.accepted:
         raise click.ClickException(f"refused at {reply.command}: {reply.text}")
-    click.echo(reply.text)
+    click.echo(json.dumps({"id": reply.batch_id, "reply": reply.text}) if as_json else reply.text)
     return reply
 
 
-def _wait_for(client: ControlClient, batch_id: str, deadline: float) -> None:
+def _wait_for(client: ControlClient, batch_id: str, deadline: float, *, as_json: bool) -> None:
     from mcmt.cli.outcome import MessageOutcome
 
     outcome = MessageOutcome(batch_id)
@@ -212,6 +215,6 @@ def _wait_for(client: ControlClient, batch_id: str, deadline: float) -> None:
             )
             raise click.ClickException(f"time is over and {pending} not ended: mcmt queue show {batch_id}")
         if (text := outcome.take(line)) is not None:
-            click.echo(text)
+            click.echo(json.dumps({"line": text}) if as_json else text)
     if outcome.failed:
         raise click.ClickException(f"{outcome.failed} of {outcome.deliveries} deliveries failed")

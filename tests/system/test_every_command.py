@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import shlex
 import xmlrpc.client
@@ -96,12 +97,18 @@ def _type_all(terminal: Terminal, apple: Simulator, folder: Path) -> None:
 
     # What is configured.
     assert "mcmt.yaml: good" in enter("mcmt check")
+    assert json.loads(enter("mcmt check --json"))["good"]
     assert re.search(r"apn_topic +com\.example\.app", enter(f"mcmt config explain {SHOP}"))
     assert '"$schema"' in enter("mcmt config schema", config=False)
     assert "nothing in it has changed" in enter("mcmt reload")
 
     # Some pushes: one that arrives, one to a device that is gone, four that cannot be sent now.
     assert "@D@" in enter(f'mcmt send {smtp} --to push@{SHOP} --token {DEVICE} --alert "You have mail" --wait')
+    reply, *lines = map(
+        json.loads,
+        enter(f"mcmt send {smtp} --to push@{SHOP} --token {DEVICE} --alert Hello --wait --json").splitlines(),
+    )
+    assert [reply["id"] in line["line"] for line in lines] == [True, True]
     enter(f"mcmt send {smtp} --to push@{SHOP} --token {GONE} --alert Hello")
     process.wait_for("P")
     ids = []
@@ -119,7 +126,7 @@ def _type_all(terminal: Terminal, apple: Simulator, folder: Path) -> None:
     assert "1 sent another way" in enter(f"mcmt queue reroute {ids[1]} --to {SPARE} --yes")
     enter(f'mcmt queue bounce {ids[2]} --reason "wrong campaign" --yes')
     enter(f'mcmt queue delete {ids[3]} --reason "of a test" --yes')
-    process.wait_for("D", 2)
+    process.wait_for("D", 3)
 
     # Domains.
     assert SPARE in enter("mcmt domain list")

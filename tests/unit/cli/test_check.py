@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from mcmt.app import load_channels, load_settings
-from mcmt.cli.check import places
+from mcmt.cli.check import check, places
 from mcmt.config.settings import Settings
 
 CONFIG = """\
@@ -49,6 +51,15 @@ def test_a_user_who_may_not_look_into_the_spool_is_told_so(folder: Path) -> None
         f"{place} {folder}/{path}": cannot
         for place, path in (("spool", "spool"), ("log", "spool/mainlog.ec"), ("control socket", "spool/control.sock"))
     }
+
+
+def test_as_json_it_says_what_is_wrong_and_where(folder: Path) -> None:
+    (folder / "mcmt.yaml").write_text("hostname: mx.example.com\nspool: {path: spool}\nhurry: true\n")
+    done = CliRunner().invoke(check, [str(folder / "mcmt.yaml"), "--json"])
+    told = json.loads(done.stdout)
+    assert (done.exit_code, told["good"], told["found"]) == (2, False, [])
+    (fault,) = [one for one in told["faults"] if one["option"] == "hurry"]
+    assert fault["place"].endswith("mcmt.yaml:3:1")
 
 
 def test_a_path_that_no_system_takes_is_no_traceback(folder: Path) -> None:
