@@ -30,6 +30,8 @@ def payload(size: int) -> bytes:
 
 PAYLOAD = payload(200)
 MESSAGE = mcmt_message(PAYLOAD)
+URGENT = b"MT-Priority: 3\r\n" + MESSAGE
+"""As a one-time code is sent."""
 
 
 def fan_out_message(count: int, first: int = 0) -> bytes:
@@ -130,13 +132,15 @@ async def _reply(reader: asyncio.StreamReader, code: bytes) -> bytes:
             return line
 
 
-async def send_at_rate(port: int, rate: float, seconds: float, sessions: int = 20) -> list[Sent]:
-    """Send one message every ``1 / rate`` seconds, whatever the answers take, each over a session that is free."""
+async def send_at_rate(
+    port: int, rate: float, seconds: float, sessions: int = 20, message: bytes = MESSAGE
+) -> list[Sent]:
+    """Send one *message* every ``1 / rate`` seconds, whatever the answers take, each over a session that is free."""
     free: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
     for _ in range(sessions):
         free.put_nowait(await _session(port))
     envelope = f"MAIL FROM:<app@example.com>\r\nRCPT TO:<user@{DOMAIN}>\r\nDATA\r\n".encode()
-    content = MESSAGE + b".\r\n"
+    content = message + b".\r\n"
     sent: list[Sent] = []
 
     async def one() -> None:

@@ -11,7 +11,7 @@ import uvloop
 
 from tests.bench.contender import DEAD, OTHER, TOKENS, Contender, contender
 from tests.bench.gateway import gateway
-from tests.bench.mail import DOMAIN, fan_out_message, send_at_rate
+from tests.bench.mail import DOMAIN, MESSAGE, URGENT, fan_out_message, send_at_rate
 from tests.bench.profiles import profiled
 from tests.bench.results import Goal, Table, median, percentile, spread
 from tests.bench.setting import Setting
@@ -70,6 +70,10 @@ def measure(setting: Setting) -> Table:
         look("nothing else", lambda: steady(mcmt, seconds))
         look("a 10,000-token message for another domain", lambda: beside(mcmt, OTHER, seconds))
         look("a 10,000-token message for the same domain", lambda: beside(mcmt, DOMAIN, seconds))
+        look(
+            "a 10,000-token message for the same domain, the others with MT-Priority: 3",
+            lambda: beside(mcmt, DOMAIN, seconds, URGENT),
+        )
         cpu = cpu_of(mcmt.pid)
         setting.say(f"latency: {depth:,} queued for a dead domain in {mcmt.fill(depth, DEAD):.0f} s")
         taking = (cpu_of(mcmt.pid) - cpu) / depth * TOKENS
@@ -77,7 +81,7 @@ def measure(setting: Setting) -> Table:
         profile = profiled(
             mcmt.pid, folder, f"mcmt, taking messages of {TOKENS:,} tokens", lambda: mcmt.fill(PROFILED, DEAD)
         )
-    limits = [QUIET, BUSY, BUSY, BUSY]
+    limits = [QUIET, BUSY, BUSY, BUSY, BUSY]
     return Table(
         title="Latency",
         how=(
@@ -97,7 +101,8 @@ def measure(setting: Setting) -> Table:
         notes=[
             f"To take one message of {TOKENS:,} tokens, without sending it, costs {taking * 1000:.0f} ms of CPU (mean "
             "of filling the dead domain's queue). What of it runs on the event loop's thread is time in which no "
-            "other message moves; the profile says what. Messages of the same domain wait their turn behind the 10,000."
+            "other message moves; the profile says what. Messages of the same domain wait their turn behind the "
+            "10,000, unless they are urgent."
         ],
         profiles=[profile],
     )
@@ -109,7 +114,7 @@ def steady(mcmt: Contender, seconds: float) -> Run:
     return run
 
 
-def beside(mcmt: Contender, domain: str, seconds: float) -> Run:
+def beside(mcmt: Contender, domain: str, seconds: float, message: bytes = MESSAGE) -> Run:
     """A message of 10,000 tokens comes in between: those that it may have delayed."""
     blob = fan_out_message(TOKENS)
     submitted = 0.0
@@ -120,18 +125,20 @@ def beside(mcmt: Contender, domain: str, seconds: float) -> Run:
         submitted = time.time()
         mcmt.engine.send(blob, f"user@{domain}")
 
-    run, last = _under_load(mcmt, seconds, TOKENS, submit)
+    run, last = _under_load(mcmt, seconds, TOKENS, submit, message)
     return [at for at in run if submitted <= at.dot <= last]
 
 
-def _under_load(mcmt: Contender, seconds: float, others: int, meanwhile: Callable[[], None]) -> tuple[Run, float]:
+def _under_load(
+    mcmt: Contender, seconds: float, others: int, meanwhile: Callable[[], None], message: bytes = MESSAGE
+) -> tuple[Run, float]:
     """The load's messages, and when the last of the *others* pushes went out that *meanwhile* brings about."""
     mark = mcmt.gateway.mark()
     thread = threading.Thread(target=meanwhile)
     thread.start()
-    sent = uvloop.run(send_at_rate(mcmt.engine.smtp_port, RATE, seconds))
+    sent = uvloop.run(send_at_rate(mcmt.engine.smtp_port, RATE, seconds, message=message))
     thread.join()
     pushes = mcmt.gateway.wait(mark, len(sent) + others, within=60, alive=mcmt.alive)
     at = {apns_id: stamp + RESOLUTION for apns_id, stamp in zip(pushes.ids, pushes.times, strict=True)}
-    run = [Times(message.dot, message.accepted, at.pop(message.apns_id)) for message in sent]
+    run = [Times(one.dot, one.accepted, at.pop(one.apns_id)) for one in sent]
     return run, max(at.values(), default=0.0)
