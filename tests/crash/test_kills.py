@@ -10,7 +10,7 @@ from tests.crash.kills import run, stage_for_kills
 from tests.support.tls import Certificates
 from tests.support.webhook_receiver import receiver
 
-ROUNDS = 10
+ROUNDS = 8
 
 
 def test_killed_again_and_again_under_load_nothing_is_lost_and_repeats_are_what_was_in_flight(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import signal
 import smtplib
 import ssl
@@ -281,7 +280,7 @@ def test_what_a_removed_stanza_leaves_queued_goes_when_it_is_put_back(
 def test_5000_domains_with_50_certificates_are_reloaded_under_load_and_lose_and_double_nothing(
     tmp_path: Path, certificates: Certificates
 ) -> None:
-    """Mail for all of them goes on its way while the file is read and every stanza changes, twice."""
+    """Mail for all of them goes on its way while the file is read and every stanza changes."""
     domains, files = 5000, 50
     key = tmp_path / "key.pem"
     key.touch(0o600)
@@ -317,10 +316,9 @@ def test_5000_domains_with_50_certificates_are_reloaded_under_load_and_lose_and_
             load = [senders.submit(submit, part) for part in range(4)]
             try:
                 process.wait_for("D", 1)
-                for seconds in (2, 3):
-                    text = process.config.read_text()
-                    process.config.write_text(re.sub(r"idle_timeout: \d+s", f"idle_timeout: {seconds}s", text))
-                    assert "app4999.example.com.idle_timeout: changed" in reload(process).stdout
+                text = process.config.read_text()
+                process.config.write_text(text.replace("idle_timeout: 1s", "idle_timeout: 2s"))
+                assert "app4999.example.com.idle_timeout: changed" in reload(process).stdout
             finally:
                 over.set()
             sent = sum(one.result(60) for one in load)
