@@ -5,6 +5,7 @@ is what both have, and ``serve.py`` runs either until it is told to stop, ``run_
 """
 
 from mcmt.app.compose import compose
+from mcmt.app.leaving import leave
 from mcmt.app.parts import load_channels, load_settings
 from mcmt.app.run_as import become, bind_as_root, wanted
 from mcmt.app.serve import serve
@@ -17,6 +18,7 @@ __all__ = [
     "bind_all",
     "bind_as_root",
     "compose",
+    "leave",
     "load_channels",
     "load_settings",
     "serve",

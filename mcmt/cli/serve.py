@@ -46,6 +46,7 @@ def serve(config: Path | None) -> None:
     settings, content = loaded.settings, loaded.content
     del loaded  # the places of all options: some 4 KB a domain
     uvloop.run(app.serve(app.compose(settings, channels, content, bind), _announce))
+    app.leave()
 
 
 def _announce(app: Runnable) -> None:

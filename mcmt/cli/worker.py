@@ -23,6 +23,8 @@ def worker(number: int, bus: int, connections: int, supervisor: int) -> None:
     set_up_diagnostics(os.environ, f"worker {number}: ")
     import uvloop
 
+    from mcmt.app.leaving import leave
     from mcmt.app.worker import work
 
     uvloop.run(work(socket.socket(fileno=bus), socket.socket(fileno=connections)))
+    leave()

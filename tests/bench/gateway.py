@@ -120,5 +120,10 @@ def gateway(folder: Path, certificates: Certificates, device: str = AT_ONCE) -> 
     )
     command = [find_program("nginx"), "-p", str(folder), "-c", str(conf), "-e", str(folder / "error.log")]
     with running([*command, "-g", "daemon off;"], port) as master:
-        (worker,) = Path(f"/proc/{master.pid}/task/{master.pid}/children").read_text().split()
+        children = Path(f"/proc/{master.pid}/task/{master.pid}/children")
+        deadline = time.monotonic() + 20
+        while not (found := children.read_text().split()):  # it listens before it has forked
+            assert time.monotonic() < deadline, "nginx has no worker"
+            time.sleep(0.01)
+        (worker,) = found
         yield Gateway(port, log, int(worker))
