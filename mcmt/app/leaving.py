@@ -10,8 +10,8 @@ import sys
 def leave() -> None:
     """End at once. Everything is closed and on disk; what is left of the interpreter is not taken apart.
 
-    Taking it apart ended 6 of 16 processes with a segmentation fault after a stop with the HTTP API in use, and none of 14
-    since (CPython 3.11.7; the kernel named libpython, and msgspec 0.22 sometimes). What it is there has not been found.
+    Taking it apart ended 6 of 16 processes with a segmentation fault after a stop with the HTTP API in use, and none of
+    14 since (CPython 3.11.7; the kernel named libpython, sometimes msgspec 0.22). The cause has not been found.
     """
     logging.shutdown()
     sys.stdout.flush()
